@@ -1,0 +1,128 @@
+"""Commands: one working set of one phase of one layer, 32 words of 32 bits.
+
+The command processor moves a command through five stages, one slot each: fetch, plan, load,
+compute, drain. Every field is listed once, in `FIELDS`; the RTL slices the same table that the
+golden model packs from. A field that does not fit its bits is refused here, before it reaches
+a memory image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+WORDS = 32
+MAGIC = 0x5CB1
+
+
+class Phase(IntEnum):
+    """What a working set computes."""
+
+    FW = 0  # gather-MAC, rows own output-channel units
+    BW = 1  # gather-MAC on the transposed blocks, rows own lane groups
+    WU = 2  # gather-dot, rows own output-channel units, writes the new blocks
+    NOP = 3  # computes nothing: a plan made ahead of time, or a wait
+
+
+class Policy(IntEnum):
+    """How units are shared out among the rows."""
+
+    NONE = 0
+    PAIR = 1
+    LPT = 2
+
+
+@dataclass(frozen=True)
+class Field:
+    """Place of one field: `bits` wide, lowest bit `low`, in word `word`."""
+
+    word: int
+    low: int
+    bits: int
+
+
+FIELDS: dict[str, Field] = {
+    "phase": Field(0, 0, 2),
+    "plan": Field(0, 2, 1),  # read headers and share units out, before the load stage
+    "load_x": Field(0, 3, 1),  # gathered operand; flips the gather bank
+    "load_aux": Field(0, 4, 1),  # WU: stationary operand; BW: ReLU gate
+    "load_w": Field(0, 5, 1),  # weights; flips the bank of the weight buffers
+    "drain": Field(0, 6, 1),  # FW, BW: write the partial sums; WU: write the new blocks
+    "wait": Field(0, 7, 1),  # load only after every earlier working set has drained
+    "relu": Field(0, 8, 1),  # FW drain: clip at zero
+    "ones": Field(0, 9, 1),  # FW drain: append the constant-one channel (bias)
+    "gate": Field(0, 10, 1),  # BW drain: zero where the gate tensor is not positive
+    "commit": Field(0, 11, 1),  # after its drain: new exponents, decay, step
+    "policy": Field(0, 12, 2),
+    "magic": Field(0, 16, 16),
+    "x_addr": Field(1, 0, 32),
+    "x_run": Field(2, 0, 16),  # beats of a run
+    "x_runs": Field(2, 16, 16),  # runs
+    "x_stride": Field(3, 0, 32),  # beats from run to run
+    "aux_addr": Field(4, 0, 32),
+    "aux_run": Field(5, 0, 16),
+    "aux_runs": Field(5, 16, 16),
+    "aux_stride": Field(6, 0, 32),
+    "w_addr": Field(7, 0, 32),  # first region planned
+    "w_stride": Field(8, 0, 32),  # beats from region to region
+    "segments": Field(9, 0, 8),  # regions planned (at most 8)
+    "header_beats": Field(9, 8, 8),
+    "block_rows": Field(9, 16, 16),  # records of a region
+    "words": Field(10, 0, 8),  # mask words of a record
+    "mask_beats": Field(10, 8, 8),  # mask beats of a record
+    "groups": Field(10, 16, 16),  # lane groups of a region
+    "c0": Field(11, 0, 16),  # first input channel of segment 0, a multiple of block_c
+    "c_step": Field(11, 16, 16),  # input channels of a segment
+    "k0": Field(12, 0, 16),  # first output channel, a multiple of block_k
+    "segment": Field(12, 16, 8),  # first segment loaded
+    "load_segments": Field(12, 24, 8),  # segments loaded
+    "k_end": Field(13, 0, 16),  # one past the last valid output channel
+    "c_end": Field(13, 16, 16),  # one past the last valid input channel
+    "positions": Field(14, 0, 8),  # U: positions a weight is reused for
+    "log2_positions": Field(14, 8, 4),  # psum stride of a lane, >= log2 U
+    "log2_lanes": Field(14, 12, 4),  # lanes of a unit: log2 block_k, in BW log2 lane_group
+    "gather_stride": Field(14, 16, 16),  # operands from position to position in the gather bank
+    "units": Field(15, 0, 16),  # units shared out
+    "cap": Field(15, 16, 16),  # most units of a row
+    "out_addr": Field(16, 0, 32),
+    "out_run": Field(17, 0, 16),  # beats of one position
+    "out_channels": Field(17, 16, 16),  # channels drained (or loaded as stationary operand)
+    "out_stride": Field(18, 0, 32),
+    "limit": Field(19, 0, 32),  # WU: beats of the output region, header included
+    "x_tensor": Field(20, 0, 6),
+    "aux_tensor": Field(20, 8, 6),
+    "out_tensor": Field(20, 16, 6),
+    "salt": Field(21, 0, 32),  # of the layer's weight regeneration
+    "scale": Field(22, 0, 16),  # initialiser scale, before decay
+    "record0": Field(23, 0, 16),  # first record loaded of every segment (WU: 0)
+    "records": Field(23, 16, 16),  # records loaded of every segment (WU: block_rows)
+}
+
+
+def pack(**values: int) -> np.ndarray:
+    """Pack fields into the 32 little-endian words of a command; absent fields are zero.
+
+    Returns:
+        uint32 array of shape (32,).
+
+    Raises:
+        ValueError: an unknown field, or a value that does not fit; both are named.
+    """
+    words = np.zeros(WORDS, dtype=np.uint32)
+    values.setdefault("magic", MAGIC)
+    for name, value in values.items():
+        field = FIELDS.get(name)
+        if field is None:
+            raise ValueError(f"a command has no field {name!r}")
+        if not 0 <= int(value) < 1 << field.bits:
+            raise ValueError(f"command field {name} = {value} does not fit {field.bits} bits "
+                             f"(0 to {(1 << field.bits) - 1})")
+        words[field.word] |= np.uint32(int(value) << field.low)
+    return words
+
+
+def unpack(words: np.ndarray) -> dict[str, int]:
+    """The fields of a packed command."""
+    return {name: (int(words[f.word]) >> f.low) & ((1 << f.bits) - 1) for name, f in FIELDS.items()}

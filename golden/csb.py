@@ -1,0 +1,293 @@
+"""Compressed sparse blocks: geometry of a region, encoding to memory, decoding, both directions.
+
+A region holds the weights (k0.., c0..) of one tile of one layer. *Stored order* is: record (block
+row), mask word (block), output channel within the block, input channel within the block. Inside the
+golden model a region is the sorted list of its stored positions with their accumulated updates; bytes are
+made only when a memory image is wanted.
+
+After the format of Procrustes (MICRO 2020), with one mask word of fixed width per block and no stored
+block pointers: a reader counts ones instead (see docs/csb.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from arch.config import Config
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Shape of one region.
+
+    Attributes:
+        cfg: configuration (block and beat shapes).
+        k0, k_end: output channels held, k_end exclusive; k0 is a multiple of block_k.
+        c0, c_end: input channels held (bias included), c0 a multiple of block_c.
+        words: mask words of a record; at least enough for c0..c_end.
+
+    Raises:
+        ValueError: an empty or misaligned range, or too few words; names the numbers.
+    """
+
+    cfg: Config
+    k0: int
+    k_end: int
+    c0: int
+    c_end: int
+    words: int
+
+    def __post_init__(self) -> None:
+        """Check alignment and that the words cover the channels."""
+        if not 0 <= self.k0 < self.k_end or self.k0 % self.cfg.block_k:
+            raise ValueError(f"output channels {self.k0} to {self.k_end}: empty, or not aligned to "
+                             f"block_k = {self.cfg.block_k}")
+        if not 0 <= self.c0 < self.c_end or self.c0 % self.cfg.block_c:
+            raise ValueError(f"input channels {self.c0} to {self.c_end}: empty, or not aligned to "
+                             f"block_c = {self.cfg.block_c}")
+        if self.words * self.cfg.block_c < self.c_end - self.c0:
+            raise ValueError(f"{self.words} mask words of {self.cfg.block_c} channels do not cover "
+                             f"{self.c_end - self.c0} channels")
+
+    def rows(self, first: int, count: int) -> "Geometry":
+        """Geometry of the records first .. first+count-1; the same object for the same range."""
+        key = (first, count)
+        if key not in self._parts:
+            k0 = self.k0 + first * self.cfg.block_k
+            k_end = min(self.k_end, k0 + count * self.cfg.block_k)
+            self._parts[key] = Geometry(self.cfg, k0, k_end, self.c0, self.c_end, self.words)
+        return self._parts[key]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, int], "Geometry"]:
+        return {}
+
+    @cached_property
+    def records(self) -> int:
+        """Block rows."""
+        return -(-(self.k_end - self.k0) // self.cfg.block_k)
+
+    @cached_property
+    def mask_beats(self) -> int:
+        """Mask beats of a record."""
+        return -(-self.words // self.cfg.masks_per_beat)
+
+    @cached_property
+    def groups(self) -> int:
+        """Lane groups."""
+        return self.words * self.cfg.groups_per_word
+
+    @cached_property
+    def header_beats(self) -> int:
+        """Beats of the header."""
+        return -(-(1 + self.records + self.groups) // self.cfg.words_per_beat)
+
+    @cached_property
+    def record_bits(self) -> int:
+        """Mask bits of a record."""
+        return self.words * self.cfg.mask_bits
+
+    @cached_property
+    def positions(self) -> int:
+        """Positions in stored order, invalid ones (ragged edges) included."""
+        return self.records * self.record_bits
+
+    @cached_property
+    def k_of(self) -> np.ndarray:
+        """Absolute output channel of every position, shape (positions,)."""
+        i, _, kl, _ = self._axes()
+        return (self.k0 + i * self.cfg.block_k + kl).ravel()
+
+    @cached_property
+    def c_of(self) -> np.ndarray:
+        """Absolute input channel of every position, shape (positions,)."""
+        _, w, _, cl = self._axes()
+        return (self.c0 + w * self.cfg.block_c + cl).ravel()
+
+    def _axes(self) -> tuple[np.ndarray, ...]:
+        cfg = self.cfg
+        shape = (self.records, self.words, cfg.block_k, cfg.block_c)
+        return tuple(np.broadcast_to(a, shape) for a in np.ogrid[tuple(slice(n) for n in shape)])
+
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """True where a position is a weight, shape (positions,)."""
+        return (self.k_of < self.k_end) & (self.c_of < self.c_end)
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """Index of every position in the tile as a padded matrix (records*Bk, words*Bc)."""
+        return (self.k_of - self.k0) * (self.words * self.cfg.block_c) + (self.c_of - self.c0)
+
+    @cached_property
+    def word_of(self) -> np.ndarray:
+        """Mask word (record-major) of every position."""
+        return np.arange(self.positions) // self.cfg.mask_bits
+
+    @cached_property
+    def group_of(self) -> np.ndarray:
+        """(record, lane group) index of every position: record * groups + group."""
+        i, w, _, cl = self._axes()
+        group = w * self.cfg.groups_per_word + cl // self.cfg.lane_group
+        return (i * self.groups + group).ravel()
+
+    @cached_property
+    def kb(self) -> np.ndarray:
+        """Absolute block row of every mask word, shape (records*words,)."""
+        return np.repeat(self.k0 // self.cfg.block_k + np.arange(self.records), self.words)
+
+    @cached_property
+    def cb(self) -> np.ndarray:
+        """Absolute block column of every mask word, shape (records*words,)."""
+        return np.tile(self.c0 // self.cfg.block_c + np.arange(self.words), self.records)
+
+    @cached_property
+    def valid_per_word(self) -> np.ndarray:
+        """Valid positions of every mask word, shape (records*words,)."""
+        return self.valid.reshape(-1, self.cfg.mask_bits).sum(1)
+
+
+@dataclass
+class Region:
+    """The stored weights of one region.
+
+    Attributes:
+        geometry: its shape.
+        stored: sorted positions (stored order) that have a mask bit, int64.
+        delta: accumulated update of each, int64.
+        visits_next: visits of each record in the next weight update, int64 (records,).
+    """
+
+    geometry: Geometry
+    stored: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    delta: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    visits_next: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in visits_next where nobody gave it: nothing explored, so the stored positions."""
+        if self.visits_next is None:
+            self.visits_next = self.nnz_per_record()
+
+    def rows(self, first: int, count: int) -> "Region":
+        """The records first .. first+count-1 as a region of their own (what one command loads)."""
+        g = self.geometry
+        if (first, count) == (0, g.records):
+            return self
+        if not 0 <= first < first + count <= g.records:
+            raise ValueError(f"records {first} to {first + count} of a region of {g.records}")
+        part = g.rows(first, count)
+        low, high = np.searchsorted(self.stored, [first * g.record_bits, (first + count) * g.record_bits])
+        return Region(part, self.stored[low:high] - first * g.record_bits, self.delta[low:high])
+
+    def per_word(self) -> np.ndarray:
+        """Stored positions of every mask word, shape (records*words,)."""
+        g = self.geometry
+        return np.bincount(self.stored // g.cfg.mask_bits, minlength=g.records * g.words)
+
+    def nnz_per_record(self) -> np.ndarray:
+        """Stored positions of every record."""
+        return np.bincount(self.stored // self.geometry.record_bits, minlength=self.geometry.records)
+
+    def nnz_per_group(self) -> np.ndarray:
+        """Stored positions of every lane group (all records), shape (groups,)."""
+        g = self.geometry
+        return np.bincount(g.group_of[self.stored] % g.groups, minlength=g.groups)
+
+    def value_beats(self) -> np.ndarray:
+        """Value beats of every record."""
+        return -(-self.nnz_per_record() // self.geometry.cfg.values_per_beat)
+
+    def record_beats(self) -> int:
+        """Beats of all records, without the header."""
+        return self.geometry.records * self.geometry.mask_beats + int(self.value_beats().sum())
+
+    def header(self) -> np.ndarray:
+        """Header words, uint32 (1 + records + groups,)."""
+        assert self.visits_next is not None
+        nnz = self.nnz_per_record().astype(np.uint32)
+        return np.concatenate([[np.uint32(self.record_beats())],
+                               nnz | self.visits_next.astype(np.uint32) << np.uint32(16),
+                               self.nnz_per_group().astype(np.uint32)]).astype(np.uint32)
+
+    def encode(self) -> np.ndarray:
+        """The region as memory: uint8 (header_beats + record beats, beat bytes)."""
+        g, cfg = self.geometry, self.geometry.cfg
+        nnz, beats = self.nnz_per_record(), self.value_beats()
+        ends = np.cumsum(g.mask_beats + beats)
+        starts = g.header_beats + np.concatenate([[0], ends[:-1]])
+        image = np.zeros((g.header_beats + int(ends[-1]), cfg.beat_bits // 8), np.uint8)
+        image.reshape(-1)[:4 * len(self.header())] = self.header().astype("<u4").view(np.uint8)
+        bits = np.zeros(g.positions, bool)
+        bits[self.stored] = True
+        packed = np.packbits(bits, bitorder="little").reshape(g.records, g.words, cfg.mask_bits // 8)
+        word = np.arange(g.words)
+        lanes = image.reshape(len(image), cfg.masks_per_beat, cfg.mask_bits // 8)
+        lanes[starts[:, None] + word // cfg.masks_per_beat, word % cfg.masks_per_beat] = packed
+        record = self.stored // g.record_bits
+        rank = np.arange(len(self.stored)) - np.concatenate([[0], np.cumsum(nnz)[:-1]])[record]
+        values = image.view("<i4" if cfg.delta_bits == 32 else "<i2")
+        values[starts[record] + g.mask_beats + rank // cfg.values_per_beat,
+               rank % cfg.values_per_beat] = self.delta
+        return image
+
+    def dense(self) -> np.ndarray:
+        """Accumulated updates as a matrix (k_end-k0, c_end-c0), zero where nothing is stored."""
+        g = self.geometry
+        full = np.zeros(g.records * g.cfg.block_k * g.words * g.cfg.block_c, np.int64)
+        full[g.flat[self.stored]] = self.delta
+        return full.reshape(g.records * g.cfg.block_k, -1)[: g.k_end - g.k0, : g.c_end - g.c0]
+
+    @classmethod
+    def from_dense(cls, geometry: Geometry, matrix: np.ndarray, mask: np.ndarray | None = None) -> "Region":
+        """Store the nonzeros of `matrix` (or the positions where `mask` is true)."""
+        g = geometry
+        if matrix.shape != (g.k_end - g.k0, g.c_end - g.c0):
+            raise ValueError(f"matrix of shape {matrix.shape}, the region holds "
+                             f"{(g.k_end - g.k0, g.c_end - g.c0)}")
+        keep = matrix != 0 if mask is None else mask
+        full = np.zeros((g.records * g.cfg.block_k, g.words * g.cfg.block_c), bool)
+        full[: keep.shape[0], : keep.shape[1]] = keep
+        stored = np.flatnonzero(full.reshape(-1)[g.flat] & g.valid)
+        return cls(g, stored, matrix[g.k_of[stored] - g.k0, g.c_of[stored] - g.c0].astype(np.int64))
+
+
+def decode(image: np.ndarray, geometry: Geometry) -> Region:
+    """Read a region back from memory (uint8 (beats, beat bytes), header first).
+
+    Raises:
+        ValueError: header and masks contradict each other; names both counts.
+    """
+    g, cfg = geometry, geometry.cfg
+    header = image.reshape(-1)[: 4 * (1 + g.records + g.groups)].copy().view("<u4")
+    nnz, visits = header[1:1 + g.records] & 0xFFFF, header[1:1 + g.records] >> 16
+    stored, delta, at = [], [], g.header_beats
+    for record in range(g.records):
+        words = image[at:at + g.mask_beats].reshape(-1)[: g.record_bits // 8]
+        bits = np.flatnonzero(np.unpackbits(words, bitorder="little"))
+        if len(bits) != nnz[record]:
+            raise ValueError(f"record {record}: {len(bits)} mask bits, the header says {nnz[record]}")
+        beats = -(-len(bits) // cfg.values_per_beat)
+        at += g.mask_beats
+        values = image[at:at + beats].reshape(-1).copy().view("<i4" if cfg.delta_bits == 32 else "<i2")
+        stored.append(record * g.record_bits + bits)
+        delta.append(values[: len(bits)].astype(np.int64))
+        at += beats
+    if at - g.header_beats != header[0]:
+        raise ValueError(f"records take {at - g.header_beats} beats, the header says {header[0]}")
+    return Region(g, np.concatenate(stored), np.concatenate(delta), visits.astype(np.int64))
+
+
+def transposed(region: Region) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of a region in backward order: lane group, then record, then stored order within.
+
+    Returns:
+        (positions, starts): stored positions sorted by (group, record), and the first index of each group
+        (groups + 1 entries).
+    """
+    g = region.geometry
+    group = g.group_of[region.stored] % g.groups
+    order = np.argsort(group, kind="stable")
+    return region.stored[order], np.concatenate([[0], np.cumsum(np.bincount(group, minlength=g.groups))])

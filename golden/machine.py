@@ -1,0 +1,208 @@
+"""The golden machine: executes a program on the memory, from the mathematics of each phase.
+
+Values are computed with exact integer arithmetic carried by float64 matrix products (every sum stays
+below 2**53); cycles come from golden.timing, row lists from golden.phases. Working sets are executed
+in program order; the pipeline may overlap them only where that cannot be seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from arch.command import MAGIC, Phase, Policy
+from arch.config import Config
+from golden import exponents, quantile, regenerate
+from golden.balancer import balance, row_loads
+from golden.csb import Region
+from golden.memory import Memory, Store
+from golden.phases import backward, forward, read_weights, weight_update
+from golden.requantise import magnitude_bits, requantise
+from golden.walk import Walk
+
+POLICIES = {Policy.NONE: "none", Policy.PAIR: "pair", Policy.LPT: "lpt"}
+
+
+@dataclass
+class Settings:
+    """What the host sets through the control port before a program.
+
+    Attributes:
+        learning: learning-rate mantissa.
+        learning_exponent: its power-of-two exponent.
+        keep: wanted share of kept among seen, 16 fraction bits.
+        rate: right shift of the quantile estimator's error.
+        period_log2: log2 of the exploration period T.
+        factor: lambda, 17-bit mantissa.
+        weight_exponent: exponent of the weights.
+        dense: dense mode, keep every visited weight and explore none.
+    """
+
+    learning: int = 128
+    learning_exponent: int = -10
+    keep: int = 1 << 12
+    rate: int = 12
+    period_log2: int = 0
+    factor: int = regenerate.DECAY_ONE
+    weight_exponent: int = -14
+    dense: bool = False
+
+
+@dataclass
+class Work:
+    """What one executed command tells the timing law and the counters."""
+
+    command: dict[str, int]
+    totals: list[int] = field(default_factory=list)  # record beats of the segments loaded
+    walk: Walk | None = None
+    operand: list[np.ndarray] = field(default_factory=list)  # per segment: broadcast values (FW, BW)
+    slots: tuple[np.ndarray, np.ndarray] | None = None  # (row, slot) of every unit
+    row_visits: np.ndarray | None = None  # balanced counts by row (planned commands)
+    drained: list[int] = field(default_factory=list)  # WU: value beats of every record
+    kept: int = 0
+    seen: int = 0
+    adopted: int = 0
+    evicted: int = 0
+    saturated: int = 0
+    threshold: int = 0
+
+
+class Machine:
+    """State of the accelerator between programs.
+
+    Args:
+        cfg: configuration.
+        memory: external memory with its tensors and regions.
+        settings: host settings; may be changed between programs.
+    """
+
+    def __init__(self, cfg: Config, memory: Memory, settings: Settings) -> None:
+        """Reset state: step 0, decay one, threshold log2 theta = 0, exponents zero."""
+        self.cfg, self.memory, self.settings = cfg, memory, settings
+        self.step, self.decay, self.log2_theta = 0, regenerate.DECAY_ONE, 0
+        self.exponent = [0] * cfg.tensors
+        self.peak: dict[int, tuple[int, Phase]] = {}
+        self._segments: list[Region] = []
+        self._assignment: tuple[np.ndarray, np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
+        self._x = self._aux = self._gate = np.zeros((0, 0, 0))
+        self._acc: np.ndarray | None = None
+
+    def execute(self, program: list[dict[str, int]]) -> list[Work]:
+        """Run commands in order; returns what each did."""
+        return [self._command(c) for c in program]
+
+    # -- stages of one command --------------------------------------------------------------
+    def _command(self, c: dict[str, int]) -> Work:
+        work = Work(c)
+        phase = Phase(c["phase"])
+        if c.get("plan"):
+            self._plan(c, phase, work)
+        self._load(c, phase, work)
+        work.slots = self._assignment
+        if phase in (Phase.FW, Phase.BW):
+            self._multiply(c, phase, work)
+            if c.get("drain"):
+                self._drain(c, phase, work)
+        elif phase == Phase.WU:
+            self._update(c, work)
+        if c.get("commit"):
+            self._commit()
+        return work
+
+    def _plan(self, c: dict[str, int], phase: Phase, work: Work) -> None:
+        self._planned = [self._store(c["w_addr"] + g * c.get("w_stride", 0)) for g in range(c["segments"])]
+        regions = [s.region for s in self._planned]
+        if phase == Phase.WU:
+            counts = sum(r.visits_next for r in regions)
+        elif phase == Phase.BW:
+            counts = np.concatenate([r.nnz_per_group() for r in regions])
+        else:
+            counts = sum(r.nnz_per_record() for r in regions)[c["record0"]:]
+        counts = np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)
+        policy = POLICIES[Policy(c.get("policy", 0))]
+        self._assignment = balance(counts, self.cfg.rows, c["cap"], policy)
+        work.row_visits = row_loads(counts, self._assignment[0], self.cfg.rows)
+
+    def _load(self, c: dict[str, int], phase: Phase, work: Work) -> None:
+        if c.get("load_x"):
+            self._x = self.memory.get_tile(c["x_addr"], c["x_run"], c["x_runs"]).copy()
+        if c.get("load_aux"):
+            tile = self.memory.get_tile(c["aux_addr"], c["aux_run"], c["aux_runs"])
+            if phase == Phase.WU:
+                self._aux = tile.copy()
+            else:
+                self._gate = tile > 0
+        if c.get("load_w"):
+            first = c.get("segment", 0)
+            chosen = self._planned[first:first + c["load_segments"]]
+            self._segments = [s.region.rows(c["record0"], c["records"]) for s in chosen]
+            work.totals = [r.record_beats() for r in self._segments]
+
+    def _scale(self, c: dict[str, int]) -> int:
+        return regenerate.decayed(c.get("scale", 0), self.decay)
+
+    def _multiply(self, c: dict[str, int], phase: Phase, work: Work) -> None:
+        scale = self._scale(c)
+        tiles = [read_weights(r, scale, c.get("salt", 0)) for r in self._segments]
+        run = forward if phase == Phase.FW else backward
+        products, work.walk = run(self.cfg, c, self._segments, tiles, self._x,
+                                  self._assignment, scale != 0)
+        work.operand = tiles
+        self._acc = products if self._acc is None else self._acc + products
+
+    def _drain(self, c: dict[str, int], phase: Phase, work: Work) -> None:
+        """Partial sums (channels, positions, columns) -> mantissas in memory."""
+        assert self._acc is not None
+        channels, out = c["out_channels"], c["out_tensor"]
+        acc = self._acc[:channels].astype(np.int64).transpose(1, 2, 0)
+        self._acc = None
+        if phase == Phase.FW and c.get("relu"):
+            acc = np.maximum(acc, 0)
+        if phase == Phase.BW and c.get("gate"):
+            acc = np.where(self._gate[:, :, :channels], acc, 0)
+        exponent = self.exponent[c["x_tensor"]] + self.settings.weight_exponent
+        values, saturated = requantise(acc, self.exponent[out] - exponent, self.cfg.operand_bits)
+        work.saturated = int(saturated.sum())
+        largest = int(magnitude_bits(np.abs(acc).max()))
+        if largest:
+            before = self.peak.get(out, (-(1 << 15), phase))[0]
+            self.peak[out] = (max(before, largest + exponent), phase)
+        tile = np.zeros((c["positions"], self.cfg.columns, c["out_run"] * self.cfg.bus_elements), np.int32)
+        tile[:, :, :channels] = values
+        if c.get("ones"):
+            tile[:, :, channels] = 1 << -self.exponent[out]
+        self.memory.put_tile(c["out_addr"], c.get("out_stride", 0), tile)
+
+    def _update(self, c: dict[str, int], work: Work) -> None:
+        s = self.settings
+        exponent = self.exponent[c["x_tensor"]] + self.exponent[c["aux_tensor"]] + s.learning_exponent
+        work.threshold = quantile.theta_from_log2(self.log2_theta, self.cfg.delta_bits)
+        result = weight_update(self.cfg, c, self._segments[0], self._x, self._aux, self._assignment,
+                               self.step, s, s.weight_exponent - self.cfg.operand_bits - exponent,
+                               work.threshold)
+        work.walk, work.kept, work.seen = result.walk, result.kept, result.seen
+        work.adopted, work.evicted, work.saturated = result.adopted, result.evicted, result.saturated
+        self.log2_theta = quantile.observe(self.log2_theta, work.kept, work.seen, s.keep, s.rate,
+                                           self.cfg.delta_bits)
+        if c.get("drain"):
+            self.memory.put_region(self._store(c["out_addr"]), result.region)
+            work.drained = [int(n) for n in result.region.value_beats()]
+
+    def _commit(self) -> None:
+        for tensor, (peak, phase) in self.peak.items():
+            self.exponent[tensor] = exponents.next_exponent(peak, phase, self.cfg.operand_bits)
+        self.peak.clear()
+        self.decay = regenerate.next_decay(self.decay, self.settings.factor)
+        self.step += 1
+
+    def _store(self, address: int) -> Store:
+        item = self.memory.find(address)
+        if not isinstance(item, Store) or item.address != address:
+            raise ValueError(f"no region begins at beat {address}")
+        return item
+
+
+def check_magic(c: dict[str, int]) -> bool:
+    """Whether a command carries the magic number."""
+    return c.get("magic", MAGIC) == MAGIC

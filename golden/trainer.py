@@ -1,0 +1,164 @@
+"""Training on the golden machine: minibatches in, two programs a step, weights out.
+
+`Trainer` is the host: it writes inputs and softmax gradients to memory, sets the control registers
+and swaps the two generations of weights. The same class drives the RTL in lock-step through
+`scripts.train`; here it only needs the golden machine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from arch.config import Config
+from golden import quantile, regenerate
+from golden.machine import Machine, Settings, Work
+from golden.memory import Memory
+from golden.program import Network, Tiling
+from golden.softmax import gradient_exponent, softmax_gradient
+
+
+@dataclass
+class StepResult:
+    """What one training step did."""
+
+    forward: list[Work]
+    backward: list[Work]
+    loss: float
+    correct: int
+    samples: int
+
+    @property
+    def tracked(self) -> int:
+        """Weights stored after the step."""
+        return sum(w.kept for w in self.backward)
+
+    @property
+    def seen(self) -> int:
+        """Weights visited by the weight update."""
+        return sum(w.seen for w in self.backward)
+
+
+class Trainer:
+    """A network on the golden machine.
+
+    Args:
+        cfg: configuration.
+        sizes: layer sizes.
+        batch: minibatch.
+        budget: tracked weights wanted; None trains densely (dense mode).
+        period: T of rotating exploration.
+        decay: lambda.
+        seed: of the regenerated weights.
+        keep_image: keep memory bytes (needed for lock-step with the RTL).
+        learning_rate: of the first step; change it with `set_learning_rate`.
+        input_exponent: exponent of the inputs.
+        rate: right shift of the quantile estimator.
+    """
+
+    def __init__(self, cfg: Config, sizes: tuple[int, ...], batch: int, *, budget: int | None = None,
+                 period: int = 1, decay: float = 0.99, seed: int = 1, keep_image: bool = False,
+                 learning_rate: float = 0.1, tiling: Tiling | None = None, rate: int = 9,
+                 memory_beats: int = 1 << 22) -> None:
+        """Lay out memory and set the registers; nothing is computed yet."""
+        self.cfg, self.batch, self.sizes = cfg, batch, tuple(sizes)
+        dense = budget is None
+        self.settings = Settings(rate=rate, period_log2=period.bit_length() - 1, dense=dense,
+                                 factor=regenerate.decay_factor(decay),
+                                 weight_exponent=-(cfg.operand_bits - 2))
+        self.memory = Memory(cfg, memory_beats, keep_image)
+        self.network = Network(cfg, self.sizes, batch, self.memory, seed, tiling or Tiling(),
+                               self.settings.weight_exponent, dense)
+        self.network.set_first_visits(period)
+        self.machine = Machine(cfg, self.memory, self.settings)
+        self.period, self.generation = period, 0
+        self._initial_exponents()
+        self.set_learning_rate(learning_rate)
+        if not dense:
+            self.set_budget(budget)
+            self.machine.log2_theta = quantile.log2_from_theta(1.0, cfg.delta_bits)
+
+    def _initial_exponents(self) -> None:
+        """A first guess from the initialiser's scale; the hardware follows the data from then on."""
+        a = self.cfg.operand_bits
+        e = self.machine.exponent
+        e[0] = -(a - 2)
+        for layer in self.network.layers:
+            e[layer.y_id] = min(0, 4 - (a - 1))
+            e[layer.dy_id] = 2 - (a - 1)
+        e[self.network.layers[-1].dy_id] = gradient_exponent(a)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Learning rate for the sum over the minibatch, as mantissa and exponent."""
+        per_sample = rate / self.batch
+        exponent = math.floor(math.log2(per_sample)) - self.cfg.lr_bits + 1
+        mantissa = round(per_sample / 2.0**exponent)
+        if mantissa == 1 << self.cfg.lr_bits:
+            mantissa, exponent = mantissa >> 1, exponent + 1
+        self.settings.learning, self.settings.learning_exponent = mantissa, exponent
+
+    def set_budget(self, budget: int) -> None:
+        """Weights to track: sets the share to keep of what a step sees (tracked + rest / T)."""
+        total = self.network.total
+        if not 1 <= budget <= total:
+            raise ValueError(f"budget must be between 1 and the {total} weights of the network, not {budget}")
+        self.budget = budget
+        seen = budget + (total - budget) / self.period
+        self.settings.keep = quantile.keep_share(min(budget / seen, 1 - 2.0**-16))
+
+    @property
+    def dense_visits(self) -> bool:
+        """Whether regenerated weights are still nonzero."""
+        return any(regenerate.decayed(layer.scale, self.machine.decay) for layer in self.network.layers
+                   ) and not self.settings.dense
+
+    def put_input(self, x: np.ndarray) -> None:
+        """Write a minibatch (samples <= batch, features) of mantissas, zero-padded, with the constant one."""
+        tensor, one = self.network.layers[0].x, 1 << -self.machine.exponent[0]
+        u, n, width = tensor.data.shape
+        full = np.zeros((u * n, width), np.int32)
+        full[: len(x), : x.shape[1]] = x
+        full[:, self.sizes[0]] = one
+        self.memory.put_tile(tensor.address, width // self.cfg.bus_elements, full.reshape(u, n, width))
+
+    def logits(self, samples: int) -> np.ndarray:
+        """Logits (samples, classes) of the last forward program."""
+        data = self.network.logits.data
+        return data.reshape(-1, data.shape[2])[:samples, : self.sizes[-1]]
+
+    def put_gradient(self, labels: np.ndarray) -> tuple[float, int]:
+        """Softmax gradient of the logits in memory; returns (loss, correct)."""
+        layer = self.network.layers[-1]
+        values, loss, right = softmax_gradient(self.logits(len(labels)), self.machine.exponent[layer.y_id],
+                                               labels, self.cfg.operand_bits)
+        u, n, width = layer.dy.data.shape
+        full = np.zeros((u * n, width), np.int32)
+        full[: len(labels), : values.shape[1]] = values
+        self.memory.put_tile(layer.dy.address, width // self.cfg.bus_elements, full.reshape(u, n, width))
+        return loss, right
+
+    def step(self, x: np.ndarray, labels: np.ndarray) -> StepResult:
+        """One training step on a minibatch of input mantissas."""
+        self.put_input(x)
+        forward = self.machine.execute(self.network.forward(self.generation, self.dense_visits))
+        loss, right = self.put_gradient(labels)
+        backward = self.machine.execute(self.network.backward(self.generation, self.dense_visits))
+        self.generation ^= 1
+        return StepResult(forward, backward, loss, right, len(labels))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Classes of inputs (samples, features), in minibatches, without training.
+
+        The exponents stay those of the last step; peaks seen here are forgotten.
+        """
+        peaks, exponents = dict(self.machine.peak), list(self.machine.exponent)
+        out = []
+        for start in range(0, len(x), self.batch):
+            part = x[start:start + self.batch]
+            self.put_input(part)
+            self.machine.execute(self.network.forward(self.generation, self.dense_visits))
+            out.append(self.logits(len(part)).argmax(axis=1))
+        self.machine.peak, self.machine.exponent = peaks, exponents
+        return np.concatenate(out)

@@ -1,0 +1,1 @@
+"""The accelerator in Amaranth. Imports `arch` and never `golden`."""

@@ -1,0 +1,23 @@
+"""A command as the RTL sees it: a structure sliced from `arch.command.FIELDS`."""
+
+from amaranth import Cat, Signal, Value
+from amaranth.lib import data
+
+from arch.command import FIELDS, WORDS
+
+#: One member per field, in table order. `view(words)` below fills it.
+COMMAND = data.StructLayout({name: field.bits for name, field in FIELDS.items()})
+
+
+def slice_command(raw: Value) -> Value:
+    """Re-order the bits of a fetched command (32·`WORDS` bits, word 0 lowest) into `COMMAND`.
+
+    Pure wiring. Returns a value to assign to a `Signal(COMMAND)`.
+    """
+    assert len(raw) == 32 * WORDS, f"a command has {32 * WORDS} bits, not {len(raw)}"
+    return Cat(raw[32 * f.word + f.low:32 * f.word + f.low + f.bits] for f in FIELDS.values())
+
+
+def command_signal(name: str) -> Signal:
+    """A register for one command."""
+    return Signal(COMMAND, name=name)

@@ -1,0 +1,193 @@
+"""Decoder of compressed sparse blocks: mask words in, visited weights out, one a cycle without a gap.
+
+A word comes with the bits to visit and the bits that are stored. The decoder issues the visited bits in
+ascending order, each for U positions, and finds the stored value of a bit by counting the stored bits
+below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle.
+
+How a gap is avoided: the visited bits are counted one stage ahead, so that the end of a word is known from
+two flags, and the stages before the decoder all advance together when it takes a word.
+
+Counting ones instead of keeping values in sequence is what lets a row walk the transpose (backward
+phase) of blocks that are stored once; the mask-and-packed-values format is that of Procrustes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from amaranth.hdl import Cat, Module, Shape, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config, log2_exact
+from rtl.weight_buffer import value_bits
+
+POSITION_BITS = 8
+_POPCOUNT_CHUNK = 8
+
+
+def bit_bits(cfg: Config) -> int:
+    """Width of the place of a bit in a mask word."""
+    return log2_exact(cfg.mask_bits, "mask_bits")
+
+
+def total(terms: Iterable[Value]) -> Value:
+    """Sum by a balanced tree of adders, combinational; of single bits, the number of ones."""
+    values = list(terms)
+    while len(values) > 1:
+        odd = values[len(values) // 2 * 2:]
+        values = [a + b for a, b in zip(values[0::2], values[1::2], strict=False)] + odd
+    return values[0]
+
+
+class CsbDecoder(wiring.Component):
+    """Words to visits.
+
+    Latency: the first cycle of a word accepted in cycle t by an idle decoder is shown in cycle t + `LATENCY`;
+    a word accepted earlier follows its predecessor without a gap. `address` comes `ADDRESS_LATENCY` cycles
+    after the visit. Nothing downstream can hold the decoder up.
+
+    Args:
+        cfg: mask and value-buffer sizes.
+        tag_bits: width of what travels with a word.
+
+    Ports:
+        positions: U, at least 1, constant while words are in flight.
+        valid, ready: input stream; a transfer happens when both are high. ready does not depend on valid.
+        visit: bits to visit. mask: stored bits. offset: place of the word's first value. tags: anything.
+        issue: this cycle visits a bit at a position. scan: this cycle is the one of a word with nothing to visit.
+        first, last: with issue, its first, its last position. word_last: the word's last cycle (issue or scan).
+        bit, has_value: the bit, and whether it is stored. tags_out: of its word. These three keep until
+        the next first or scan.
+        address: place of the bit's value, `ADDRESS_LATENCY` cycles later; meaningless without has_value. It keeps
+        until the next first.
+    """
+
+    LATENCY = 3
+    ADDRESS_LATENCY = 3
+
+    def __init__(self, cfg: Config, tag_bits: int) -> None:
+        if tag_bits < 1:
+            raise ValueError(f"tag_bits must be at least 1, not {tag_bits}")
+        self._cfg, self._tag_bits = cfg, tag_bits
+        super().__init__({
+            "positions": In(POSITION_BITS),
+            "valid": In(1),
+            "ready": Out(1),
+            "visit": In(cfg.mask_bits),
+            "mask": In(cfg.mask_bits),
+            "offset": In(value_bits(cfg)),
+            "tags": In(tag_bits),
+            "issue": Out(1),
+            "scan": Out(1),
+            "first": Out(1),
+            "last": Out(1),
+            "word_last": Out(1),
+            "bit": Out(bit_bits(cfg)),
+            "has_value": Out(1),
+            "tags_out": Out(tag_bits),
+            "address": Out(value_bits(cfg)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        m = Module()
+
+        def register(shape: object, name: str) -> Signal:
+            return Signal(Shape.cast(shape), name=name, reset_less=True)
+
+        # Counted: the word waits here with the number of its visits.
+        counted = Signal()
+        take = Signal()
+        next_visit, next_mask = register(cfg.mask_bits, "next_visit"), register(cfg.mask_bits, "next_mask")
+        next_offset, next_tags = register(value_bits(cfg), "next_offset"), register(self._tag_bits, "next_tags")
+        next_count = register(range(cfg.mask_bits + 1), "next_count")
+        m.d.comb += self.ready.eq(~counted | take)
+        with m.If(self.ready):
+            m.d.sync += counted.eq(self.valid)
+            with m.If(self.valid):
+                m.d.sync += [
+                    next_visit.eq(self.visit),
+                    next_mask.eq(self.mask),
+                    next_offset.eq(self.offset),
+                    next_tags.eq(self.tags),
+                    next_count.eq(total(self.visit)),
+                ]
+
+        # Walked: the visits that are left, and flags that say a cycle ahead where it ends.
+        busy, empty, single = Signal(), register(1, "empty"), register(1, "single")
+        first, last = register(1, "at_first"), register(1, "at_last")
+        left, more = register(range(cfg.mask_bits + 1), "left"), register(POSITION_BITS, "more")
+        rest, mask = register(cfg.mask_bits, "rest"), register(cfg.mask_bits, "mask_0")
+        offset, tags = register(value_bits(cfg), "offset_0"), register(self._tag_bits, "tags_0")
+        rest_less = Signal(cfg.mask_bits)
+        one_position = Signal()
+        m.d.comb += [
+            one_position.eq(self.positions == 1),
+            rest_less.eq(rest - 1),
+            take.eq(~busy | empty | (single & last)),
+        ]
+        with m.If(take):
+            m.d.sync += busy.eq(counted)
+            with m.If(counted):
+                m.d.sync += [
+                    rest.eq(next_visit),
+                    mask.eq(next_mask),
+                    offset.eq(next_offset),
+                    tags.eq(next_tags),
+                    left.eq(next_count),
+                    empty.eq(next_count == 0),
+                    single.eq(next_count == 1),
+                    more.eq(self.positions - 1),
+                    first.eq(1),
+                    last.eq(one_position),
+                ]
+        with m.Elif(last):
+            m.d.sync += [
+                rest.eq(rest & rest_less),
+                left.eq(left - 1),
+                single.eq(left == 2),
+                more.eq(self.positions - 1),
+                first.eq(1),
+                last.eq(one_position),
+            ]
+        with m.Else():
+            m.d.sync += [more.eq(more - 1), first.eq(0), last.eq(more == 1)]
+
+        # Shown: the lowest bit that is left, and the stored bits below it.
+        lowest, under = Signal(cfg.mask_bits), register(cfg.mask_bits, "under_1")
+        fresh, offset_1 = Signal(), register(value_bits(cfg), "offset_1")
+        m.d.comb += [lowest.eq(rest & ~rest_less), fresh.eq(busy & (empty | first))]
+        m.d.sync += [
+            self.issue.eq(busy & ~empty),
+            self.scan.eq(busy & empty),
+            self.first.eq(busy & ~empty & first),
+            self.last.eq(busy & ~empty & last),
+            self.word_last.eq(busy & take),
+        ]
+        with m.If(fresh):
+            m.d.sync += [
+                self.bit.eq(Cat(Cat(lowest[i] for i in range(cfg.mask_bits) if i >> n & 1).any()
+                                for n in range(bit_bits(cfg)))),
+                self.has_value.eq((lowest & mask).any()),
+                self.tags_out.eq(tags),
+                under.eq(~rest & rest_less & mask),
+                offset_1.eq(offset),
+            ]
+
+        # Addressed: ones counted in two stages, then the word's place added.
+        chunks = -(-cfg.mask_bits // _POPCOUNT_CHUNK)
+        parts = [register(range(_POPCOUNT_CHUNK + 1), f"part_{n}") for n in range(chunks)]
+        below = register(range(cfg.mask_bits), "below_3")
+        offset_2, offset_3 = register(value_bits(cfg), "offset_2"), register(value_bits(cfg), "offset_3")
+        first_2, first_3 = Signal(), Signal()
+        m.d.sync += [first_2.eq(self.first), first_3.eq(first_2)]
+        with m.If(self.first):
+            m.d.sync += offset_2.eq(offset_1)
+            m.d.sync += [part.eq(total(under.word_select(n, _POPCOUNT_CHUNK))) for n, part in enumerate(parts)]
+        with m.If(first_2):
+            m.d.sync += [offset_3.eq(offset_2), below.eq(total(parts))]
+        with m.If(first_3):
+            m.d.sync += self.address.eq(offset_3 + below)
+        return m
+

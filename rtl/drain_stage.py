@@ -1,0 +1,165 @@
+"""Drain stage: one of two drainers, the write queue, and the commit that may follow.
+
+Partial sums become activations or gradients (`FlowDrainer`), update buffers become regions
+(`BlockDrainer`); never both in one slot, so they share the queue and the lookup of units.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.command import Phase
+from arch.config import Config, log2_exact
+from arch.status import Status
+from rtl.assignment import row_bits, unit_bits
+from rtl.block_drainer import BlockDrainer
+from rtl.command import COMMAND
+from rtl.drainer import FlowDrainer
+from rtl.exponents import ACC_EXPONENT_BITS
+from rtl.requantise import SHIFT_BITS, _bit_length
+from rtl.write_queue import WriteQueue
+
+
+class DrainStage(wiring.Component):
+    """Engine of the drain stage.
+
+    Law: with a write port that is always ready and `slot_start` in cycle s, `done` is high from
+
+        s + 1                                              nothing to drain or commit
+        s + D + END + commit, where
+        D = N + FlowDrainer.DONE_LATENCY + 2               FW, BW with drain; N = positions * out_run * E
+        D = see BlockDrainer, + 2                          WU with drain
+        D = 1                                              commit only
+        commit = tensors + ExponentTable.COMMIT_EXTRA      with `commit`, otherwise 0
+
+    (the 2: the write queue's latency, less the cycle by which the drainer is done after its last push, plus one for its
+    `idle`). An overflow ends the drain where it is found and suppresses the commit.
+
+    Args:
+        cfg: widths and sizes.
+
+    Ports:
+        slot_start, active, command, done: as for every engine; active if the stage holds a command.
+        error: a `Status`, held until slot_start.
+        shift, ones, acc_exponent: of this command's drain, stable from slot_start + `FlowDrainer.SHIFT_NEEDED` on.
+        assign_*, side_*, gate_*, rows_*: see `FlowDrainer` and `BlockDrainer`. wr_*: write port.
+        saturated: saturated elements in this cycle.
+        peak_valid, peak_tensor, peak_bits, peak_exponent, peak_bw, commit, commit_done: to and from `ExponentTable`;
+        `commit` also advances decay and step.
+    """
+
+    END = 2
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "slot_start": In(1),
+            "active": In(1),
+            "command": In(COMMAND),
+            "done": Out(1, init=1),
+            "error": Out(4),
+            "shift": In(signed(SHIFT_BITS)),
+            "ones": In(cfg.operand_bits),
+            "acc_exponent": In(signed(ACC_EXPONENT_BITS)),
+            "assign_unit": Out(unit_bits(cfg)),
+            "assign_row": In(row_bits(cfg)),
+            "assign_slot": In(unit_bits(cfg)),
+            "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
+            "side_clear": Out(cfg.rows),
+            "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
+            "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
+            "gate_q": In(cfg.columns * cfg.bus_elements),
+            "rows_start": Out(1),
+            "rows_kind": Out(1),
+            "rows_next": Out(cfg.rows),
+            "rows_record_next": Out(cfg.rows),
+            "rows_info": In(data.ArrayLayout(32, cfg.rows)),
+            "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
+            "wr_valid": Out(1),
+            "wr_ready": In(1),
+            "wr_addr": Out(32),
+            "wr_data": Out(cfg.beat_bits),
+            "saturated": Out(range(cfg.columns + 1)),
+            "peak_valid": Out(1),
+            "peak_tensor": Out((cfg.tensors - 1).bit_length()),
+            "peak_bits": Out(cfg.acc_bits.bit_length()),
+            "peak_exponent": Out(signed(ACC_EXPONENT_BITS)),
+            "peak_bw": Out(1),
+            "commit": Out(1),
+            "commit_done": In(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg, command = self._cfg, self.command
+        m = Module()
+        m.submodules.flow = flow = FlowDrainer(cfg)
+        m.submodules.blocks = blocks = BlockDrainer(cfg)
+        m.submodules.queue = queue = WriteQueue(cfg)
+
+        update, flows, stores, begins = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            update.eq(command.phase == Phase.WU),
+            flows.eq(command.drain & ((command.phase == Phase.FW) | (command.phase == Phase.BW))),
+            stores.eq(command.drain & update),
+            begins.eq(self.slot_start & self.active & (flows | stores | command.commit)),
+            flow.start.eq(begins & flows),
+            blocks.start.eq(begins & stores),
+            flow.command.eq(command),
+            blocks.command.eq(command),
+            flow.shift.eq(self.shift),
+            flow.ones.eq(self.ones),
+            self.assign_unit.eq(Mux(update, blocks.assign_unit, flow.assign_unit)),
+            self.saturated.eq(flow.saturated),
+        ]
+        for name in ("side_addr", "side_clear", "gate_addr"):
+            m.d.comb += getattr(self, name).eq(getattr(flow, name))
+        for name in ("side_q", "gate_q", "assign_row", "assign_slot"):
+            m.d.comb += getattr(flow, name).eq(getattr(self, name))
+        for name in ("rows_start", "rows_kind", "rows_next", "rows_record_next"):
+            m.d.comb += getattr(self, name).eq(getattr(blocks, name))
+        for name in ("rows_info", "rows_data", "assign_row"):
+            m.d.comb += getattr(blocks, name).eq(getattr(self, name))
+        m.d.comb += [
+            queue.reserve.eq(flow.reserve | blocks.reserve),
+            flow.room.eq(queue.room),
+            blocks.room.eq(queue.room),
+            queue.push.eq(flow.push | blocks.push),
+            queue.push_addr.eq(Mux(update, blocks.push_addr, flow.push_addr)),
+            queue.push_data.eq(Mux(update, blocks.push_data, flow.push_data)),
+            self.wr_valid.eq(queue.wr_valid),
+            queue.wr_ready.eq(self.wr_ready),
+            self.wr_addr.eq(queue.wr_addr),
+            self.wr_data.eq(queue.wr_data),
+        ]
+
+        m.d.sync += self.peak_bits.eq(_bit_length(m, flow.magnitude))
+        m.d.comb += [
+            self.peak_tensor.eq(command.out_tensor),
+            self.peak_exponent.eq(self.acc_exponent),
+            self.peak_bw.eq(command.phase == Phase.BW),
+            self.error.eq(Mux(blocks.error, Status.STORE_OVERFLOW, Status.OK)),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(begins):
+                    m.d.sync += self.done.eq(0)
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(flow.done & blocks.done & queue.idle):
+                    m.next = "FINISH"
+            with m.State("FINISH"):
+                m.d.comb += [
+                    self.peak_valid.eq(flows),
+                    self.commit.eq(command.commit & ~(stores & blocks.error)),
+                ]
+                m.next = "COMMIT"
+                with m.If(~self.commit):
+                    m.d.sync += self.done.eq(1)
+                    m.next = "IDLE"
+            with m.State("COMMIT"):
+                with m.If(self.commit_done):
+                    m.d.sync += self.done.eq(1)
+                    m.next = "IDLE"
+        return m

@@ -1,0 +1,231 @@
+"""Drainer of partial sums (FW and BW): reads a bank of the rows, requantises, writes activations.
+
+It walks the output tensor in memory order and fetches each channel from the row that owns it, so
+its time does not depend on how units were shared out. Channels beyond the last are padded with
+zeros; FW may append a channel that is constantly one, so that biases are weights like others.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.command import Phase
+from arch.config import Config, log2_exact
+from rtl.command import COMMAND
+from rtl.requantise import SHIFT_BITS, Requantise
+
+
+def unit_bits(cfg: Config) -> int:
+    """Width of the number of a unit."""
+    return log2_exact(cfg.units, "units")
+
+
+def row_bits(cfg: Config) -> int:
+    """Width of the number of a row."""
+    return max(1, (cfg.rows - 1).bit_length())
+
+
+class FlowDrainer(wiring.Component):
+    """Partial sums of one working set -> requantised beats, one element of all columns a cycle.
+
+    Law: with a write port that is always ready, `start` in cycle s and N = positions * out_run * E
+    elements, element i (from 0) is read and cleared in the rows in cycle s + 1 + i + `SIDE_LATENCY`,
+    beat i is pushed in cycle s + (i + 1) * E + `PUSH_LATENCY`, and `done` is high again from cycle
+    s + N + `DONE_LATENCY`. A full write queue delays the first element of a beat (and all behind it)
+    until there is room; elements of a begun beat never wait.
+
+    Args:
+        cfg: widths and sizes.
+
+    Ports:
+        start: pulse. command: FW or BW command in the drain stage, stable from start to done.
+        shift: right shift of the requantiser, -31 to 63; stable from start + `SHIFT_NEEDED` to done. ones:
+        mantissa of the constant-one channel; likewise.
+        done: nothing is left to push (beats may still be in the write queue).
+        assign_unit: unit looked up; assign_row, assign_slot: its place, one cycle later.
+        side_addr: psum address, all rows; side_clear: one bit a row, clears that word; side_q: word of
+        each row for the address of the cycle before, columns at bits [n*ACC, (n+1)*ACC).
+        gate_addr: address within the gate bank (beats from 0); gate_q: its word one cycle later, bit n*E + e
+        set if element e of column n was positive.
+        reserve, room, push, push_addr, push_data: see `WriteQueue`.
+        saturated: saturated elements in this cycle (0 to C). magnitude: OR of the magnitudes
+        (after ReLU or gate) of all elements since `start`; final when done.
+    """
+
+    SIDE_LATENCY = 2  # counters -> assignment memory -> address register
+    SHIFT_NEEDED = 6
+    PUSH_LATENCY = 8
+    DONE_LATENCY = 9
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "start": In(1),
+            "command": In(COMMAND),
+            "shift": In(signed(SHIFT_BITS)),
+            "ones": In(cfg.operand_bits),
+            "done": Out(1, init=1),
+            "assign_unit": Out(unit_bits(cfg)),
+            "assign_row": In(row_bits(cfg)),
+            "assign_slot": In(unit_bits(cfg)),
+            "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
+            "side_clear": Out(cfg.rows),
+            "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
+            "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
+            "gate_q": In(cfg.columns * cfg.bus_elements),
+            "reserve": Out(1),
+            "room": In(1),
+            "push": Out(1),
+            "push_addr": Out(32),
+            "push_data": Out(cfg.beat_bits),
+            "saturated": Out(range(cfg.columns + 1)),
+            "magnitude": Out(cfg.acc_bits),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg, command = self._cfg, self.command
+        a_bits, acc, columns = cfg.operand_bits, cfg.acc_bits, cfg.columns
+        element_bits = log2_exact(cfg.bus_elements, "bus_elements")
+        m = Module()
+
+        def delay(source: Signal, name: str, cycles: int = 1, resets: bool = False) -> Signal:
+            for n in range(cycles):
+                register = Signal(source.shape(), name=f"{name}_{n + 1}" if cycles > 1 else name, reset_less=not resets)
+                m.d.sync += register.eq(source)
+                source = register
+            return source
+
+        # Stage 0: which element. Channel, beat, position; a beat begins only when it has room.
+        running = Signal()
+        element, beat, position = Signal(element_bits), Signal(16), Signal(8)
+        channel = Signal(16 + element_bits)
+        go, beat_end, run_end, end = Signal(), Signal(), Signal(), Signal()
+        is_data, is_one = Signal(), Signal()
+        backward = Signal()
+        lane = Signal(range(max(cfg.block_k, cfg.lane_group, 2)))
+        m.d.comb += [
+            go.eq(running & (self.room | element.any())),
+            self.reserve.eq(go & ~element.any()),
+            beat_end.eq(element == cfg.bus_elements - 1),
+            run_end.eq(beat_end & (beat + 1 == command.out_run)),
+            end.eq(run_end & (position + 1 == command.positions)),
+            backward.eq(command.phase == Phase.BW),
+            is_data.eq(channel < command.out_channels),
+            is_one.eq(command.ones & ~backward & (channel == command.out_channels)),
+        ]
+        # log2_lanes is one of two constants (the planner has checked it): a choice, not a shifter.
+        shifts = {0: log2_exact(cfg.block_k, "block_k"), 1: log2_exact(cfg.lane_group, "lane_group")}
+        m.d.comb += [
+            self.assign_unit.eq(Mux(backward, channel >> shifts[1], channel >> shifts[0])),
+            lane.eq(Mux(backward, channel & (cfg.lane_group - 1), channel & (cfg.block_k - 1))),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                running.eq(1), element.eq(0), beat.eq(0), position.eq(0), channel.eq(0),
+            ]
+        with m.Elif(go):
+            m.d.sync += [element.eq(element + 1), channel.eq(channel + 1)]
+            with m.If(beat_end):
+                m.d.sync += beat.eq(beat + 1)
+            with m.If(run_end):
+                m.d.sync += [beat.eq(0), channel.eq(0), position.eq(position + 1)]
+            with m.If(end):
+                m.d.sync += running.eq(0)
+
+        # Stage 1: the assignment has arrived; address of the partial sum.
+        go_1 = delay(go, "go_1", resets=True)
+        data_1 = delay(is_data, "data_1")
+        one_1 = delay(is_one, "one_1")
+        lane_1 = delay(lane, "lane_1")
+        position_1 = delay(position, "position_1")
+        slot_lane = Signal(len(self.side_addr))
+        m.d.comb += slot_lane.eq(
+            Mux(backward, Cat(Const(0, shifts[1]), self.assign_slot) | lane_1,
+                Cat(Const(0, shifts[0]), self.assign_slot) | lane_1))
+        row_2 = Signal(row_bits(cfg), reset_less=True)
+        m.d.sync += [
+            self.side_addr.eq((slot_lane << command.log2_positions) + position_1),
+            self.side_clear.eq(Mux(go_1 & data_1, 1 << self.assign_row, 0)),
+            row_2.eq(self.assign_row),
+        ]
+
+        # Stage 2: the rows read and clear. Stage 3: their words are here, one is taken.
+        row_3 = delay(row_2, "row_3")
+        data_3 = delay(data_1, "data", 2)
+        one_3 = delay(one_1, "one", 2)
+        go_3 = delay(go_1, "go", 2, resets=True)
+        element_3 = delay(element, "element", 3)
+        taken = Signal(columns * acc, reset_less=True)
+        m.d.sync += taken.eq(Array(self.side_q[row] for row in range(cfg.rows))[row_3])
+        with m.If(self.start):
+            m.d.sync += self.gate_addr.eq(0)
+        with m.Elif(go_3 & (element_3 == cfg.bus_elements - 1)):
+            m.d.sync += self.gate_addr.eq(self.gate_addr + 1)
+
+        # Stage 4: what is not positive becomes zero (ReLU: the sum; gate: the gate's element).
+        element_4, one_4, data_4 = delay(element_3, "element_4"), delay(one_3, "one_4"), delay(data_3, "data_4")
+        go_4 = delay(go_3, "go_4", resets=True)
+        x = Signal(columns * acc, reset_less=True)
+        for column in range(columns):
+            word = taken[column * acc:(column + 1) * acc]
+            open_gate = Signal(name=f"open_gate{column}")
+            keep = Signal(name=f"keep{column}")
+            m.d.comb += [
+                open_gate.eq(self.gate_q[column * cfg.bus_elements:(column + 1) * cfg.bus_elements]
+                             .bit_select(element_4, 1)),
+                keep.eq(data_4 & go_4 & ~(command.relu & ~backward & word[-1])
+                        & ~(command.gate & backward & ~open_gate)),
+            ]
+            m.d.sync += x[column * acc:(column + 1) * acc].eq(Mux(keep, word, 0))
+
+        # Stage 5 to 7: requantise; meanwhile the largest magnitude, as the OR of all of them.
+        values, saturations, magnitudes = [], [], []
+        for column in range(columns):
+            word = x[column * acc:(column + 1) * acc]
+            m.submodules[f"requantise{column}"] = requantise = Requantise(acc, a_bits)
+            magnitude = Signal(acc, name=f"magnitude{column}", reset_less=True)
+            m.d.comb += [requantise.x.eq(word), requantise.shift.eq(self.shift)]
+            m.d.sync += magnitude.eq((word ^ word[-1].replicate(acc)) + word[-1])
+            values.append(requantise.value)
+            saturations.append(requantise.saturated)
+            magnitudes.append(magnitude)
+        any_magnitude = magnitudes[0]
+        for magnitude in magnitudes[1:]:
+            any_magnitude = any_magnitude | magnitude
+        with m.If(self.start):
+            m.d.sync += self.magnitude.eq(0)
+        with m.Else():
+            m.d.sync += self.magnitude.eq(self.magnitude | any_magnitude)
+
+        # Stage 7: one element of every column enters the beat.
+        element_7, one_7 = delay(element_4, "element_to_7", 3), delay(one_4, "one_to_7", 3)
+        data_7 = delay(data_4, "data_to_7", 3)
+        go_7 = delay(go_4, "go_to_7", 3, resets=True)
+        packed = Signal(cfg.beat_bits, reset_less=True)
+        for column in range(columns):
+            result = Signal(a_bits, name=f"result{column}")
+            m.d.comb += result.eq(Mux(one_7, self.ones, values[column]))  # padding: x was 0, so is the value
+            for e in range(cfg.bus_elements):
+                low = (column * cfg.bus_elements + e) * a_bits
+                with m.If(go_7 & (element_7 == e)):
+                    m.d.sync += packed[low:low + a_bits].eq(result)
+        m.d.sync += self.saturated.eq(Mux(go_7 & data_7, sum(saturations, start=0), 0))
+
+        # Stage 8: a beat is complete.
+        run_end_8, end_8 = delay(run_end, "run_end", 8), delay(end, "end", 8)
+        position_addr = Signal(32)
+        m.d.sync += self.push.eq(go_7 & (element_7 == cfg.bus_elements - 1))
+        m.d.comb += self.push_data.eq(packed)
+        with m.If(self.start):
+            m.d.sync += [self.done.eq(0), self.push_addr.eq(command.out_addr), position_addr.eq(command.out_addr)]
+        with m.Elif(self.push):
+            m.d.sync += self.push_addr.eq(self.push_addr + 1)
+            with m.If(run_end_8):
+                m.d.sync += [
+                    position_addr.eq(position_addr + command.out_stride),
+                    self.push_addr.eq(position_addr + command.out_stride),
+                ]
+            m.d.sync += self.done.eq(end_8)
+        return m

@@ -1,0 +1,118 @@
+"""Which weights a weight update looks at: rotating exploration, and the visiting rule of a mask word.
+
+A mask word is explored in the step whose residue modulo T equals that of a hash of the word's block
+coordinates, hence in exactly one of any T successive steps. The other rules are pure masks.
+
+Source of the idea: this project (docs/architecture.md, section 4); the hash is that of `rtl.regenerate`.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config, log2_exact
+from rtl.regenerate import C_BITS, K_BITS, TAP_BITS, WORD_BITS, mix_step
+
+SALT = 0x5BD1E995
+MAX_LOG2_PERIOD = 6
+LOG2_PERIOD_BITS = 3
+#: Low bits of the training step that matter.
+STEP_BITS = MAX_LOG2_PERIOD
+
+
+class Exploration(wiring.Component):
+    """Whether a mask word is explored in this step, and in the next one.
+
+    Latency: the outputs follow the inputs by `LATENCY` cycles with `enable` set; while it is low the whole pipeline
+    stands still. One word a cycle.
+
+    Ports:
+        enable: advance. kb, cb, tap: row and column of the block (absolute), position in the filter.
+        step: low bits of the training step. log2_period: log2 of T, 0 to 6; 7 acts as 6. Both constant.
+        explored, explored_next: registered.
+    """
+
+    LATENCY = 2
+
+    def __init__(self) -> None:
+        super().__init__({
+            "enable": In(1),
+            "kb": In(K_BITS),
+            "cb": In(C_BITS),
+            "tap": In(TAP_BITS),
+            "step": In(STEP_BITS),
+            "log2_period": In(LOG2_PERIOD_BITS),
+            "explored": Out(1),
+            "explored_next": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        first, mixed = Signal(WORD_BITS), Signal(WORD_BITS, reset_less=True)
+        residue, care = Signal(STEP_BITS), Signal(STEP_BITS)
+        next_step = Signal(STEP_BITS)
+        m.d.comb += [
+            first.eq(mix_step(m, Cat(self.tap, self.cb, self.kb) ^ SALT, 0, "a")),
+            residue.eq(mix_step(m, mixed, 2, "c")),
+            care.eq(Cat(self.log2_period > bit for bit in range(STEP_BITS))),
+            next_step.eq(self.step + 1),
+        ]
+        with m.If(self.enable):
+            m.d.sync += [
+                mixed.eq(mix_step(m, first, 1, "b")),
+                self.explored.eq(((residue ^ self.step) & care) == 0),
+                self.explored_next.eq(((residue ^ next_step) & care) == 0),
+            ]
+        return m
+
+
+class VisitRule(wiring.Component):
+    """The visited bits of a mask word, combinational.
+
+    `visit = valid & lanes & (everything | mask)`: valid positions are those with k_local < valid_k and
+    c_local < valid_c; the lane mask keeps one lane group.
+
+    Ports:
+        mask: the stored bits, bit k_local*Bc + c_local. valid_k (0 to Bk), valid_c (0 to Bc): valid channels.
+        everything: visit what is not stored, too. lanes_only: keep only the lanes of `group`.
+        visit: the visited bits.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "mask": In(cfg.mask_bits),
+            "valid_k": In(range(cfg.block_k + 1)),
+            "valid_c": In(range(cfg.block_c + 1)),
+            "everything": In(1),
+            "lanes_only": In(1),
+            "group": In(group_bits(cfg)),
+            "visit": Out(cfg.mask_bits),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        m = Module()
+        rows, lanes = Signal(cfg.block_k), Signal(cfg.block_c)
+        m.d.comb += [
+            rows.eq(Cat(self.valid_k > k for k in range(cfg.block_k))),
+            lanes.eq(Cat((self.valid_c > c) & (~self.lanes_only | (self.group == c // cfg.lane_group))
+                         for c in range(cfg.block_c))),
+            self.visit.eq(Cat(Mux(row, lanes, 0) for row in rows) & (self.mask | self.everything.replicate(
+                cfg.mask_bits))),
+        ]
+        return m
+
+
+def group_bits(cfg: Config) -> int:
+    """Width of the number of a lane group within its word."""
+    return max(1, log2_exact(cfg.groups_per_word, "groups_per_word"))
+
+
+def clip_valid(end: Value, block: Value, size: int) -> Value:
+    """Valid channels of block number `block`, of `size` (a power of two) channels each: 0 to `size`."""
+    low = log2_exact(size, "block size")
+    left = end[low:]
+    return Mux(block < left, size, Mux(block == left, end[:low], 0))

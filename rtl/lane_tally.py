@@ -1,0 +1,97 @@
+"""Lane tally: nonzero counts of the lane groups of a region, counted while the region is written.
+
+The backward phase shares lane groups out among the rows and needs their counts in the region's
+header. Here they are counted from the mask words on their way to memory: one word a cycle, a
+popcount for each of its lane groups, added to a memory of counters with an entry a word position.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config
+
+COUNT_BITS = 16
+
+
+class LaneTally(wiring.Component):
+    """Counters of `groups_per_word` lane groups for each word position of a record.
+
+    A mask beat given with `load` in cycle t is counted in cycles t+1 to t+count, one word a cycle;
+    the next may be loaded in cycle t + max(count, 1) or later. A word's counters may be counted again 2
+    cycles later, so a record's first word follows that of the record before by 2 cycles or more. Counters are
+    readable 2 cycles after their last word was counted.
+
+    Args:
+        cfg: widths; there are gather_depth / block_c word positions (what a gather bank can serve).
+
+    Ports:
+        load, beat, count: mask beat and how many of its words to count (0 to masks_per_beat).
+        record_first: this beat starts a record (word position 0). region_first: it belongs to the first
+        record of a region, whose counts replace those of the region before.
+        read_word: word position; read_counts: its counters one cycle later (only while nothing is counted),
+        lane group g at bits [16 g, 16 g + 16).
+    """
+
+    READ_LATENCY = 1
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self.depth = max(2, cfg.gather_depth // cfg.block_c)
+        super().__init__({
+            "load": In(1),
+            "beat": In(cfg.beat_bits),
+            "count": In(range(cfg.masks_per_beat + 1)),
+            "record_first": In(1),
+            "region_first": In(1),
+            "read_word": In(range(self.depth)),
+            "read_counts": Out(cfg.groups_per_word * COUNT_BITS),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        m = Module()
+        m.submodules.counters = memory = Memory(shape=cfg.groups_per_word * COUNT_BITS, depth=self.depth, init=[])
+        read, write = memory.read_port(), memory.write_port()
+
+        beat = Signal(cfg.beat_bits, reset_less=True)
+        left = Signal(range(cfg.masks_per_beat + 1))
+        word = Signal(range(self.depth))
+        first = Signal()
+        with m.If(self.load):
+            m.d.sync += [beat.eq(self.beat), left.eq(self.count), first.eq(self.region_first)]
+            with m.If(self.record_first):
+                m.d.sync += word.eq(0)
+            with m.Elif(left.any()):
+                m.d.sync += word.eq(word + 1)
+        with m.Elif(left.any()):
+            m.d.sync += [beat.eq(beat >> cfg.mask_bits), left.eq(left - 1), word.eq(word + 1)]
+
+        # Cycle t+1: read the counters and count the ones; t+2: write the sums back.
+        counting = Signal()
+        m.d.comb += [
+            counting.eq(left.any()),
+            read.en.eq(1),
+            read.addr.eq(Mux(counting, word, self.read_word)),
+            self.read_counts.eq(read.data),
+        ]
+        counted = Signal()
+        counted_word = Signal.like(word)
+        counted_first = Signal()
+        m.d.sync += [counted.eq(counting), counted_word.eq(word), counted_first.eq(first)]
+        sums = []
+        for group in range(cfg.groups_per_word):
+            ones = sum(
+                (beat[k * cfg.block_c + group * cfg.lane_group + lane]
+                 for k in range(cfg.block_k) for lane in range(cfg.lane_group)), start=0)
+            number = Signal(range(cfg.block_k * cfg.lane_group + 1), name=f"number{group}")
+            total = Signal(COUNT_BITS, name=f"total{group}")
+            before = read.data[group * COUNT_BITS:(group + 1) * COUNT_BITS]
+            m.d.sync += number.eq(ones)
+            m.d.comb += total.eq(Mux(counted_first, 0, before) + number)
+            sums.append(total)
+        m.d.comb += [write.en.eq(counted), write.addr.eq(counted_word), write.data.eq(Cat(*sums))]
+        return m

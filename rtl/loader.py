@@ -1,0 +1,372 @@
+"""Loader: distributes what the reader brings for the working set in the load stage.
+
+Gathered operand to all PEs over the column bus, stationary operand to the rows that own its channels,
+ReLU gate as one bit an element to the gate buffer, and records, through the `RecordParser`, to the
+weight buffers of the rows. In BW it also builds the rows' entry lists, one lane group a cycle.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.command import Phase
+from arch.config import Config, log2_exact
+from arch.status import Status
+from rtl.assignment import row_bits, unit_bits
+from rtl.command import COMMAND
+from rtl.exploration import group_bits
+from rtl.pe import gather_word_bits
+from rtl.reader import BANK_BITS, KINDS, RUN_BITS, Kind, aux_interval
+from rtl.record_parser import RecordParser
+from rtl.row_controller import ERROR_MASK, ERROR_VALUE
+from rtl.row_walker import cb_bits, channel_bits, kb_bits, slot_bits, word_bits
+from rtl.weight_buffer import offset_bits
+
+
+class Loader(wiring.Component):
+    """The load stage.
+
+    Law, from the cycle s of `slot_start`; P_5 is the cycle in which the reader's kind_done[W] rises:
+
+        not active, or NOP: done from s + 1
+        otherwise: done from max(P_5, e) + SETTLE; e = s + ENTRIES + units in BW with load_w, else e = 0
+
+    SETTLE covers the pipelines behind the last beat and the errors of the rows. Latencies from the
+    cycle t in which a beat is given on `in_*`:
+
+        X: on the column bus in t + X_LATENCY
+        WU stationary: piece p of aux_interval(cfg) on the stationary bus in t + STATIONARY_LATENCY + p; `hold` is high
+          in t + 1 to t + aux_interval(cfg) - 1
+        BW gate: written in t + GATE_LATENCY
+        W: on the load bus in t + WEIGHT_LATENCY
+        BW entry of unit n: on the entry bus in s + ENTRIES + n; `load_start` (with load_w) in s + 1
+
+    Args:
+        cfg: widths and sizes.
+
+    Ports, in:
+        slot_start, active, command: as for every engine; stable from the cycle after slot_start.
+        in_valid, in_kind, in_run, in_index, in_last, in_data, kind_done: from the reader. hold: to it.
+        assign_unit: to the assignment table's load port (the bank comes from the command processor);
+        assign_row, assign_slot: its answer one cycle later.
+        row_error: load_error of the rows, 2 bits each, row r at bits [2r, 2r + 2).
+    Ports, out, to all rows; a row compares row numbers with its own:
+        col_we, col_addr, col_data: column bus; word address in the gather bank, a beat.
+        stat_we, stat_row, stat_addr, stat_data: stationary bus; `stationary_pack` operands a column, lowest
+        channel lowest, column n at bits [n * pack * A, (n + 1) * pack * A).
+        load_start: empty the load bank. load_valid, load_is_value, load_data, load_offsets, load_first, load_row,
+        load_slot, load_channel, load_kb, load_cb, load_all: load bus; a row takes a beat if load_all (BW) or
+        if load_row is its number. load_first is low in BW.
+        entry_valid, entry_row, entry_slot, entry_word, entry_group, entry_record_base, entry_cb: entry bus (BW).
+    Ports, out:
+        gate_we, gate_bank, gate_addr, gate_data: to the gate buffer. `gate_bank` is the bank of the command in the
+        load stage, from s + 2 on: the next one for a BW command with load_aux, otherwise as before.
+        done, error: level; `error` is a `Status`, cleared by slot_start and valid when done: MASK_OVERFLOW,
+        VALUE_OVERFLOW (of a row), HEADER (records contradict block_rows); the first of these that applies.
+    """
+
+    X_LATENCY = 1
+    STATIONARY_LATENCY = 3
+    GATE_LATENCY = 1
+    WEIGHT_LATENCY = RecordParser.LATENCY
+    ENTRIES = 5
+    SETTLE = 8
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        row, unit = row_bits(cfg), unit_bits(cfg)
+        super().__init__({
+            "slot_start": In(1),
+            "active": In(1),
+            "command": In(COMMAND),
+            "in_valid": In(1),
+            "in_kind": In(range(KINDS + 1)),
+            "in_run": In(RUN_BITS),
+            "in_index": In(RUN_BITS),
+            "in_last": In(1),
+            "in_data": In(cfg.beat_bits),
+            "kind_done": In(KINDS),
+            "hold": Out(1),
+            "assign_unit": Out(unit),
+            "assign_row": In(row),
+            "assign_slot": In(unit),
+            "row_error": In(2 * cfg.rows),
+            "col_we": Out(1),
+            "col_addr": Out(gather_word_bits(cfg)),
+            "col_data": Out(cfg.beat_bits),
+            "stat_we": Out(1),
+            "stat_row": Out(row),
+            "stat_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
+            "stat_data": Out(cfg.columns * cfg.stationary_pack * cfg.operand_bits),
+            "gate_we": Out(1),
+            "gate_bank": Out(BANK_BITS),
+            "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
+            "gate_data": Out(cfg.columns * cfg.bus_elements),
+            "load_start": Out(1),
+            "load_valid": Out(1),
+            "load_is_value": Out(1),
+            "load_data": Out(cfg.beat_bits),
+            "load_offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+            "load_first": Out(1),
+            "load_row": Out(row),
+            "load_slot": Out(slot_bits(cfg)),
+            "load_channel": Out(channel_bits(cfg)),
+            "load_kb": Out(kb_bits(cfg)),
+            "load_cb": Out(cb_bits(cfg)),
+            "load_all": Out(1),
+            "entry_valid": Out(1),
+            "entry_row": Out(row),
+            "entry_slot": Out(slot_bits(cfg)),
+            "entry_word": Out(word_bits(cfg)),
+            "entry_group": Out(group_bits(cfg)),
+            "entry_record_base": Out(log2_exact(cfg.mask_beats, "mask_beats")),
+            "entry_cb": Out(cb_bits(cfg)),
+            "done": Out(1),
+            "error": Out(4),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        command = self.command
+        m = Module()
+        begin, works, weights, back = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += begin.eq(self.slot_start)
+        m.d.comb += [
+            works.eq(self.active & (command.phase != Phase.NOP)),
+            weights.eq(works & command.load_w),
+            back.eq(command.phase == Phase.BW),
+        ]
+        self._gathered(m)
+        self._gate(m, begin & works & back & command.load_aux)
+        piece_unit, piece_valid = self._stationary(m)
+        first_block, block_step = self._first_block(m)
+        parser = self._weights(m, begin & weights, back, first_block, block_step)
+        entry_unit, entries_over = self._entries(m, begin, weights & back, first_block, block_step)
+
+        # The assignment table is asked for one thing at a time: in WU the pieces are over before records begin.
+        with m.If(back):
+            m.d.comb += self.assign_unit.eq(entry_unit)
+        with m.Elif(piece_valid):
+            m.d.comb += self.assign_unit.eq(piece_unit)
+        with m.Else():
+            m.d.comb += self.assign_unit.eq(parser.record)
+
+        # Done, and what went wrong.
+        busy, over = Signal(), Signal()
+        settled = Signal(range(self.SETTLE))
+        mask_error, value_error = Signal(), Signal()
+        errors = [self.row_error.word_select(row, 2) for row in range(self._cfg.rows)]
+        m.d.sync += [
+            mask_error.eq(Cat(error == ERROR_MASK for error in errors).any()),
+            value_error.eq(Cat(error == ERROR_VALUE for error in errors).any()),
+        ]
+        m.d.comb += [
+            self.done.eq(~busy | ~works),
+            over.eq(self.kind_done[Kind.W] & (entries_over | ~(weights & back))),
+        ]
+        with m.If(self.slot_start):
+            m.d.sync += [busy.eq(1), settled.eq(0), self.error.eq(Status.OK)]
+        with m.Elif(busy & over):
+            m.d.sync += settled.eq(settled + 1)
+            with m.If(settled == self.SETTLE - 1):
+                m.d.sync += busy.eq(0)
+                with m.If(~weights):
+                    pass  # the rows still show the errors of an earlier load
+                with m.Elif(mask_error):
+                    m.d.sync += self.error.eq(Status.MASK_OVERFLOW)
+                with m.Elif(value_error):
+                    m.d.sync += self.error.eq(Status.VALUE_OVERFLOW)
+                with m.Elif(parser.error | (parser.regions != command.load_segments)):
+                    m.d.sync += self.error.eq(Status.HEADER)
+        return m
+
+    def _gathered(self, m: Module) -> None:
+        """X: every row gets every beat; position after position, `gather_stride` operands apart."""
+        base = Signal.like(self.col_addr)
+        element_shift = log2_exact(self._cfg.bus_elements, "bus_elements")
+        here = Signal()
+        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.X))
+        m.d.sync += [
+            self.col_we.eq(here),
+            self.col_addr.eq(base + self.in_index),
+            self.col_data.eq(self.in_data),
+        ]
+        with m.If(self.slot_start):
+            m.d.sync += base.eq(0)
+        with m.Elif(here & self.in_last):
+            m.d.sync += base.eq(base + (self.command.gather_stride >> element_shift))
+
+    def _gate(self, m: Module, turn: Value) -> None:
+        """AUX in BW: is the element positive? Beats go to successive addresses of a bank of their own."""
+        cfg = self._cfg
+        here, bits = Signal(), Signal(cfg.columns * cfg.bus_elements)
+        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.AUX) & (self.command.phase == Phase.BW))
+        for index in range(len(bits)):
+            element = self.in_data.word_select(index, cfg.operand_bits)
+            m.d.comb += bits[index].eq(element.any() & ~element[-1])
+        m.d.sync += [self.gate_we.eq(here), self.gate_data.eq(bits)]
+        with m.If(turn):
+            m.d.sync += self.gate_bank.eq(self.gate_bank + 1)
+        with m.If(self.slot_start):
+            m.d.sync += self.gate_addr.eq(0)
+        with m.Elif(self.gate_we):
+            m.d.sync += self.gate_addr.eq(self.gate_addr + 1)
+
+    def _stationary(self, m: Module) -> tuple[Signal, Signal]:
+        """AUX in WU: a beat is written in pieces of `stationary_pack` channels, each to the row that owns it.
+
+        Returns: unit to look up, and whether it is wanted.
+        """
+        cfg, command = self._cfg, self.command
+        pack, bits, pieces = cfg.stationary_pack, cfg.operand_bits, aux_interval(cfg)
+        element_shift = log2_exact(cfg.bus_elements, "bus_elements")
+        pack_shift, unit_shift = log2_exact(pack, "pack"), log2_exact(cfg.block_k, "block_k")
+        here = Signal()
+        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.AUX) & (command.phase == Phase.WU))
+
+        # t+1+p: piece p is lowest in each column; its unit is looked up.
+        beat = Signal(cfg.beat_bits, reset_less=True)
+        channel, position = Signal(16), Signal(8)
+        left = Signal(range(pieces + 1))
+        lanes = [beat.word_select(n, cfg.bus_elements * bits) for n in range(cfg.columns)]
+        valid, unit = Signal(), Signal.like(self.assign_unit)
+        m.d.comb += [
+            valid.eq(left.any()),
+            self.hold.eq(left > 1),
+            unit.eq(channel >> unit_shift),
+        ]
+        with m.If(here):
+            m.d.sync += [
+                beat.eq(self.in_data), left.eq(pieces),
+                channel.eq(self.in_index << element_shift), position.eq(self.in_run),
+            ]
+        with m.Elif(valid):
+            m.d.sync += [
+                beat.eq(Cat(Cat(lane[pack * bits:], Const(0, pack * bits)) for lane in lanes)),
+                left.eq(left - 1), channel.eq(channel + pack),
+            ]
+
+        # t+2+p: row and slot are known.
+        valid_1, position_1 = Signal(), Signal(8, reset_less=True)
+        pair_1 = Signal(range(max(1, cfg.block_k // pack)), reset_less=True)  # piece within the unit
+        data_1 = Signal.like(self.stat_data, reset_less=True)
+        word = Signal.like(self.stat_addr)
+        m.d.sync += [
+            valid_1.eq(valid & (channel < command.out_channels)),
+            position_1.eq(position),
+            pair_1.eq(channel[pack_shift:unit_shift]),
+            data_1.eq(Cat(lane[:pack * bits] for lane in lanes)),
+        ]
+        # t+3+p: the write.
+        m.d.comb += word.eq((self.assign_slot << (unit_shift - pack_shift)) | pair_1)
+        m.d.sync += [
+            self.stat_we.eq(valid_1),
+            self.stat_row.eq(self.assign_row),
+            self.stat_addr.eq((word << command.log2_positions) + position_1),
+            self.stat_data.eq(data_1),
+        ]
+        return unit, valid
+
+    def _first_block(self, m: Module) -> tuple[Signal, Signal]:
+        """Block column of the first segment loaded (registered, from s + 3 on), and block columns a segment."""
+        command = self.command
+        shift = log2_exact(self._cfg.block_c, "block_c")
+        low, high, first = Signal(18), Signal(19), Signal(20)
+        blocks, step = Signal(cb_bits(self._cfg)), Signal(cb_bits(self._cfg))
+        m.d.sync += [
+            low.eq(Mux(command.segment[0], command.c_step, 0) + Mux(command.segment[1], command.c_step << 1, 0)),
+            high.eq(Mux(command.segment[2], command.c_step << 2, 0) + command.c0),
+            first.eq(low + high),
+        ]
+        m.d.comb += [blocks.eq(first >> shift), step.eq(command.c_step >> shift)]
+        return blocks, step
+
+    def _weights(self, m: Module, start: Value, back: Signal, first_block: Signal,
+                 block_step: Signal) -> RecordParser:
+        """W: records, with the coordinates of the first word of each."""
+        command = self.command
+        m.submodules.parser = parser = RecordParser(self._cfg)
+        m.d.comb += [
+            self.load_start.eq(start),
+            parser.start.eq(self.slot_start),
+            parser.mask_beats.eq(command.mask_beats),
+            parser.block_rows.eq(command.block_rows),
+            parser.in_valid.eq(self.in_valid & (self.in_kind == Kind.W)),
+            parser.in_last.eq(self.in_last),
+            parser.in_data.eq(self.in_data),
+            self.load_valid.eq(parser.valid),
+            self.load_is_value.eq(parser.is_value),
+            self.load_data.eq(parser.data),
+            self.load_offsets.eq(parser.offsets),
+            self.load_first.eq(parser.first & ~back),
+            self.load_row.eq(self.assign_row),
+            self.load_slot.eq(self.assign_slot),
+            self.load_all.eq(back),
+        ]
+        m.d.sync += self.load_kb.eq(
+            (command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + parser.record)
+        loading = Signal()  # a beat of this slot has passed
+        with m.If(self.slot_start):
+            m.d.sync += loading.eq(0)
+        with m.Elif(parser.valid):
+            m.d.sync += loading.eq(1)
+        with m.If(parser.valid & parser.region_last):
+            m.d.sync += [
+                self.load_channel.eq(self.load_channel + command.c_step),
+                self.load_cb.eq(self.load_cb + block_step),
+            ]
+        with m.Elif(~loading & ~parser.valid):
+            m.d.sync += [self.load_channel.eq(0), self.load_cb.eq(first_block)]
+        return parser
+
+    def _entries(self, m: Module, begin: Signal, wanted: Value, first_block: Signal,
+                 block_step: Signal) -> tuple[Signal, Signal]:
+        """BW: walk the units (lane groups) and send each to the row that owns it.
+
+        Returns: unit to look up, and whether all entries have been sent.
+        """
+        cfg, command = self._cfg, self.command
+        base_bits = len(self.entry_record_base)
+        begin_1, begin_2 = Signal(), Signal()  # s + 2, s + 3
+        looking, looked, over = Signal(), Signal(), Signal()
+        unit, in_segment = Signal(16), Signal(16)
+        word, group = Signal(word_bits(cfg)), Signal(group_bits(cfg))
+        block, base, base_step = Signal.like(first_block), Signal(base_bits), Signal(base_bits)
+        unit_last, segment_last, word_last = Signal(), Signal(), Signal()
+        m.d.comb += [
+            unit_last.eq(unit + 1 == command.units),
+            segment_last.eq(in_segment + 1 == command.groups),
+            word_last.eq(group == cfg.groups_per_word - 1),
+        ]
+        m.d.sync += [
+            begin_1.eq(begin), begin_2.eq(begin_1), over.eq(looked),
+            base_step.eq(command.block_rows[:base_bits] * command.mask_beats[:base_bits]),
+        ]
+        with m.If(self.slot_start):
+            m.d.sync += [looking.eq(0), looked.eq(0), over.eq(0)]
+        with m.Elif(begin_2):
+            m.d.sync += [
+                unit.eq(0), in_segment.eq(0), word.eq(0), group.eq(0), block.eq(first_block), base.eq(0),
+                looking.eq(wanted & (command.units != 0)), looked.eq(command.units == 0),
+            ]
+        with m.Elif(looking):
+            m.d.sync += [unit.eq(unit + 1), in_segment.eq(in_segment + 1), group.eq(group + 1)]
+            with m.If(word_last):
+                m.d.sync += [word.eq(word + 1), group.eq(0)]
+            with m.If(segment_last):
+                m.d.sync += [
+                    in_segment.eq(0), word.eq(0), group.eq(0),
+                    block.eq(block + block_step), base.eq(base + base_step),
+                ]
+            with m.If(unit_last):
+                m.d.sync += [looking.eq(0), looked.eq(1)]
+        m.d.sync += [
+            self.entry_valid.eq(looking),
+            self.entry_word.eq(word),
+            self.entry_group.eq(group),
+            self.entry_record_base.eq(base),
+            self.entry_cb.eq(block + word),
+        ]
+        m.d.comb += [self.entry_row.eq(self.assign_row), self.entry_slot.eq(self.assign_slot)]
+        return unit, over

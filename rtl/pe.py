@@ -1,0 +1,333 @@
+"""Processing element: three operand memories and one multiply-accumulate.
+
+Gathered operands come from one memory; the other factor is the broadcast weight (MAC) or comes from
+the memory of stationary operands (DOT); partial sums lie in the third.
+
+A PE has no control of its own. `RowControl` turns the operation a row presents each cycle into one
+word of enables, addresses and selects, already delayed to the stage that uses them; all PEs of the
+row share that word, so its pipeline registers exist once a row and not once a PE. Every memory has two
+banks: compute works in one while the loader and the drain use the other. The stationary operand has
+a memory of its own (not a psum bank) because a weight update is loaded while the working set before
+it computes and the one before that still drains.
+
+    cycle  MAC                                      DOT
+    T0     issue gather read                        issue gather and stationary read
+    T1     pick element, load operands; psum read   pick element and half, load operands
+    T2     multiply; psum word or bypass -> base    multiply
+    T3     acc = base (or acc) + product            product readable
+    T4     write acc to the psum bank
+
+The dataflow (weights broadcast along a row, samples in columns) is that of Procrustes, Yang et al.,
+MICRO 2020; the bypasses are those of any pipelined accumulator.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config, log2_exact
+
+
+class Op(IntEnum):
+    """What a row asks of its PEs in one cycle. MAC and DOT each own one bit."""
+
+    NOP = 0
+    MAC = 1
+    DOT = 2
+
+
+def gather_word_bits(cfg: Config) -> int:
+    """Width of the word address of a gather bank (a word is what one beat brings a column)."""
+    return log2_exact(cfg.gather_depth // cfg.bus_elements, "gather words")
+
+
+def control_layout(cfg: Config) -> data.StructLayout:
+    """The control word of a row's PEs; the number in a name is the stage that uses the field."""
+    word, psum = gather_word_bits(cfg), log2_exact(cfg.psum_depth, "psum_depth")
+    return data.StructLayout({
+        "gather_re": 2,  # T0, one bit a bank
+        "gather_raddr": word,
+        "gather_we": 2,  # column bus
+        "gather_waddr": word,
+        "gather_bank_1": 1,
+        "pick_1": log2_exact(cfg.bus_elements, "bus_elements"),
+        "value_1": cfg.operand_bits,
+        "operand_en_1": 1,
+        "dot_1": 1,
+        "half_1": 1,
+        "stat_bank_1": 1,  # DOT: bank whose word arrives in T1
+        "stat_re": 2,
+        "stat_raddr": psum,
+        "stat_we": 2,
+        "stat_waddr": psum,
+        "product_en_2": 1,
+        "psum_bank_2": 1,  # MAC: bank whose word arrives in T2
+        "base_2": 2,  # 0 memory, 2 acc, 3 acc one cycle ago
+        "base_en_2": 1,
+        "forward_3": 1,
+        "acc_en_3": 1,
+        "late_en_4": 1,
+        "psum_re": 2,
+        "psum_raddr": data.ArrayLayout(psum, 2),
+        "psum_we": 2,
+        "psum_waddr": data.ArrayLayout(psum, 2),
+        "write_acc": 2,  # per bank: write acc, otherwise zero
+        "side_bank_1": 1,  # bank whose word is on side_q
+    })
+
+
+class RowControl(wiring.Component):
+    """Delays and decodes the operations of a row into the control word of its PEs.
+
+    All inputs are sampled every cycle; one operation a cycle (II = 1). Banks travel with the
+    operation, so the last operations of a working set still write its bank after the input flips.
+
+    Rules for the driver (not checked in hardware):
+      * the side port leaves the bank a flip has given it alone until 5 cycles after the last MAC
+        on it (first use: T0 + 5); compute has precedence on both ports of a bank.
+
+    Args:
+        cfg: widths and depths.
+
+    Ports:
+        op: `Op`; 3 is not an operation. value: broadcast weight (MAC), signed A bits.
+        gather_addr, psum_addr: element and partial-sum address (DOT: of the stationary word). half: DOT,
+        which A-bit half of that word is the operand. bypass: distance in cycles to the latest earlier MAC on
+        the same psum bank and address if that is 1, 2 or 3, otherwise 0.
+        gather_bank, psum_bank, stat_bank: banks of compute; loads and side port use the other ones.
+        load_we, load_addr: column bus, word address. stat_we, stat_addr: stationary bus.
+        side_addr, side_clear: side port; side_clear writes zero.
+        control: the control word.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        psum = log2_exact(cfg.psum_depth, "psum_depth")
+        super().__init__({
+            "op": In(2),
+            "value": In(signed(cfg.operand_bits)),
+            "gather_addr": In(log2_exact(cfg.gather_depth, "gather_depth")),
+            "psum_addr": In(psum),
+            "half": In(1),
+            "bypass": In(2),
+            "gather_bank": In(1),
+            "psum_bank": In(1),
+            "load_we": In(1),
+            "load_addr": In(gather_word_bits(cfg)),
+            "side_addr": In(psum),
+            "side_clear": In(1),
+            "stat_bank": In(1),
+            "stat_we": In(1),
+            "stat_addr": In(psum),
+            "control": Out(control_layout(cfg)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        control = self.control
+        pick_bits = len(control.pick_1)
+
+        def stage(name: str, source: Signal, enable: object = None, resets: bool = False) -> Signal:
+            """A register behind `source`; payload needs no reset, the flags that act do."""
+            register = Signal(source.shape(), name=name, reset_less=not resets)
+            if enable is None:
+                m.d.sync += register.eq(source)
+            else:
+                with m.If(enable):
+                    m.d.sync += register.eq(source)
+            return register
+
+        mac, dot, active = Signal(), Signal(), Signal()
+        m.d.comb += [mac.eq(self.op[0]), dot.eq(self.op[1]), active.eq(self.op.any())]
+        mac_1 = stage("mac_1", mac, resets=True)
+        dot_1 = stage("dot_1", dot, resets=True)
+        active_1 = Signal()
+        m.d.comb += active_1.eq(mac_1 | dot_1)
+        mac_2 = stage("mac_2", mac_1, resets=True)
+        active_2 = stage("active_2", active_1, resets=True)
+        mac_3 = stage("mac_3", mac_2, resets=True)
+        mac_4 = stage("mac_4", mac_3, resets=True)
+
+        # Payload moves only behind an operation: idle cycles toggle nothing.
+        addr_1 = stage("addr_1", self.psum_addr, mac)
+        addr_2 = stage("addr_2", addr_1, mac_1)
+        addr_3 = stage("addr_3", addr_2, mac_2)
+        addr_4 = stage("addr_4", addr_3, mac_3)
+        bank_1 = stage("bank_1", self.psum_bank, mac)
+        bank_2 = stage("bank_2", bank_1, mac_1)
+        bank_3 = stage("bank_3", bank_2, mac_2)
+        bank_4 = stage("bank_4", bank_3, mac_3)
+        bypass_1 = stage("bypass_1", self.bypass, mac)
+        bypass_2 = stage("bypass_2", bypass_1, mac_1)
+        bypass_3 = stage("bypass_3", bypass_2, mac_2)
+        pick = Signal(pick_bits)
+        m.d.comb += pick.eq(self.gather_addr[:pick_bits])
+        side_bank = Signal()
+        m.d.comb += side_bank.eq(~self.psum_bank)
+
+        m.d.comb += [
+            control.gather_raddr.eq(self.gather_addr[pick_bits:]),
+            control.gather_waddr.eq(self.load_addr),
+            control.gather_bank_1.eq(stage("gather_bank_1", self.gather_bank, active)),
+            control.pick_1.eq(stage("pick_1", pick, active)),
+            control.value_1.eq(stage("value_1", self.value, mac)),
+            control.operand_en_1.eq(active_1),
+            control.dot_1.eq(dot_1),
+            control.half_1.eq(stage("half_1", self.half, dot)),
+            control.stat_bank_1.eq(stage("stat_bank_1", self.stat_bank, dot)),
+            control.stat_raddr.eq(self.psum_addr),
+            control.stat_waddr.eq(self.stat_addr),
+            control.product_en_2.eq(active_2),
+            control.psum_bank_2.eq(bank_2),
+            control.base_2.eq(bypass_2),
+            control.base_en_2.eq(mac_2),
+            control.forward_3.eq(bypass_3 == 1),
+            control.acc_en_3.eq(mac_3),
+            control.late_en_4.eq(mac_4),
+            control.side_bank_1.eq(stage("side_bank_1", side_bank)),
+        ]
+        for bank in range(2):
+            reads_mac = Signal(name=f"reads_mac{bank}")
+            writes = Signal(name=f"writes{bank}")
+            side = Signal(name=f"side{bank}")
+            m.d.comb += [
+                reads_mac.eq(mac_1 & (bank_1 == bank)),
+                writes.eq(mac_4 & (bank_4 == bank)),
+                side.eq(side_bank == bank),
+                control.gather_re[bank].eq(active & (self.gather_bank == bank)),
+                control.gather_we[bank].eq(self.load_we & (self.gather_bank != bank)),
+                control.stat_re[bank].eq(dot & (self.stat_bank == bank)),
+                control.stat_we[bank].eq(self.stat_we & (self.stat_bank != bank)),
+                control.psum_re[bank].eq(reads_mac | side),
+                control.psum_raddr[bank].eq(Mux(reads_mac, addr_1, self.side_addr)),
+                control.psum_we[bank].eq(writes | (side & self.side_clear)),
+                control.psum_waddr[bank].eq(Mux(writes, addr_4, self.side_addr)),
+                control.write_acc[bank].eq(writes),
+            ]
+        return m
+
+
+class PE(wiring.Component):
+    """Memories and arithmetic of one array element; see the module docstring for the schedule.
+
+    Memories start at zero. Reset does not clear them (the drain does, through the side port), and
+    no register here needs one: every effect hangs on an enable of `RowControl`, which has.
+
+    Args:
+        cfg: widths and depths.
+
+    Ports:
+        control: word of `RowControl`. load_data: E operands of the column bus.
+        stat_data: word of the stationary bus, two operands, 2A bits.
+        side_q: psum word at side_addr, signed `acc_bits`, one cycle after the address; a word
+        written in the same cycle is read as it was before.
+        product: gathered x weight or stationary operand, signed 2A, readable in T3; it holds its
+        value in cycles without operation.
+    """
+
+    LATENCY = 3  # operation to product
+    WRITE_LATENCY = 5  # operation to the first cycle in which a side read sees its sum
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "control": In(control_layout(cfg)),
+            "load_data": In(cfg.bus_elements * cfg.operand_bits),
+            "stat_data": In(cfg.delta_bits),
+            "side_q": Out(signed(cfg.acc_bits)),
+            "product": Out(signed(cfg.delta_bits)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg, control = self._cfg, self.control
+        a_bits, acc_bits = cfg.operand_bits, cfg.acc_bits
+        m = Module()
+
+        acc = Signal(signed(acc_bits), reset_less=True)
+        gathered_words, stationary_words, psum_words = [], [], []
+        for bank in range(2):
+            memory = Memory(shape=cfg.bus_elements * a_bits, depth=cfg.gather_depth // cfg.bus_elements, init=[])
+            m.submodules[f"gather{bank}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                write.en.eq(control.gather_we[bank]),
+                write.addr.eq(control.gather_waddr),
+                write.data.eq(self.load_data),
+                read.en.eq(control.gather_re[bank]),
+                read.addr.eq(control.gather_raddr),
+            ]
+            gathered_words.append(read.data)
+
+            memory = Memory(shape=cfg.delta_bits, depth=cfg.psum_depth, init=[])
+            m.submodules[f"stationary{bank}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                write.en.eq(control.stat_we[bank]),
+                write.addr.eq(control.stat_waddr),
+                write.data.eq(self.stat_data),
+                read.en.eq(control.stat_re[bank]),
+                read.addr.eq(control.stat_raddr),
+            ]
+            stationary_words.append(read.data)
+
+            memory = Memory(shape=acc_bits, depth=cfg.psum_depth, init=[])
+            m.submodules[f"psum{bank}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            m.d.comb += [
+                write.en.eq(control.psum_we[bank]),
+                write.addr.eq(control.psum_waddr[bank]),
+                write.data.eq(Mux(control.write_acc[bank], acc, 0)),
+                read.en.eq(control.psum_re[bank]),
+                read.addr.eq(control.psum_raddr[bank]),
+            ]
+            psum_words.append(read.data)
+
+        # T1: the operands meet.
+        gathered_word = Signal(cfg.bus_elements * a_bits)
+        stationary_word = Signal(2 * a_bits)
+        gathered = Signal(signed(a_bits), reset_less=True)
+        other = Signal(signed(a_bits), reset_less=True)
+        m.d.comb += [
+            gathered_word.eq(Mux(control.gather_bank_1, gathered_words[1], gathered_words[0])),
+            stationary_word.eq(Mux(control.stat_bank_1, stationary_words[1], stationary_words[0])),
+        ]
+        # Slices behind a multiplexer: `word_select` by a signal would become a multiply and a shift.
+        elements = Array(gathered_word[n * a_bits:(n + 1) * a_bits] for n in range(cfg.bus_elements))
+        stationary = Mux(control.half_1, stationary_word[a_bits:], stationary_word[:a_bits])
+        with m.If(control.operand_en_1):
+            m.d.sync += [
+                gathered.eq(elements[control.pick_1]),
+                other.eq(Mux(control.dot_1, stationary, control.value_1)),
+            ]
+
+        # T2: the only multiplier, and the partial sum or what is on its way to it.
+        product = Signal(signed(2 * a_bits), reset_less=True)
+        base = Signal(signed(acc_bits), reset_less=True)
+        late = Signal(signed(acc_bits), reset_less=True)
+        with m.If(control.product_en_2):
+            m.d.sync += product.eq(gathered * other)
+        with m.If(control.base_en_2):
+            with m.Switch(control.base_2):
+                with m.Case(2):
+                    m.d.sync += base.eq(acc)
+                with m.Case(3):
+                    m.d.sync += base.eq(late)
+                with m.Default():
+                    m.d.sync += base.eq(Mux(control.psum_bank_2, psum_words[1], psum_words[0]))
+
+        # T3: accumulate. T4: the write above takes acc, and a copy of it serves distance 3.
+        with m.If(control.acc_en_3):
+            m.d.sync += acc.eq(Mux(control.forward_3, acc, base) + product)
+        with m.If(control.late_en_4):
+            m.d.sync += late.eq(acc)
+
+        m.d.comb += [
+            self.product.eq(product),
+            self.side_q.eq(Mux(control.side_bank_1, psum_words[1], psum_words[0])),
+        ]
+        return m

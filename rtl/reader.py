@@ -1,0 +1,315 @@
+"""Reader: everything the machine reads, through one port, in a fixed order, without an arbiter.
+
+In a slot up to five things are read: the next command, the region headers of the planned working set,
+and for the one being loaded its gathered operand, its auxiliary operand (stationary operand or ReLU
+gate) and its weights. Each is a list of *runs* of consecutive beats. One `ListWalker` walks the lists to
+make requests, a second one walks the same lists to say what a response is; nothing is tagged.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.data import ArrayLayout
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from arch.command import WORDS, Phase
+from arch.config import Config, log2_exact
+from rtl.command import COMMAND
+
+RUN_BITS = 16
+"""Width of a number of runs, of the beats of a run, and of a region's total of record beats."""
+
+SEGMENT_BITS = 3
+"""Width of a segment number: a plan covers at most eight regions."""
+
+BANK_BITS = 2
+"""Width of the number of an assignment bank (a plan), and of a gate bank."""
+
+
+class Kind(IntEnum):
+    """What is read, in the order in which it is read."""
+
+    FETCH = 0
+    PLAN = 1
+    X = 2
+    AUX = 3
+    W = 4
+
+
+KINDS = len(Kind)
+
+
+def fetch_beats(cfg: Config) -> int:
+    """Beats of a command in memory."""
+    return -(-32 * WORDS // cfg.beat_bits)
+
+
+def aux_interval(cfg: Config) -> int:
+    """Cycles from request to request of the stationary operand: a beat is written in so many pieces."""
+    return cfg.bus_elements // cfg.stationary_pack
+
+
+class ListWalker(wiring.Component):
+    """Walks the runs of the five kinds: setup cycle, beats, setup cycle, beats, ...
+
+    From the cycle after `start` on: a kind that is not active, or has no runs, costs one cycle (`setup`); an active
+    one costs per run one cycle (`setup`) and then stays in `beats` until `advance` has been high once for each
+    beat of the run. A run of length zero is its setup cycle only. `kind` is `KINDS` when all is done.
+
+    Ports:
+        start: begin; only when done. advance: a beat is dealt with (only in `beats`).
+        active: one bit a kind. runs, length: runs of a kind and beats of each; sampled in its setup cycles.
+        peek: index of the W run whose length must be in `length[W]` in the next cycle (one cycle ahead, so
+        that it can come from a memory).
+        kind, run, index: where the walk is; beat `index` of run `run`. setup: setup cycle of an active
+        kind's run (also of an empty one). beats: inside a run. last: this beat is the last of its run.
+        last_run: this run is the last of its kind. done: nothing left.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "start": In(1),
+            "advance": In(1),
+            "active": In(KINDS),
+            "runs": In(ArrayLayout(RUN_BITS, KINDS)),
+            "length": In(ArrayLayout(RUN_BITS, KINDS)),
+            "peek": Out(RUN_BITS),
+            "kind": Out(range(KINDS + 1), init=KINDS),
+            "run": Out(RUN_BITS),
+            "index": Out(RUN_BITS),
+            "setup": Out(1),
+            "beats": Out(1),
+            "last": Out(1),
+            "last_run": Out(1),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        runs, length = Signal(RUN_BITS), Signal(RUN_BITS)
+        here, idle_kind = Signal(), Signal()
+        left = Signal(RUN_BITS)  # beats of the run after this one
+        m.d.comb += [
+            self.done.eq(self.kind == KINDS),
+            here.eq(Array(self.active[k] for k in range(KINDS))[self.kind] & ~self.done),
+            runs.eq(Array(self.runs[k] for k in range(KINDS))[self.kind]),
+            length.eq(Array(self.length[k] for k in range(KINDS))[self.kind]),
+            idle_kind.eq(~here | (runs == 0)),
+            self.setup.eq(~self.done & ~self.beats & ~idle_kind),
+            self.last.eq(left == 0),
+            self.last_run.eq(self.run + 1 == runs),
+            # Outside W the next run of W, if any, is its first.
+            self.peek.eq(Mux(self.kind == Kind.W, self.run + 1, 0)),
+        ]
+
+        next_kind, next_run = Signal(), Signal()
+        with m.If(self.beats):
+            with m.If(self.advance):
+                m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1)]
+                with m.If(self.last):
+                    m.d.comb += next_run.eq(1)
+        with m.Elif(~self.done):
+            with m.If(idle_kind):
+                m.d.comb += next_kind.eq(1)
+            with m.Elif(length == 0):
+                m.d.comb += next_run.eq(1)
+            with m.Else():
+                m.d.sync += [self.beats.eq(1), left.eq(length - 1), self.index.eq(0)]
+        with m.If(next_run):
+            m.d.sync += [self.beats.eq(0), self.run.eq(self.run + 1)]
+        with m.If(next_kind | (next_run & self.last_run)):
+            m.d.sync += [self.kind.eq(self.kind + 1), self.run.eq(0)]
+        with m.If(self.start):
+            m.d.sync += [self.kind.eq(0), self.run.eq(0)]
+        return m
+
+
+class Reader(wiring.Component):
+    """The read port of the machine.
+
+    Law, from the cycle s of `slot_start`, L the memory's latency (request in t, response in t + L), memory always
+    ready, lists as in `Kind`, n_r the beats of run r, tau = 1, but `aux_interval(cfg)` for AUX in WU:
+
+        T_FETCH = s + FIRST,  T_{k+1} = T_k + cost_k
+        cost_k = 1 when k is inactive or has no runs, else sum over its runs of (SETUP + n_r * tau_k)
+        request of beat i of run r of kind k:  T_k + sum_{r'<r} (SETUP + n_r' * tau_k) + SETUP + i * tau_k
+        response: request + L, presented on `out_*` in that same cycle
+
+    The response side passes inactive kinds and empty runs at one a cycle, at the latest L cycles behind the request
+    side. `kind_done[k]` rises at P_{k+1}, where P_FETCH = s + FIRST and, r running over the runs of kind k,
+
+        p = P_k; for each run: p = last response of the run + 1 if n_r > 0, else p + 1;  P_{k+1} = p
+        (P_{k+1} = P_k + 1 when k is inactive or has no runs)
+
+    and `done` = all kinds done, from P_5 on; an idle slot is done at s + FIRST + 5.
+
+    Runs. FETCH: one of `fetch_beats(cfg)` at program_addr + fetch_index * fetch_beats. PLAN: `segments` of
+    header_beats at w_addr + g * w_stride. X, AUX: x_runs of x_run at x_addr + r * x_stride, likewise aux. W:
+    load_segments runs, run q of total[bank, segment + q] beats at w_addr + (segment + q) * w_stride + header_beats.
+
+    Args:
+        cfg: widths.
+
+    Ports:
+        slot_start: pulse. All `*_active`, commands and `load_bank` are stable from the cycle after it to the
+        end of the slot; `plan_ok` from two cycles after it.
+        fetch_active, program_addr, fetch_index: what to fetch.
+        plan_active, plan_command, plan_ok: PLAN is read iff plan_active, plan_command.plan and plan_ok (the
+        planner's word that the headers fit).
+        load_active, load_command, load_bank: X, AUX and W are read iff load_active, the phase is not NOP, and
+        load_x, load_aux (BW, WU only) or load_w.
+        total_we, total_bank, total_segment, total_value: table of record beats, written by the planner.
+        rd_req_*, rd_resp_*: memory port, beat addresses.
+        hold: no response is accepted in this cycle (from the loader).
+        out_valid, out_kind, out_run, out_index, out_last, out_data: a response, taken in this cycle. `out_last` marks
+        the last beat of a run, `out_index` counts within it.
+        kind_done: one bit a kind, level, 0 from the cycle after slot_start until that kind is over.
+        req_kind: kind the request side is at (trace). done: level.
+    """
+
+    FIRST = 1
+    SETUP = 1
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "slot_start": In(1),
+            "fetch_active": In(1),
+            "program_addr": In(32),
+            "fetch_index": In(32),
+            "plan_active": In(1),
+            "plan_command": In(COMMAND),
+            "plan_ok": In(1),
+            "load_active": In(1),
+            "load_command": In(COMMAND),
+            "load_bank": In(BANK_BITS),
+            "total_we": In(1),
+            "total_bank": In(BANK_BITS),
+            "total_segment": In(SEGMENT_BITS),
+            "total_value": In(RUN_BITS),
+            "rd_req_valid": Out(1),
+            "rd_req_ready": In(1),
+            "rd_req_addr": Out(32),
+            "rd_resp_valid": In(1),
+            "rd_resp_ready": Out(1),
+            "rd_resp_data": In(cfg.beat_bits),
+            "hold": In(1),
+            "out_valid": Out(1),
+            "out_kind": Out(range(KINDS + 1)),
+            "out_run": Out(RUN_BITS),
+            "out_index": Out(RUN_BITS),
+            "out_last": Out(1),
+            "out_data": Out(cfg.beat_bits),
+            "kind_done": Out(KINDS),
+            "req_kind": Out(range(KINDS + 1)),
+            "done": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        m = Module()
+        m.submodules.requests = requests = ListWalker()
+        m.submodules.responses = responses = ListWalker()
+        m.submodules.totals = totals = Memory(shape=RUN_BITS, depth=1 << (BANK_BITS + SEGMENT_BITS), init=[])
+        plan, load = self.plan_command, self.load_command
+
+        # -- the five lists, the same for both walkers -----------------------------------------
+        loads, stationary = Signal(), Signal()
+        m.d.comb += [
+            loads.eq(self.load_active & (load.phase != Phase.NOP)),
+            stationary.eq(load.phase == Phase.WU),
+        ]
+        write = totals.write_port()
+        m.d.comb += [
+            write.en.eq(self.total_we),
+            write.addr.eq((self.total_bank << SEGMENT_BITS) | self.total_segment),
+            write.data.eq(self.total_value),
+        ]
+        for walker in (requests, responses):
+            read = totals.read_port()
+            segment = Signal(SEGMENT_BITS)
+            m.d.comb += [
+                walker.start.eq(self.slot_start),
+                walker.active[Kind.FETCH].eq(self.fetch_active),
+                walker.active[Kind.PLAN].eq(self.plan_active & plan.plan & self.plan_ok),
+                walker.active[Kind.X].eq(loads & load.load_x),
+                walker.active[Kind.AUX].eq(loads & load.load_aux & (load.phase != Phase.FW)),
+                walker.active[Kind.W].eq(loads & load.load_w),
+                walker.runs[Kind.FETCH].eq(1),
+                walker.runs[Kind.PLAN].eq(plan.segments),
+                walker.runs[Kind.X].eq(load.x_runs),
+                walker.runs[Kind.AUX].eq(load.aux_runs),
+                walker.runs[Kind.W].eq(load.load_segments),
+                walker.length[Kind.FETCH].eq(fetch_beats(cfg)),
+                walker.length[Kind.PLAN].eq(plan.header_beats),
+                walker.length[Kind.X].eq(load.x_run),
+                walker.length[Kind.AUX].eq(load.aux_run),
+                walker.length[Kind.W].eq(read.data),
+                segment.eq(load.segment + walker.peek),
+                read.addr.eq((self.load_bank << SEGMENT_BITS) | segment),
+                read.en.eq(1),
+            ]
+
+        # -- requests --------------------------------------------------------------------------
+        # Where the weights start takes three adders; they have four cycles before W can begin.
+        low, high, regions, weights = (Signal(32, name=f"w_base_{i}") for i in range(4))
+        m.d.sync += [
+            low.eq(Mux(load.segment[0], load.w_stride, 0) + Mux(load.segment[1], load.w_stride << 1, 0)),
+            high.eq(Mux(load.segment[2], load.w_stride << 2, 0) + load.w_addr),
+            regions.eq(low + high),
+            weights.eq(regions + load.header_beats),
+        ]
+        start, stride = Signal(32), Signal(32)
+        with m.Switch(requests.kind):
+            with m.Case(Kind.FETCH):
+                shift = log2_exact(fetch_beats(cfg), "beats of a command")
+                m.d.comb += start.eq(self.program_addr + (self.fetch_index << shift))
+            with m.Case(Kind.PLAN):
+                m.d.comb += [start.eq(plan.w_addr), stride.eq(plan.w_stride)]
+            with m.Case(Kind.X):
+                m.d.comb += [start.eq(load.x_addr), stride.eq(load.x_stride)]
+            with m.Case(Kind.AUX):
+                m.d.comb += [start.eq(load.aux_addr), stride.eq(load.aux_stride)]
+            with m.Default():
+                m.d.comb += [start.eq(weights), stride.eq(load.w_stride)]
+        run_start, next_start, address = Signal(32), Signal(32), Signal(32)
+        m.d.comb += run_start.eq(Mux(requests.run == 0, start, next_start))
+
+        interval = aux_interval(cfg)
+        gap = Signal(range(interval))  # idle cycles still owed after a request
+        slow, accepted = Signal(), Signal()
+        m.d.comb += [
+            slow.eq((requests.kind == Kind.AUX) & stationary & (interval > 1)),
+            self.rd_req_valid.eq(requests.beats & (gap == 0)),
+            self.rd_req_addr.eq(address),
+            accepted.eq(self.rd_req_valid & self.rd_req_ready),
+            requests.advance.eq(Mux(slow, gap == 1, accepted)),
+            self.req_kind.eq(requests.kind),
+        ]
+        with m.If(requests.setup):
+            m.d.sync += [address.eq(run_start), next_start.eq(run_start + stride)]
+        with m.If(accepted):
+            m.d.sync += address.eq(address + 1)
+            with m.If(slow):
+                m.d.sync += gap.eq(interval - 1)
+        with m.Elif(gap.any()):
+            m.d.sync += gap.eq(gap - 1)
+
+        # -- responses -------------------------------------------------------------------------
+        m.d.comb += [
+            self.rd_resp_ready.eq(responses.beats & ~self.hold),
+            self.out_valid.eq(self.rd_resp_valid & self.rd_resp_ready),
+            responses.advance.eq(self.out_valid),
+            self.out_kind.eq(responses.kind),
+            self.out_run.eq(responses.run),
+            self.out_index.eq(responses.index),
+            self.out_last.eq(responses.last),
+            self.out_data.eq(self.rd_resp_data),
+            self.done.eq(responses.done),
+        ]
+        m.d.comb += [self.kind_done[k].eq(responses.kind > k) for k in range(KINDS)]
+        return m

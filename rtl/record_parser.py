@@ -1,0 +1,150 @@
+"""Record parser: tells mask beats from value beats in the stream of a region's records.
+
+Nothing in memory says where a record ends. Every beat is therefore counted as if it were masks while
+it travels down a short pipeline; by the time it is classified, the number of ones of the mask beats
+before it is known, and with it how many value beats belong to the record. One beat a cycle, whatever it
+turns out to be.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config, log2_exact
+from rtl.weight_buffer import offset_bits
+
+
+class RecordParser(wiring.Component):
+    """Splits regions into records and annotates mask words with the values before them.
+
+    Latency: a beat given in cycle t is at the outputs in t + LATENCY, its `record` one cycle earlier (so that
+    it can address a memory that answers beside the beat). One a cycle, no back-pressure.
+
+    Args:
+        cfg: widths.
+
+    Ports:
+        start: forget everything (pulse; no beat may be under way). mask_beats (at least 1), block_rows:
+        constant from the cycle after it.
+        in_valid, in_last, in_data: beat of records; in_last marks the last one of a region.
+        record: number in its region of the record whose beat is at the outputs in the next cycle.
+        valid, is_value, data: the beat. first: first mask beat of a record. region_last: last beat of a region.
+        offsets: for each mask word the values of its record before it, `rtl.weight_buffer.offset_bits` each
+        (modulo that; a record that needs more does not fit a row).
+        regions: regions that ended so far. error: a region ended within a record, or with another number of
+        records than block_rows, or went on after the last; sticky until `start`, and nothing is valid from then on.
+    """
+
+    LATENCY = 4
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "start": In(1),
+            "mask_beats": In(8),
+            "block_rows": In(16),
+            "in_valid": In(1),
+            "in_last": In(1),
+            "in_data": In(cfg.beat_bits),
+            "record": Out(16),
+            "valid": Out(1),
+            "is_value": Out(1),
+            "data": Out(cfg.beat_bits),
+            "first": Out(1),
+            "region_last": Out(1),
+            "offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+            "regions": Out(8),
+            "error": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        m = Module()
+        count = data.ArrayLayout(range(cfg.beat_bits + 1), cfg.masks_per_beat)
+
+        # t+1: the beat; t+2: ones of each word; t+3: ones before each word, and in all.
+        valid_1, valid_2, valid_3 = Signal(), Signal(), Signal()
+        last_1, last_2, last_3 = (Signal(name=f"last_{i}", reset_less=True) for i in (1, 2, 3))
+        beat_1, beat_2, beat_3 = (Signal(cfg.beat_bits, name=f"beat_{i}", reset_less=True) for i in (1, 2, 3))
+        ones = Signal(data.ArrayLayout(range(cfg.mask_bits + 1), cfg.masks_per_beat), reset_less=True)
+        before, total = Signal(count, reset_less=True), Signal(range(cfg.beat_bits + 1), reset_less=True)
+        m.d.sync += [
+            valid_1.eq(self.in_valid), valid_2.eq(valid_1), valid_3.eq(valid_2),
+            last_1.eq(self.in_last), last_2.eq(last_1), last_3.eq(last_2),
+            beat_1.eq(self.in_data), beat_2.eq(beat_1), beat_3.eq(beat_2),
+        ]
+        for word in range(cfg.masks_per_beat):
+            bits = beat_1.word_select(word, cfg.mask_bits)
+            m.d.sync += ones[word].eq(_sum([bits[i] for i in range(cfg.mask_bits)]))
+        sums = _prefix_sums(m, [ones[word] for word in range(cfg.masks_per_beat)], cfg.beat_bits)
+        m.d.sync += [before[word + 1].eq(sums[word]) for word in range(cfg.masks_per_beat - 1)]
+        m.d.sync += [before[0].eq(0), total.eq(sums[-1])]
+
+        # t+3: what the beat is. The state is that of the record it belongs to.
+        value_shift = log2_exact(cfg.values_per_beat, "values_per_beat")
+        masks_seen = Signal(8)
+        nonzeros = Signal(range(256 * cfg.beat_bits))  # of the mask beats before this one
+        values_left = Signal(range(256 * cfg.beat_bits >> value_shift))
+        in_values, after, value_beats = Signal(), Signal.like(nonzeros), Signal.like(values_left)
+        last_mask, record_end, wrong_end, surplus, taken = Signal(), Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            after.eq(nonzeros + total),
+            value_beats.eq((after + ((1 << value_shift) - 1)) >> value_shift),
+            last_mask.eq(masks_seen + 1 == self.mask_beats),
+            surplus.eq(self.record == self.block_rows),
+            taken.eq(valid_3 & ~self.error),
+        ]
+        with m.If(in_values):
+            m.d.comb += record_end.eq(values_left == 1)
+        with m.Else():
+            m.d.comb += record_end.eq(last_mask & (after == 0))
+        m.d.comb += wrong_end.eq(last_3 & ~(record_end & (self.record + 1 == self.block_rows)))
+        with m.If(taken):
+            with m.If(in_values):
+                m.d.sync += [values_left.eq(values_left - 1), in_values.eq(~record_end)]
+            with m.Elif(last_mask):
+                m.d.sync += [masks_seen.eq(0), nonzeros.eq(0), values_left.eq(value_beats), in_values.eq(~record_end)]
+            with m.Else():
+                m.d.sync += [masks_seen.eq(masks_seen + 1), nonzeros.eq(after)]
+            with m.If(record_end):
+                m.d.sync += self.record.eq(self.record + 1)
+            with m.If(last_3):
+                m.d.sync += [self.record.eq(0), self.regions.eq(self.regions + 1)]
+            with m.If(surplus | wrong_end):
+                m.d.sync += self.error.eq(1)
+
+        # t+4: the outputs.
+        m.d.sync += [
+            self.valid.eq(taken & ~surplus),
+            self.is_value.eq(in_values),
+            self.data.eq(beat_3),
+            self.first.eq(~in_values & (masks_seen == 0)),
+            self.region_last.eq(last_3),
+            self.offsets.eq(Cat((nonzeros + before[word])[:offset_bits(cfg)] for word in range(cfg.masks_per_beat))),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                masks_seen.eq(0), nonzeros.eq(0), in_values.eq(0),
+                self.record.eq(0), self.regions.eq(0), self.error.eq(0),
+            ]
+        return m
+
+
+def _sum(terms: list) -> object:
+    """Balanced sum: the depth of the adders grows with the logarithm of their number."""
+    while len(terms) > 1:
+        terms = [sum(terms[i + 1:i + 2], start=terms[i]) for i in range(0, len(terms), 2)]
+    return terms[0]
+
+
+def _prefix_sums(m: Module, terms: list, most: int) -> list:
+    """Inclusive prefix sums of logarithmic depth (Kogge and Stone, 1973); each at most `most`."""
+    distance, level = 1, 0
+    while distance < len(terms):
+        sums = [Signal(range(most + 1), name=f"sum_{level}_{i}") for i in range(len(terms))]
+        m.d.comb += [
+            sums[i].eq(terms[i] + terms[i - distance] if i >= distance else terms[i]) for i in range(len(terms))]
+        terms, distance, level = sums, 2 * distance, level + 1
+    return terms

@@ -1,0 +1,117 @@
+"""Weight regeneration: the initial weight of a position from its index, one a cycle, nothing stored.
+
+`W0 = sat_A(rhe(normal * scale_t / 2**11))`, where `normal` is the sum of the four bytes of a hash of
+the position, less 510. The hash is two rounds of three steps (shift, add, shift, exclusive-or); two
+steps fit a pipeline stage, so a round never waits for another. Once the decayed scale is zero the
+unit rests: its registers keep still and the output is zero.
+
+Definition: `golden.regenerate` (after DropBack, Golub et al., arXiv 1806.06949; the shift amounts are
+those of Jenkins' integer hash).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config
+
+K_BITS = 13
+C_BITS = 13
+TAP_BITS = 6
+WORD_BITS = 32
+SCALE_BITS = 16
+SCALE_SHIFT = 11
+NORMAL_BITS = 10
+NORMAL_OFFSET = 510
+#: The steps of a mix round: add the word shifted left, then exclusive-or it shifted (+ left, - right).
+STEPS = ((12, -19), (5, 9), (3, -16))
+
+
+def mix_step(m: Module, word: Value, step: int, name: str) -> Value:
+    """One step of a mix round, combinational; `name` is the prefix of the intermediate signal."""
+    add, shift = STEPS[step]
+    total = Signal(WORD_BITS, name=f"{name}_sum")
+    m.d.comb += total.eq(word + (word << add)[:WORD_BITS])
+    shifted = (total << shift)[:WORD_BITS] if shift > 0 else total >> -shift
+    return total ^ shifted
+
+
+class Regenerate(wiring.Component):
+    """Regenerated weight of a position.
+
+    Latency: `w0` in cycle t + `LATENCY` belongs to the inputs of cycle t, if `enable` was set then;
+    otherwise it keeps its value. One a cycle (II = 1), no stall.
+
+    Args:
+        cfg: `operand_bits` is the width A of the result.
+
+    Ports:
+        enable: a position is presented. k, c, tap: its coordinates, absolute. salt: of the layer.
+        scale_t: scale of this step, unsigned; must not change in the `LATENCY` cycles after an enable.
+        w0: mantissa, signed A; zero if scale_t is.
+    """
+
+    LATENCY = 6
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "enable": In(1),
+            "k": In(K_BITS),
+            "c": In(C_BITS),
+            "tap": In(TAP_BITS),
+            "salt": In(WORD_BITS),
+            "scale_t": In(SCALE_BITS),
+            "w0": Out(signed(cfg.operand_bits)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        bits = self._cfg.operand_bits
+        m = Module()
+
+        wanted = Signal()
+        m.d.comb += wanted.eq(self.scale_t.any())
+        enables = Signal(self.LATENCY - 1)
+        m.d.sync += enables.eq(Cat(self.enable, enables))
+        runs = [Signal(name=f"run_{stage}") for stage in range(self.LATENCY - 1)]
+        m.d.comb += [run.eq(on & wanted) for run, on in zip(runs, Cat(self.enable, enables), strict=False)]
+
+        word: Value = Cat(self.tap, self.c, self.k) ^ self.salt
+        for stage in range(3):
+            first = Signal(WORD_BITS, name=f"half_{stage}")
+            m.d.comb += first.eq(mix_step(m, word, 2 * stage % 3, f"a{stage}"))
+            mixed = Signal(WORD_BITS, name=f"mixed_{stage + 1}", reset_less=True)
+            with m.If(runs[stage]):
+                m.d.sync += mixed.eq(mix_step(m, first, (2 * stage + 1) % 3, f"b{stage}"))
+            word = mixed
+
+        normal = Signal(signed(NORMAL_BITS), reset_less=True)
+        with m.If(runs[3]):
+            m.d.sync += normal.eq(
+                (word[0:8] + word[8:16]) + (word[16:24] + word[24:32]) - NORMAL_OFFSET)
+
+        product = Signal(signed(NORMAL_BITS + SCALE_BITS), reset_less=True)
+        with m.If(runs[4]):
+            m.d.sync += product.eq(normal * self.scale_t)
+
+        # Half to even: a tie rounds up only if the bit above it is set.
+        total = Signal(signed(len(product) + 1))
+        m.d.comb += total.eq(product + ((1 << SCALE_SHIFT - 1) - 1) + product[SCALE_SHIFT])
+        rounded = Signal(signed(len(total) - SCALE_SHIFT))
+        m.d.comb += rounded.eq(total >> SCALE_SHIFT)
+        with m.If(enables[-1]):
+            m.d.sync += self.w0.eq(Mux(wanted, saturate(m, rounded, bits, "w0"), 0))
+        return m
+
+
+def saturate(m: Module, value: Value, bits: int, name: str) -> Value:
+    """`value` (signed) limited to `bits` signed bits, combinational."""
+    if len(value) <= bits:
+        return value
+    fits = Signal(name=f"{name}_fits")
+    top = value[bits - 1:]
+    m.d.comb += fits.eq((top == 0) | top.all())
+    limit = Cat((~value[-1]).replicate(bits - 1), value[-1])
+    return Mux(fits, value[:bits], limit).as_signed()

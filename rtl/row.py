@@ -1,0 +1,158 @@
+"""A row of the array: controller, PEs, weight update and encoder, wired.
+
+What a row sees is what all rows see, broadcast; it picks out what carries its own number. Rows never
+talk to each other. Converted once and instantiated by name (`rtl.emit`), like the PE.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from arch import trace
+from arch.config import Config, log2_exact
+from rtl.csb_encoder import CsbEncoder
+from rtl.pe_row import RowDatapath
+from rtl.requantise import SHIFT_BITS
+from rtl.row_controller import RowController
+from rtl.weight_update import WeightUpdate
+
+#: Ports of the controller that are the same for all rows.
+_CONTROLLER = ("load_start", "load_valid", "load_is_value", "load_data", "load_offsets", "load_slot", "load_channel",
+               "load_kb", "load_cb", "entry_valid", "entry_slot", "entry_word", "entry_group", "entry_record_base",
+               "entry_cb", "phase", "words", "mask_beats", "block_rows", "positions", "log2_positions",
+               "gather_stride", "k0", "k_end", "c_end", "salt", "scale_t", "dense_mode", "step", "log2_period",
+               "command", "compute_start")
+_OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
+_VISIT = ("visit_valid", "visit_bit", "visit_has_value", "visit_delta", "visit_word_last", "visit_record_last",
+          "visit_next_explored", "visit_next_count")
+_UPDATED = ("valid", "keep", "candidate", "bit", "word_last", "record_last", "next_explored", "next_count",
+            "adopted", "evicted", "saturated")
+
+
+class Row(wiring.Component):
+    """One row. Timing: `RowController` for operations, `RowDatapath` and `WeightUpdate` for what follows them.
+
+    Args:
+        cfg: widths and sizes.
+        emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
+
+    Ports: those of the units, same names, but for
+        number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
+        load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
+        weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
+        col_*, stat_*: column and stationary bus; stat_row owns the word.
+        side_addr, side_clear, side_q: partial sums, bank that compute does not use.
+        drain_*: update buffer, bank that compute does not write.
+        kept, seen, adopted, evicted, saturated: events of the weight update, one cycle each.
+    """
+
+    def __init__(self, cfg: Config, *, emit: bool = False) -> None:
+        self._cfg, self._emit = cfg, emit
+        self._controller = RowController(cfg)
+        row = max(1, (cfg.rows - 1).bit_length())
+        address = log2_exact(cfg.gather_depth // cfg.bus_elements, "gather words")
+        psum = log2_exact(cfg.psum_depth, "psum_depth")
+        ports = {name: In(getattr(self._controller, name).shape()) for name in _CONTROLLER}
+        ports |= {
+            "number": In(row),
+            "load_all": In(1),
+            "load_row": In(row),
+            "load_first": In(1),
+            "entry_row": In(row),
+            **{f"{name}_bank": In(1) for name in ("weight", "gather", "psum", "stat", "update")},
+            "col_we": In(1),
+            "col_addr": In(address),
+            "col_data": In(cfg.beat_bits),
+            "stat_we": In(1),
+            "stat_row": In(row),
+            "stat_addr": In(psum),
+            "stat_data": In(cfg.columns * cfg.stationary_pack * cfg.operand_bits),
+            "side_addr": In(psum),
+            "side_clear": In(1),
+            "side_q": Out(cfg.columns * cfg.acc_bits),
+            "lr": In(cfg.lr_bits),
+            "shift": In(signed(SHIFT_BITS)),
+            "theta": In(cfg.delta_bits),
+            "update_start": In(1),
+            "drain_start": In(1),
+            "drain_kind": In(1),
+            "drain_next": In(1),
+            "drain_record_next": In(1),
+            "drain_data": Out(cfg.beat_bits),
+            "drain_info": Out(32),
+            "load_error": Out(2),
+            "update_error": Out(1),
+            "done": Out(1),
+            "is_busy": Out(1),
+            "is_scan": Out(1),
+            **{name: Out(1) for name in ("kept", "seen", "adopted", "evicted", "saturated")},
+        }
+        if cfg.trace:
+            ports["trace"] = Out(trace.BITS)
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        m = Module()
+        m.submodules.controller = controller = self._controller
+        m.submodules.datapath = datapath = RowDatapath(cfg, emit=self._emit)
+        m.submodules.update = update = WeightUpdate(cfg, RowDatapath.dot_latency(cfg))
+        m.submodules.encoder = encoder = CsbEncoder(cfg)
+
+        mine = Signal()
+        m.d.comb += [
+            mine.eq(self.load_all | (self.load_row == self.number)),
+            controller.load_mine.eq(mine),
+            controller.load_first.eq(self.load_first & ~self.load_all),
+            controller.entry_mine.eq(self.entry_row == self.number),
+            controller.bank.eq(self.weight_bank),
+        ]
+        m.d.comb += [getattr(controller, name).eq(getattr(self, name)) for name in _CONTROLLER]
+        m.d.comb += [getattr(datapath, name).eq(getattr(controller, name)) for name in _OPERATION]
+        m.d.comb += [
+            datapath.gather_bank.eq(self.gather_bank),
+            datapath.psum_bank.eq(self.psum_bank),
+            datapath.stat_bank.eq(self.stat_bank),
+            datapath.load_we.eq(self.col_we),
+            datapath.load_addr.eq(self.col_addr),
+            datapath.load_data.eq(self.col_data),
+            datapath.stat_we.eq(self.stat_we & (self.stat_row == self.number)),
+            datapath.stat_addr.eq(self.stat_addr),
+            datapath.side_addr.eq(self.side_addr),
+            datapath.side_clear.eq(self.side_clear),
+            self.side_q.eq(datapath.side_q),
+        ]
+        width = cfg.stationary_pack * cfg.operand_bits
+        for column in range(cfg.columns):
+            m.d.comb += datapath.stat_data.word_select(column, cfg.delta_bits).eq(
+                self.stat_data.word_select(column, width))
+
+        m.d.comb += [getattr(update, name).eq(getattr(controller, name)) for name in _VISIT]
+        m.d.comb += [getattr(update, name).eq(getattr(self, name)) for name in ("lr", "shift", "theta", "dense_mode")]
+        m.d.comb += update.g.eq(datapath.sum)
+        m.d.comb += [getattr(encoder, name).eq(getattr(update, name)) for name in _UPDATED]
+        m.d.comb += [
+            encoder.start.eq(self.update_start),
+            encoder.bank.eq(self.update_bank),
+            encoder.drain_start.eq(self.drain_start),
+            encoder.drain_kind.eq(self.drain_kind),
+            encoder.drain_next.eq(self.drain_next),
+            encoder.drain_record_next.eq(self.drain_record_next),
+            self.drain_data.eq(encoder.drain_data),
+            self.drain_info.eq(Cat(encoder.drain_nnz, encoder.drain_visits_next)),
+            self.update_error.eq(encoder.error),
+            self.load_error.eq(controller.load_error),
+            self.done.eq(controller.done),
+            self.is_busy.eq(controller.is_busy),
+            self.is_scan.eq(controller.is_scan),
+            self.kept.eq(update.keep),
+            self.seen.eq(update.valid),
+            self.adopted.eq(update.adopted),
+            self.evicted.eq(update.evicted),
+            self.saturated.eq(update.saturated),
+        ]
+        if cfg.trace:
+            m.d.comb += self.trace.eq(controller.trace)
+        return m

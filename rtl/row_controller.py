@@ -1,0 +1,408 @@
+"""Controller of a row: from loaded records to one operation a cycle for the PEs of the row.
+
+    walker -> weight buffer (mask) -> visiting rule -> decoder -> value read, weight regeneration -> operation
+           -> exploration hash    -^                           -> addresses, hazard distance      -^
+
+The stages before the decoder advance together when it takes a word; those after it never stop. Every row
+runs its own list; nothing here waits for another row or for memory, so a working set takes a time that
+follows from its masks alone (docs/architecture.md, section 4):
+
+    first operation or scan cycle: START_LATENCY cycles after compute_start, whatever the words hold
+    one cycle an operation, one cycle a word without visits, none in between
+    done: START_LATENCY + sum over words of max(1, n * U) cycles after compute_start
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from arch import trace
+from arch.command import Phase
+from arch.config import Config, log2_exact
+from rtl.csb_decoder import POSITION_BITS, CsbDecoder, bit_bits
+from rtl.exploration import LOG2_PERIOD_BITS, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
+from rtl.pe import Op
+from rtl.regenerate import SCALE_BITS, WORD_BITS, Regenerate, saturate
+from rtl.row_walker import (
+    COUNT_BITS,
+    WORD_COUNT_BITS,
+    RowWalker,
+    cb_bits,
+    channel_bits,
+    kb_bits,
+    slot_bits,
+    walk_layout,
+    word_bits,
+)
+from rtl.weight_buffer import WeightBuffer, offset_bits, value_bits
+
+ERROR_MASK = 1
+ERROR_VALUE = 2
+
+
+class RowController(wiring.Component):
+    """Everything of a row but its datapath; see the module docstring for the timing law.
+
+    Args:
+        cfg: widths and sizes; with `cfg.trace` the port `trace` exists.
+
+    Ports, load side. They fill the bank of weights and entries that compute does not read (`bank`).
+        load_start: empties that bank and clears load_error; what else is presented in this cycle is lost.
+        load_valid with load_data: a beat, of values if load_is_value, otherwise of masks, taken if load_mine. Mask
+        beats of a record come first, then its values. load_offsets: values of the record before each mask word of
+        the beat, `rtl.weight_buffer.offset_bits` each, lowest word lowest.
+        load_first: with a mask beat, the first of its record: the row (if load_mine) takes the record as an entry:
+        load_slot, load_channel (gathered channel of word 0), load_kb, load_cb (block of word 0, absolute).
+        Low in BW, where every row takes every beat and entries come by the entry bus.
+        entry_valid, entry_mine: a lane group, and whether it is this row's: entry_slot, entry_word (its word in a
+        record), entry_group (in that word), entry_record_base (mask beat, in the bank, of record 0 of its segment),
+        entry_cb (absolute block column). Not in one cycle with load_first.
+        load_error: 0, or 1: no room for a mask beat or an entry, or 2: none for a value beat. The first one
+        stays until load_start. What has no room is dropped.
+    Ports, compute side; constant from compute_start until done:
+        bank: weights and entries read. phase; words, mask_beats: of a record; block_rows: records of a segment;
+        positions (at least 1), log2_positions, gather_stride; k0: output channel of record 0 (BW); k_end,
+        c_end: one past the last valid channels; salt, scale_t; dense_mode, step, log2_period (exploration).
+        command: index for the trace.
+        compute_start: begin; only when done. done: high from reset; falls one cycle after compute_start.
+    Ports, operation (registered; see `rtl.pe.RowControl`): op, value, gather_addr, psum_addr (WU: address of the
+        stationary operand), half, bypass, dot_first, dot_last. Beside op they mean nothing in idle cycles.
+        is_busy, is_scan: this cycle issues an operation, or is the one of a word without visits.
+        trace: the record of this cycle, all zero without an operation.
+    Ports, visit (WU only, low otherwise), in the cycle of the last position's operation:
+        visit_valid, visit_bit, visit_has_value, visit_delta (zero without value); visit_word_last: last visit of
+        its word, or, in its scan cycle and without visit_valid, a word that has none; with it visit_record_last: last word of its
+        record, visit_next_explored: the word is explored in the next step (low in dense mode), visit_next_count: its number of valid positions.
+
+    Raises:
+        ValueError: cfg.sparse is False.
+    """
+
+    START_LATENCY = (RowWalker.LATENCY + WeightBuffer.MASK_LATENCY + 1 + CsbDecoder.LATENCY
+                     + Regenerate.LATENCY + 1)
+
+    def __init__(self, cfg: Config) -> None:
+        if not cfg.sparse:
+            raise ValueError("RowController needs sparse = True, not False")
+        self._cfg = cfg
+        ports = {
+            "load_start": In(1),
+            "load_valid": In(1),
+            "load_is_value": In(1),
+            "load_data": In(cfg.beat_bits),
+            "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
+            "load_mine": In(1),
+            "load_first": In(1),
+            "load_slot": In(slot_bits(cfg)),
+            "load_channel": In(channel_bits(cfg)),
+            "load_kb": In(kb_bits(cfg)),
+            "load_cb": In(cb_bits(cfg)),
+            "entry_valid": In(1),
+            "entry_mine": In(1),
+            "entry_slot": In(slot_bits(cfg)),
+            "entry_word": In(word_bits(cfg)),
+            "entry_group": In(group_bits(cfg)),
+            "entry_record_base": In(log2_exact(cfg.mask_beats, "mask_beats")),
+            "entry_cb": In(cb_bits(cfg)),
+            "load_error": Out(2),
+            "bank": In(1),
+            "phase": In(2),
+            "words": In(WORD_COUNT_BITS),
+            "mask_beats": In(WORD_COUNT_BITS),
+            "block_rows": In(COUNT_BITS),
+            "positions": In(POSITION_BITS),
+            "log2_positions": In(4),
+            "gather_stride": In(COUNT_BITS),
+            "k0": In(COUNT_BITS),
+            "k_end": In(COUNT_BITS),
+            "c_end": In(COUNT_BITS),
+            "salt": In(WORD_BITS),
+            "scale_t": In(SCALE_BITS),
+            "dense_mode": In(1),
+            "step": In(STEP_BITS),
+            "log2_period": In(LOG2_PERIOD_BITS),
+            "command": In(trace.RECORD["command"].bits),
+            "compute_start": In(1),
+            "done": Out(1, init=1),
+            "op": Out(2),
+            "value": Out(signed(cfg.operand_bits)),
+            "gather_addr": Out(channel_bits(cfg)),
+            "psum_addr": Out(slot_bits(cfg)),
+            "half": Out(1),
+            "bypass": Out(2),
+            "dot_first": Out(1),
+            "dot_last": Out(1),
+            "is_busy": Out(1),
+            "is_scan": Out(1),
+            "visit_valid": Out(1),
+            "visit_bit": Out(bit_bits(cfg)),
+            "visit_has_value": Out(1),
+            "visit_delta": Out(signed(cfg.delta_bits)),
+            "visit_word_last": Out(1),
+            "visit_record_last": Out(1),
+            "visit_next_explored": Out(1),
+            "visit_next_count": Out(cfg.mask_bits.bit_length()),
+        }
+        if cfg.trace:
+            ports["trace"] = Out(trace.BITS)
+        self._tags = data.StructLayout({
+            "walk": walk_layout(cfg),
+            "next_explored": 1,
+            "next_count": cfg.mask_bits.bit_length(),
+        })
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.buffer = buffer = WeightBuffer(self._cfg)
+        m.submodules.walker = walker = RowWalker(self._cfg)
+        m.submodules.decoder = decoder = CsbDecoder(self._cfg, self._tags.size)
+        self._load(m, buffer, walker)
+        self._decode(m, buffer, walker, decoder)
+        self._operate(m, buffer, decoder)
+        if self._cfg.trace:
+            self._trace(m)
+        return m
+
+    def _load(self, m: Module, buffer: WeightBuffer, walker: RowWalker) -> None:
+        beat = Signal()
+        m.d.comb += [
+            beat.eq(self.load_valid & self.load_mine),
+            buffer.bank.eq(self.bank),
+            buffer.load_start.eq(self.load_start),
+            buffer.mask_we.eq(beat & ~self.load_is_value),
+            buffer.value_we.eq(beat & self.load_is_value),
+            buffer.load_data.eq(self.load_data),
+            buffer.load_offsets.eq(self.load_offsets),
+            walker.bank.eq(self.bank),
+            walker.load_start.eq(self.load_start),
+            walker.record_push.eq(beat & ~self.load_is_value & self.load_first),
+            walker.record_slot.eq(self.load_slot),
+            walker.record_channel.eq(self.load_channel),
+            walker.record_kb.eq(self.load_kb),
+            walker.record_cb.eq(self.load_cb),
+            walker.group_push.eq(self.entry_valid & self.entry_mine),
+            walker.group_slot.eq(self.entry_slot),
+            walker.group_word.eq(self.entry_word),
+            walker.group_group.eq(self.entry_group),
+            walker.group_base.eq(self.entry_record_base),
+            walker.group_cb.eq(self.entry_cb),
+        ]
+        pushed = walker.record_push | walker.group_push
+        with m.If(self.load_start):
+            m.d.sync += self.load_error.eq(0)
+        with m.Elif(self.load_error == 0):
+            with m.If((buffer.mask_we & buffer.mask_full) | (pushed & walker.full)):
+                m.d.sync += self.load_error.eq(ERROR_MASK)
+            with m.Elif(buffer.value_we & buffer.value_full):
+                m.d.sync += self.load_error.eq(ERROR_VALUE)
+
+    def _decode(self, m: Module, buffer: WeightBuffer, walker: RowWalker, decoder: CsbDecoder) -> None:
+        """From the walker's word to the decoder's: read, hash and count valid positions, then the rule."""
+        cfg = self._cfg
+        m.submodules.exploration = exploration = Exploration()
+        m.submodules.rule = rule = VisitRule(cfg)
+        advance, updating = Signal(), Signal()
+        m.d.comb += [
+            advance.eq(decoder.ready),
+            updating.eq((self.phase == Phase.WU) & ~self.dense_mode),
+            walker.start.eq(self.compute_start),
+            walker.phase.eq(self.phase),
+            walker.words.eq(self.words),
+            walker.mask_beats.eq(self.mask_beats),
+            walker.block_rows.eq(self.block_rows),
+            walker.k0.eq(self.k0),
+            walker.advance.eq(advance),
+            buffer.mask_en.eq(advance),
+            buffer.mask_beat.eq(walker.beat),
+            buffer.mask_lane.eq(walker.lane),
+            exploration.enable.eq(advance & updating),
+            exploration.kb.eq(walker.info.kb),
+            exploration.cb.eq(walker.info.cb),
+            exploration.step.eq(self.step),
+            exploration.log2_period.eq(self.log2_period),
+        ]
+
+        valid_1, valid_2, valid_3 = Signal(), Signal(), Signal()
+        walk_1, walk_2 = (Signal(walk_layout(cfg), name=f"walk_{n}", reset_less=True) for n in (1, 2))
+        valid_k_1, valid_k_2 = (Signal.like(rule.valid_k, name=f"valid_k_{n}", reset_less=True) for n in (1, 2))
+        valid_c_1, valid_c_2 = (Signal.like(rule.valid_c, name=f"valid_c_{n}", reset_less=True) for n in (1, 2))
+        count_2 = Signal.like(self.visit_next_count, name="count_2", reset_less=True)
+        visit, mask = Signal(cfg.mask_bits, reset_less=True), Signal(cfg.mask_bits, reset_less=True)
+        offset, tags = Signal(value_bits(cfg), reset_less=True), Signal(self._tags, reset_less=True)
+        m.d.comb += [
+            rule.mask.eq(buffer.mask),
+            rule.valid_k.eq(valid_k_2),
+            rule.valid_c.eq(valid_c_2),
+            rule.lanes_only.eq(self.phase == Phase.BW),
+            rule.group.eq(walk_2.group),
+            rule.everything.eq(Mux(self.phase == Phase.WU, exploration.explored & updating, self.scale_t.any())),
+        ]
+        with m.If(advance):
+            m.d.sync += [
+                valid_1.eq(walker.valid),
+                walk_1.eq(walker.info),
+                valid_k_1.eq(clip_valid(self.k_end, walker.info.kb, cfg.block_k)),
+                valid_c_1.eq(clip_valid(self.c_end, walker.info.cb, cfg.block_c)),
+                valid_2.eq(valid_1),
+                walk_2.eq(walk_1),
+                valid_k_2.eq(valid_k_1),
+                valid_c_2.eq(valid_c_1),
+                count_2.eq(valid_k_1 * valid_c_1),
+                valid_3.eq(valid_2),
+                visit.eq(Mux(walk_2.null, 0, rule.visit)),
+                mask.eq(buffer.mask),
+                offset.eq(Cat(Const(0, log2_exact(cfg.values_per_beat, "")), buffer.base) + buffer.offset),
+                tags.walk.eq(walk_2),
+                tags.next_explored.eq(exploration.explored_next & updating),
+                tags.next_count.eq(count_2),
+            ]
+        m.d.comb += [
+            decoder.positions.eq(self.positions),
+            decoder.valid.eq(valid_3),
+            decoder.visit.eq(visit),
+            decoder.mask.eq(mask),
+            decoder.offset.eq(offset),
+            decoder.tags.eq(tags.as_value()),
+        ]
+
+    def _operate(self, m: Module, buffer: WeightBuffer, decoder: CsbDecoder) -> None:
+        """From the decoder's visit (stage 1) to the operation (stage 8, the output registers)."""
+        cfg, a_bits = self._cfg, self._cfg.operand_bits
+        m.submodules.regenerate = regenerate = Regenerate(cfg)
+        updating, backward = Signal(name="dots"), Signal()
+        m.d.comb += [updating.eq(self.phase == Phase.WU), backward.eq(self.phase == Phase.BW)]
+
+        def until(last: int, source: Value, name: str, since: int = 1, enable: list[Value] | None = None,
+                  ) -> list[Value]:
+            """`source` at stage `since` and its copies up to stage `last`, indexed by stage."""
+            stages = [source] * (since + 1)
+            for stage in range(since + 1, last + 1):
+                copy = Signal(source.shape(), name=f"{name}_{stage}", reset_less=enable is not None)
+                if enable is None:
+                    m.d.sync += copy.eq(stages[-1])
+                else:
+                    with m.If(enable[stage - 1]):
+                        m.d.sync += copy.eq(stages[-1])
+                stages.append(copy)
+            return stages
+
+        tags = Signal(self._tags)
+        k_local, c_local = Signal(max(1, log2_exact(cfg.block_k, ""))), Signal(max(1, log2_exact(cfg.block_c, "")))
+        scan_1, final_1, fresh_1 = Signal(), Signal(), Signal()
+        block_c = log2_exact(cfg.block_c, "block_c")
+        m.d.comb += [
+            tags.as_value().eq(decoder.tags_out),
+            k_local.eq(decoder.bit[block_c:]),
+            c_local.eq(decoder.bit[:block_c]),
+            scan_1.eq(decoder.scan & ~tags.walk.null),
+            final_1.eq(decoder.word_last & tags.walk.final),
+            fresh_1.eq(decoder.first | decoder.scan),
+        ]
+        issue = until(7, decoder.issue, "issue")
+        first = until(7, decoder.first, "first")
+        last = until(7, decoder.last, "last")
+        word_last = until(7, decoder.word_last, "word_last")
+        scan = until(7, scan_1, "scan")
+        final = until(8, final_1, "final")
+        null = until(7, tags.walk.null & decoder.scan, "null")
+        fresh = until(7, fresh_1, "fresh")
+        visited = Cat(decoder.bit, decoder.has_value, tags.walk.record_last, tags.next_explored, tags.next_count)
+        visited = until(7, visited, "visited", enable=fresh)
+        has_value = [v[bit_bits(cfg)] for v in visited]
+
+        # The weight.
+        rounded, delta = Signal(signed(a_bits + 1)), Signal(signed(cfg.delta_bits))
+        delta_7 = Signal(signed(cfg.delta_bits), reset_less=True)  # what is left of it: WU all, else the rounded top
+        sum_7 = Signal(signed(a_bits + 2))
+        m.d.comb += [
+            regenerate.enable.eq(decoder.first & ~updating),
+            regenerate.k.eq((tags.walk.kb << log2_exact(cfg.block_k, "")) + (k_local if cfg.block_k > 1 else 0)),
+            regenerate.c.eq((tags.walk.cb << block_c) + (c_local if cfg.block_c > 1 else 0)),
+            regenerate.salt.eq(self.salt),
+            regenerate.scale_t.eq(self.scale_t),
+            buffer.value_en.eq(first[4] & has_value[4]),
+            buffer.value_address.eq(decoder.address),
+            delta.eq(Mux(has_value[6], buffer.value, 0)),
+            # Half to even: just under a half, and the last ulp only if the quotient is odd.
+            rounded.eq((delta + ((1 << a_bits - 1) - 1) + delta[a_bits]) >> a_bits),
+            sum_7.eq(delta_7[:a_bits + 1].as_signed() + regenerate.w0),
+        ]
+        with m.If(first[6]):
+            m.d.sync += delta_7.eq(Mux(updating, delta, rounded))
+        with m.If(first[7]):
+            m.d.sync += self.value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
+
+        # The addresses: counted up over the positions of a visit.
+        pack = log2_exact(cfg.stationary_pack, "stationary_pack")
+        lane_k = k_local[:log2_exact(cfg.block_k, "")]
+        lane_c = c_local[:log2_exact(cfg.lane_group, "")]
+        unit = Signal(slot_bits(cfg))
+        gather_2, psum_2 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
+        half_2 = Signal(reset_less=True)
+        m.d.comb += unit.eq(Mux(backward, Cat(lane_c, tags.walk.slot), Mux(
+            updating, Cat(lane_k[pack:], tags.walk.slot), Cat(lane_k, tags.walk.slot))))
+        with m.If(decoder.first):
+            m.d.sync += [
+                gather_2.eq(tags.walk.channel + Mux(backward, lane_k, c_local)),
+                psum_2.eq(unit << self.log2_positions),
+                half_2.eq(lane_k[:pack]),
+            ]
+        with m.Elif(decoder.issue):
+            m.d.sync += [gather_2.eq(gather_2 + self.gather_stride), psum_2.eq(psum_2 + 1)]
+        gather = until(7, gather_2, "gather", since=2, enable=issue)
+        psum = until(7, psum_2, "psum", since=2, enable=issue)
+        half = until(7, half_2, "half", since=2, enable=issue)
+
+        # The hazard: how long ago did a MAC touch this partial sum?
+        mac_7 = Signal()
+        m.d.comb += mac_7.eq(issue[7] & ~updating)
+        history, near = [], []
+        valid, address = mac_7, psum[7]
+        for distance in range(1, 4):
+            valid_d, address_d = Signal(name=f"mac_{distance}"), Signal.like(psum_2, name=f"mac_psum_{distance}")
+            m.d.sync += [valid_d.eq(valid), address_d.eq(address)]
+            history.append((valid_d, address_d))
+            valid, address = valid_d, address_d
+            near.append(valid_d & (address_d == psum[7]))
+        bypass = Signal(2)
+        m.d.comb += bypass.eq(Mux(near[0], 1, Mux(near[1], 2, Mux(near[2], 3, 0))))
+
+        m.d.sync += [
+            self.op.eq(Mux(issue[7], Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
+            self.is_busy.eq(issue[7]),
+            self.is_scan.eq(scan[7]),
+            self.dot_first.eq(first[7] & updating),
+            self.dot_last.eq(last[7] & updating),
+            self.visit_valid.eq(last[7] & updating),
+            self.visit_word_last.eq(word_last[7] & ~null[7] & updating),
+        ]
+        with m.If(issue[7]):
+            m.d.sync += [
+                self.gather_addr.eq(gather[7]),
+                self.psum_addr.eq(psum[7]),
+                self.half.eq(half[7]),
+                self.bypass.eq(Mux(updating, 0, bypass)),
+            ]
+        with m.If(updating & fresh[7]):
+            m.d.sync += [
+                Cat(self.visit_bit, self.visit_has_value, self.visit_record_last, self.visit_next_explored,
+                    self.visit_next_count).eq(visited[7]),
+                self.visit_delta.eq(delta_7),
+            ]
+
+        # A row without entries is done where the first operation would have been.
+        with m.If(self.compute_start):
+            m.d.sync += self.done.eq(0)
+        with m.Elif((final[8] & ~self.done) | null[7]):
+            m.d.sync += self.done.eq(1)
+
+    def _trace(self, m: Module) -> None:
+        fields = {"op": self.op, "phase": self.phase, "command": self.command, "gather": self.gather_addr,
+                  "psum": self.psum_addr, "value": self.value}
+        with m.If(self.op != Op.NOP):
+            for name, value in fields.items():
+                field = trace.RECORD[name]
+                m.d.comb += self.trace[field.low:field.low + field.bits].eq(value)

@@ -1,0 +1,226 @@
+"""Walker of a row: its list of entries, and the mask words they stand for, in order, one a cycle.
+
+In FW and WU an entry is a record (block row) that the row owns, and its words are walked one after the
+other. In BW an entry is a lane group, and its words are those of one block column, record by record:
+the transpose, by walking the other way. Entries are collected while a working set loads, in one of two
+banks, and walked while it computes.
+
+Order and addresses: docs/architecture.md, section 4.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from arch.command import Phase
+from arch.config import Config, log2_exact
+from rtl.exploration import group_bits
+from rtl.regenerate import C_BITS, K_BITS
+from rtl.weight_buffer import lane_bits
+
+#: One bit more than a coordinate has, so that words beyond the last channel do not wrap to the first.
+KEY_BITS = max(K_BITS, C_BITS) + 1
+COUNT_BITS = 16
+WORD_COUNT_BITS = 8
+
+
+def entry_depth(cfg: Config) -> int:
+    """Entries of a bank.
+
+    A record takes at least one mask beat (without masks, one value beat), and a lane group at least
+    `lane_group` partial sums, so a working set that fits the other memories fits the list.
+    """
+    return max(cfg.mask_beats if cfg.sparse else cfg.value_beats, cfg.psum_depth // cfg.lane_group)
+
+
+def slot_bits(cfg: Config) -> int:
+    """Width of a unit's slot in its row: each takes at least one partial sum."""
+    return log2_exact(cfg.psum_depth, "psum_depth")
+
+
+def channel_bits(cfg: Config) -> int:
+    """Width of a gather address."""
+    return log2_exact(cfg.gather_depth, "gather_depth")
+
+
+def kb_bits(cfg: Config) -> int:
+    """Width of the row of a block."""
+    return KEY_BITS - log2_exact(cfg.block_k, "block_k")
+
+
+def cb_bits(cfg: Config) -> int:
+    """Width of the column of a block."""
+    return KEY_BITS - log2_exact(cfg.block_c, "block_c")
+
+
+def word_bits(cfg: Config) -> int:
+    """Width of the number of a mask word in its record."""
+    return min(WORD_COUNT_BITS, log2_exact(cfg.mask_beats, "mask_beats") + lane_bits(cfg))
+
+
+def walk_layout(cfg: Config) -> data.StructLayout:
+    """What is known of a mask word besides its place."""
+    return data.StructLayout({
+        "slot": slot_bits(cfg),
+        "kb": kb_bits(cfg),
+        "cb": cb_bits(cfg),
+        "channel": channel_bits(cfg),  # gathered channel of the word's bit 0
+        "group": group_bits(cfg),  # BW: lane group within the word
+        "record_last": 1,  # FW, WU: last word of its record
+        "final": 1,  # last word of the working set
+        "null": 1,  # not a word: the row has no entry, and this is its end
+    })
+
+
+class RowWalker(wiring.Component):
+    """Entry list and address sequence of a row.
+
+    Latency: the first word is at the outputs `LATENCY` cycles after `start`, a row without entries shows a null
+    word there. A new word every cycle with `advance` set, which must be high in those first cycles; outputs are
+    registered and stay while it is low.
+
+    Args:
+        cfg: sizes. The list holds `entry_depth` entries.
+
+    Ports, load side (writes the list of the other bank):
+        bank: list that is walked. load_start: empty the other one.
+        record_push with record_slot, record_channel (gathered channel of word 0), record_kb, record_cb (block of
+        word 0): a record that the row owns.
+        group_push with group_slot, group_word (number in its record), group_group (in its word), group_base (mask
+        beat of record 0 of its segment), group_cb: a lane group that it owns. Not in one cycle with record_push.
+        full: combinational, the list has no room; a push is dropped.
+    Ports, compute side (all but start and advance constant from start to the final word):
+        start: begin. phase: FW and WU walk records, BW lane groups. words: mask words of a record, at least 1.
+        mask_beats: mask beats of a record. block_rows: records of a segment, at least 1. k0: first output
+        channel of record 0 (BW).
+        valid, beat, lane, info: a mask word, see `walk_layout`.
+    """
+
+    LATENCY = 2
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        self._beat_bits = log2_exact(cfg.mask_beats, "mask_beats")
+        self._record = data.StructLayout(
+            {"kb": kb_bits(cfg), "channel": channel_bits(cfg)})
+        self._group = data.StructLayout(
+            {"word": word_bits(cfg), "group": group_bits(cfg), "base": self._beat_bits})
+        super().__init__({
+            "bank": In(1),
+            "load_start": In(1),
+            "record_push": In(1),
+            "record_slot": In(slot_bits(cfg)),
+            "record_channel": In(channel_bits(cfg)),
+            "record_kb": In(kb_bits(cfg)),
+            "record_cb": In(cb_bits(cfg)),
+            "group_push": In(1),
+            "group_slot": In(slot_bits(cfg)),
+            "group_word": In(word_bits(cfg)),
+            "group_group": In(group_bits(cfg)),
+            "group_base": In(self._beat_bits),
+            "group_cb": In(cb_bits(cfg)),
+            "full": Out(1),
+            "start": In(1),
+            "phase": In(2),
+            "words": In(WORD_COUNT_BITS),
+            "mask_beats": In(WORD_COUNT_BITS),
+            "block_rows": In(COUNT_BITS),
+            "k0": In(COUNT_BITS),
+            "advance": In(1),
+            "valid": Out(1),
+            "beat": Out(self._beat_bits),
+            "lane": Out(lane_bits(cfg)),
+            "info": Out(walk_layout(cfg)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        depth = entry_depth(cfg)
+        m = Module()
+        entry = data.StructLayout({
+            "slot": slot_bits(cfg), "cb": cb_bits(cfg),
+            "of": data.UnionLayout({"record": self._record, "group": self._group})})
+        m.submodules.entries = memory = Memory(shape=entry.size, depth=2 * depth, init=[])
+        write, read = memory.write_port(), memory.read_port()
+
+        # Load side.
+        counts = [Signal(range(depth + 1), name=f"count_{bank}") for bank in range(2)]
+        loaded, new = Signal.like(counts[0], name="loaded"), Signal(entry)
+        m.d.comb += [
+            loaded.eq(Mux(self.bank, counts[0], counts[1])),
+            self.full.eq(loaded[-1]),
+            write.en.eq((self.record_push | self.group_push) & ~self.full),
+            write.addr.eq(Cat(loaded[:-1], ~self.bank)),
+            write.data.eq(new.as_value()),
+            new.slot.eq(Mux(self.group_push, self.group_slot, self.record_slot)),
+            new.cb.eq(Mux(self.group_push, self.group_cb, self.record_cb)),
+        ]
+        with m.If(self.group_push):
+            m.d.comb += [
+                new.of.group.word.eq(self.group_word),
+                new.of.group.group.eq(self.group_group),
+                new.of.group.base.eq(self.group_base),
+            ]
+        with m.Else():
+            m.d.comb += [new.of.record.kb.eq(self.record_kb), new.of.record.channel.eq(self.record_channel)]
+        for bank, count in enumerate(counts):
+            with m.If(self.bank != bank):
+                m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
+
+        # Compute side. The entry under way is always what the memory shows: the address of the next cycle's
+        # entry is known in this one.
+        active, row_empty = Signal(), Signal()
+        pointer, next_pointer = Signal(range(depth)), Signal(range(depth))
+        inner = Signal(COUNT_BITS)
+        beats = Signal(self._beat_bits)  # mask beats before the record of this word
+        inner_last, entry_last, step, leave = Signal(), Signal(), Signal(), Signal()
+        count, backward, now = Signal.like(counts[0], name="walked"), Signal(), Signal(entry)
+        m.d.comb += [
+            backward.eq(self.phase == Phase.BW),
+            count.eq(Mux(self.bank, counts[1], counts[0])),
+            row_empty.eq(count == 0),
+            now.as_value().eq(read.data),
+            inner_last.eq(inner + 1 == Mux(backward, self.block_rows, self.words)),
+            entry_last.eq(row_empty | (pointer + 1 == count)),
+            step.eq(active & self.advance),
+            leave.eq(step & (inner_last | row_empty)),
+            next_pointer.eq(Mux(self.start, 0, pointer + leave)),
+            read.addr.eq(Cat(next_pointer, self.bank)),
+            read.en.eq(self.start | leave),
+        ]
+        m.d.sync += pointer.eq(next_pointer)
+        with m.If(step):
+            m.d.sync += inner.eq(Mux(inner_last, 0, inner + 1))
+            with m.If(backward):
+                m.d.sync += beats.eq(Mux(inner_last, 0, beats + self.mask_beats))
+            with m.Elif(inner_last):
+                m.d.sync += beats.eq(beats + self.mask_beats)
+        with m.If(leave & entry_last):
+            m.d.sync += active.eq(0)
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), inner.eq(0), beats.eq(0)]
+
+        record, group, info = now.of.record, now.of.group, self.info
+        word = Signal(word_bits(cfg))
+        m.d.comb += word.eq(Mux(backward, group.word, inner))
+        lanes = log2_exact(cfg.masks_per_beat, "masks_per_beat")
+        block_k, block_c = log2_exact(cfg.block_k, "block_k"), log2_exact(cfg.block_c, "block_c")
+        with m.If(self.advance):
+            m.d.sync += self.valid.eq(active)
+        with m.If(step):
+            m.d.sync += [
+                self.beat.eq(beats + word[lanes:] + Mux(backward, group.base, 0)),
+                self.lane.eq(word[:lanes]),
+                info.slot.eq(now.slot),
+                info.kb.eq(Mux(backward, self.k0[block_k:], record.kb) + Mux(backward, inner, 0)),
+                info.cb.eq(now.cb + Mux(backward, 0, inner)),
+                info.channel.eq(Mux(backward, inner << block_k, record.channel + (inner << block_c))),
+                info.group.eq(group.group),
+                info.record_last.eq(inner_last & ~backward),
+                info.final.eq(row_empty | (inner_last & entry_last)),
+                info.null.eq(row_empty),
+            ]
+        return m

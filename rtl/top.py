@@ -1,0 +1,361 @@
+"""Top of the accelerator: control port in, one memory port out, everything else inside.
+
+    registers -> command processor -> reader -> planner (balancer)      plan
+                                             -> loader -> rows          load
+                                compute sequencer -> rows               compute
+                                       drain stage <- rows              drain -> write port
+
+Nothing here but wires: what connects engines, rows and the scalar units (exponents, decay, threshold).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.command import Field, Phase
+from arch.config import Config
+from arch.trace import BITS as TRACE_BITS
+from rtl.assignment import AssignmentTable
+from rtl.command_processor import STAGES, CommandProcessor
+from rtl.compute_sequencer import ComputeSequencer
+from rtl.compute_sequencer import EVENTS as ROW_EVENTS
+from rtl.drain_stage import DrainStage
+from rtl.emit import verilog as emit_verilog
+from rtl.exponents import Decay, ExponentTable
+from rtl.gate_buffer import GateBuffer
+from rtl.loader import Loader
+from rtl.planner import Planner
+from rtl.quantile import QuantileEstimator
+from rtl.reader import Reader
+from rtl.registers import Registers
+from rtl.row import BANKS, FIELDS, LOAD_BUS, Row, row_ports
+
+ROW_MODULE = "row"
+
+#: Bits of the port `trace_central`, one record a cycle.
+CENTRAL: dict[str, Field] = {
+    "busy": Field(0, 0, 1),
+    "slot_start": Field(0, 1, 1),
+    "valid": Field(0, 2, 4),  # plan, load, compute, drain hold a command
+    "request": Field(0, 6, 1),  # a read request is taken
+    "request_kind": Field(0, 7, 3),  # rtl.reader.Kind of it; 5 when the list is over
+    "response": Field(0, 10, 1),  # a response is taken
+    "response_kind": Field(0, 11, 3),
+    "write": Field(0, 14, 1),  # a beat is written
+    "done": Field(0, 15, 5),  # plan, load, compute, drain, reader
+    "compute_start": Field(0, 20, 1),
+    "observe": Field(0, 21, 1),
+    "commit": Field(0, 22, 1),
+    "finish": Field(0, 23, 1),
+    "scrub": Field(0, 24, 1),
+    "plan_index": Field(0, 28, 9),
+    "load_index": Field(0, 37, 9),
+    "compute_index": Field(0, 46, 9),
+    "drain_index": Field(0, 55, 9),
+}
+
+
+class Accelerator(wiring.Component):
+    """The machine. Laws: see `CommandProcessor` and the engines.
+
+    Args:
+        cfg: configuration; with cfg.trace the trace ports exist.
+        emit: True to use rows and PEs as instances of modules converted once (see `verilog`), False for Amaranth's simulator.
+
+    Ports:
+        ctl_*: control port (`Registers`). busy: a program runs.
+        rd_req_*, rd_resp_*, wr_*: memory port; addresses count beats; responses come in order.
+        trace: the record of row r (`arch.trace`) at bits [64 r, 64 r + 64). trace_central: see `CENTRAL`.
+    """
+
+    def __init__(self, cfg: Config, *, emit: bool = True) -> None:
+        self._cfg, self._emit = cfg, emit
+        ports = {
+            "ctl_addr": In(8),
+            "ctl_wdata": In(32),
+            "ctl_we": In(1),
+            "ctl_rdata": Out(32),
+            "busy": Out(1),
+            "rd_req_valid": Out(1),
+            "rd_req_ready": In(1),
+            "rd_req_addr": Out(32),
+            "rd_resp_valid": In(1),
+            "rd_resp_ready": Out(1),
+            "rd_resp_data": In(cfg.beat_bits),
+            "wr_valid": Out(1),
+            "wr_ready": In(1),
+            "wr_addr": Out(32),
+            "wr_data": Out(cfg.beat_bits),
+        }
+        if cfg.trace:
+            ports |= {"trace": Out(TRACE_BITS * cfg.rows), "trace_central": Out(64)}
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        cfg = self._cfg
+        m = Module()
+        m.submodules.registers = self._registers = Registers(cfg)
+        m.submodules.processor = self._processor = CommandProcessor(cfg)
+        m.submodules.reader = self._reader = Reader(cfg)
+        m.submodules.planner = self._planner = Planner(cfg)
+        m.submodules.loader = self._loader = Loader(cfg)
+        m.submodules.sequencer = self._sequencer = ComputeSequencer(cfg)
+        m.submodules.drain = self._drain = DrainStage(cfg)
+        m.submodules.table = self._table = AssignmentTable(cfg)
+        m.submodules.gate = self._gate = GateBuffer(cfg)
+        m.submodules.exponents = self._exponents = ExponentTable(cfg)
+        m.submodules.decay = self._decay = Decay()
+        m.submodules.quantile = self._quantile = QuantileEstimator(cfg)
+        self._control(m)
+        self._memory(m)
+        self._stages(m)
+        self._scalars(m)
+        self._rows(m)
+        self._counters(m)
+        if cfg.trace:
+            self._central(m)
+        return m
+
+    def _control(self, m: Module) -> None:
+        registers, processor = self._registers, self._processor
+        for name in ("ctl_addr", "ctl_wdata", "ctl_we"):
+            m.d.comb += getattr(registers, name).eq(getattr(self, name))
+        m.d.comb += [
+            self.ctl_rdata.eq(registers.ctl_rdata),
+            self.busy.eq(processor.busy),
+            registers.busy.eq(processor.busy),
+            processor.start.eq(registers.start),
+            processor.scrub.eq(registers.scrub),
+            processor.commands.eq(registers.commands),
+        ]
+        for name in ("finish", "finish_status", "finish_index"):
+            m.d.comb += getattr(registers, name).eq(getattr(processor, name))
+
+    def _memory(self, m: Module) -> None:
+        processor, reader, drain = self._processor, self._reader, self._drain
+        for name in ("rd_req_valid", "rd_req_addr", "rd_resp_ready"):
+            m.d.comb += getattr(self, name).eq(getattr(reader, name))
+        for name in ("rd_req_ready", "rd_resp_valid", "rd_resp_data"):
+            m.d.comb += getattr(reader, name).eq(getattr(self, name))
+        for name in ("wr_valid", "wr_addr", "wr_data"):
+            m.d.comb += getattr(self, name).eq(getattr(drain, name))
+        m.d.comb += drain.wr_ready.eq(self.wr_ready)
+        planner = self._planner
+        m.d.comb += [
+            reader.slot_start.eq(processor.slot_start),
+            reader.fetch_active.eq(processor.fetch_active),
+            reader.fetch_index.eq(processor.fetch_index),
+            reader.program_addr.eq(self._registers.program),
+            reader.plan_active.eq(processor.plan_active),
+            reader.plan_command.eq(processor.plan_command),
+            reader.plan_ok.eq(planner.plan_ok),
+            reader.load_active.eq(processor.load_valid),
+            reader.load_command.eq(processor.load_command),
+            reader.load_bank.eq(processor.load_bank),
+            reader.hold.eq(self._loader.hold),
+        ]
+        for name in reader.signature.members:
+            if name.startswith(("total_", "offset_")):
+                m.d.comb += getattr(reader, name).eq(getattr(planner, name))
+        for consumer in (processor, planner, self._loader):
+            for name in consumer.signature.members:
+                if name.startswith("in_"):
+                    m.d.comb += getattr(consumer, name).eq(getattr(reader, f"out_{name[3:]}"))
+        m.d.comb += [planner.kind_done.eq(reader.kind_done), self._loader.kind_done.eq(reader.kind_done)]
+
+    def _stages(self, m: Module) -> None:
+        processor, table, gate = self._processor, self._table, self._gate
+        planner, loader, sequencer, drain = self._planner, self._loader, self._sequencer, self._drain
+        for stage, engine in zip(STAGES, (planner, loader, sequencer, drain), strict=True):
+            m.d.comb += [
+                engine.slot_start.eq(processor.slot_start),
+                engine.active.eq(getattr(processor, f"{stage}_valid")),
+                engine.command.eq(getattr(processor, f"{stage}_command")),
+                getattr(processor, f"{stage}_done").eq(engine.done),
+                getattr(processor, f"{stage}_error").eq(engine.error),
+            ]
+        m.d.comb += [
+            planner.active.eq(processor.plan_active),
+            sequencer.active.eq(processor.compute_valid & (processor.compute_command.phase != Phase.NOP)),
+            sequencer.drain_command.eq(processor.drain_command),
+            processor.reader_done.eq(self._reader.done),
+            processor.plan_bank.eq(planner.bank),
+            processor.load_gate_bank.eq(loader.gate_bank),
+            table.we.eq(planner.assign_we),
+            table.bank.eq(planner.bank),
+            table.unit.eq(planner.assign_unit),
+            table.row.eq(planner.assign_row),
+            table.slot.eq(planner.assign_slot),
+            table.load_bank.eq(processor.load_bank),
+            table.load_unit.eq(loader.assign_unit),
+            loader.assign_row.eq(table.load_row),
+            loader.assign_slot.eq(table.load_slot),
+            table.drain_bank.eq(processor.drain_bank),
+            table.drain_unit.eq(drain.assign_unit),
+            drain.assign_row.eq(table.drain_row),
+            drain.assign_slot.eq(table.drain_slot),
+            gate.we.eq(loader.gate_we),
+            gate.bank.eq(loader.gate_bank),
+            gate.addr.eq(loader.gate_addr),
+            gate.data.eq(loader.gate_data),
+            gate.read_bank.eq(processor.drain_gate_bank),
+            gate.read_addr.eq(drain.gate_addr),
+            drain.gate_q.eq(gate.read_data),
+            drain.shift.eq(sequencer.drain_shift),
+            drain.ones.eq(sequencer.ones),
+            drain.acc_exponent.eq(sequencer.acc_exponent),
+        ]
+
+    def _scalars(self, m: Module) -> None:
+        registers, sequencer, drain = self._registers, self._sequencer, self._drain
+        exponents, decay, quantile = self._exponents, self._decay, self._quantile
+        for name in ("x", "aux", "out"):
+            m.d.comb += [
+                getattr(exponents, f"{name}_tensor").eq(getattr(sequencer, f"{name}_tensor")),
+                getattr(sequencer, f"{name}_exponent").eq(getattr(exponents, f"{name}_exponent")),
+            ]
+        for name in ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw", "commit"):
+            m.d.comb += getattr(exponents, name).eq(getattr(drain, name))
+        m.d.comb += [
+            exponents.clear.eq(registers.start),
+            exponents.csr_tensor.eq(registers.exponent_tensor),
+            exponents.csr_we.eq(registers.exponent_we),
+            exponents.csr_value.eq(registers.exponent_value),
+            registers.exponent.eq(exponents.csr_exponent),
+            drain.commit_done.eq(exponents.commit_done),
+            registers.advance.eq(drain.commit),
+            decay.load.eq(registers.decay_load),
+            decay.load_value.eq(Mux(registers.load_value >> 16 == 0, registers.load_value, 1 << 16)),
+            decay.advance.eq(drain.commit),
+            decay.factor.eq(registers.lambda_),
+            registers.decay.eq(decay.decay),
+            quantile.load.eq(registers.threshold_load),
+            quantile.load_log2.eq(registers.load_value),
+            quantile.observe.eq(sequencer.observe),
+            quantile.kept.eq(sequencer.total_kept),
+            quantile.seen.eq(sequencer.total_seen),
+            quantile.keep_share.eq(registers.keep),
+            quantile.rate.eq(registers.rate),
+            registers.log2_theta.eq(quantile.log2_theta),
+            sequencer.weight_exponent.eq(registers.weight_exponent),
+            sequencer.lr_exponent.eq(registers.lr_exponent),
+            sequencer.decay.eq(decay.decay),
+            sequencer.step.eq(registers.step),
+        ]
+
+    def _rows(self, m: Module) -> None:
+        cfg = self._cfg
+        registers, processor, loader = self._registers, self._processor, self._loader
+        sequencer, drain, command = self._sequencer, self._drain, processor.compute_command
+        common: dict[str, Value] = {
+            **{name: getattr(loader, name) for name in LOAD_BUS},
+            **{name: getattr(processor, name) for name in BANKS},
+            **{name: getattr(command, name) for name in FIELDS},
+            "records": command.records,
+            "scale_t": sequencer.scale_t,
+            "dense_mode": registers.dense_mode,
+            "step": sequencer.slot_step,
+            "log2_period": registers.log2_period,
+            "command": processor.compute_index,
+            "lr": registers.lr,
+            "update_shift": sequencer.update_shift,
+            "theta": self._quantile.theta,
+            "compute_start": sequencer.compute_start,
+            "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
+            "drain_start": drain.rows_start,
+            "drain_kind": drain.rows_kind,
+        }
+        ports = row_ports(cfg)
+        buses = {}
+        for name, value in common.items():
+            # One named signal a bus: the same expression in every row would be emitted once a row.
+            buses[name] = Signal(ports[name].shape, name=f"to_rows_{name}")
+            m.d.comb += buses[name].eq(value)
+        collected = {
+            "done": sequencer.row_done, "is_busy": sequencer.row_busy, "is_scan": sequencer.row_scan,
+            "update_error": sequencer.row_update_error,
+            **{name: getattr(sequencer, f"row_{name}") for name in ROW_EVENTS},
+        }
+        for number in range(cfg.rows):
+            inputs = {
+                **buses,
+                "row_number": Const(number, ports["row_number"].shape),
+                "side_clear": drain.side_clear[number] | processor.scrubbing,
+                "drain_next": drain.rows_next[number],
+                "drain_record_next": drain.rows_record_next[number],
+            }
+            outputs = {name: Signal(port.shape, name=f"row{number}_{name}")
+                       for name, port in ports.items() if name not in inputs}
+            if self._emit:
+                m.submodules[f"row{number}"] = Instance(
+                    ROW_MODULE, i_clk=ClockSignal(), i_rst=ResetSignal(),
+                    **{f"i_{name}": value for name, value in inputs.items()},
+                    **{f"o_{name}": value for name, value in outputs.items()})
+            else:
+                m.submodules[f"row{number}"] = row = Row(cfg)
+                m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
+                m.d.comb += [value.eq(getattr(row, name)) for name, value in outputs.items()]
+            m.d.comb += [bits[number].eq(outputs[name]) for name, bits in collected.items()]
+            m.d.comb += [
+                loader.row_error.word_select(number, 2).eq(outputs["load_error"]),
+                drain.side_q[number].eq(outputs["side_q"]),
+                drain.rows_info[number].eq(outputs["drain_info"]),
+                drain.rows_data[number].eq(outputs["drain_data"]),
+            ]
+            if cfg.trace:
+                m.d.comb += self.trace.word_select(number, TRACE_BITS).eq(outputs["trace"])
+        m.d.comb += registers.row_busy.eq(sequencer.row_busy)
+
+    def _counters(self, m: Module) -> None:
+        registers, processor, sequencer = self._registers, self._processor, self._sequencer
+        m.d.comb += [
+            registers.count_busy.eq(sequencer.busy_count),
+            registers.count_scan.eq(sequencer.scan_count),
+            registers.count_barrier.eq(sequencer.barrier_count),
+            registers.count_wait_load.eq(processor.wait_load),
+            registers.count_wait_plan.eq(processor.wait_plan),
+            registers.count_wait_drain.eq(processor.wait_drain),
+            registers.count_saturated.eq(self._drain.saturated + sequencer.saturated_count),
+            registers.count_tracked.eq(sequencer.kept_count),
+            registers.count_adopted.eq(sequencer.adopted_count),
+            registers.count_evicted.eq(sequencer.evicted_count),
+            registers.count_seen.eq(sequencer.seen_count),
+            registers.count_reads.eq(self._reader.out_valid),
+            registers.count_writes.eq(self.wr_valid & self.wr_ready),
+        ]
+
+    def _central(self, m: Module) -> None:
+        processor, reader = self._processor, self._reader
+        values = {
+            "busy": processor.busy,
+            "slot_start": processor.slot_start,
+            "valid": Cat(getattr(processor, f"{stage}_valid") for stage in STAGES),
+            "request": reader.rd_req_valid & reader.rd_req_ready,
+            "request_kind": reader.req_kind,
+            "response": reader.out_valid,
+            "response_kind": reader.out_kind,
+            "write": self.wr_valid & self.wr_ready,
+            "done": Cat(*(getattr(processor, f"{stage}_done") for stage in STAGES), processor.reader_done),
+            "compute_start": self._sequencer.compute_start,
+            "observe": self._sequencer.observe,
+            "commit": self._drain.commit,
+            "finish": processor.finish,
+            "scrub": processor.scrubbing,
+            **{f"{stage}_index": getattr(processor, f"{stage}_index") for stage in STAGES},
+        }
+        for name, field in CENTRAL.items():
+            m.d.comb += self.trace_central[field.low:field.low + field.bits].eq(values[name])
+
+
+def verilog(cfg: Config, name: str = "accelerator", *, source: bool = False) -> str:
+    """Verilog of the accelerator; row and PE are modules `row` and `pe`, converted once.
+
+    Args:
+        cfg: configuration.
+        name: of the top module.
+        source: keep the source locations (see `rtl.emit`).
+    """
+    top = emit_verilog(Accelerator(cfg), cfg, name, source=source)
+    return top + "\n" + emit_verilog(Row(cfg, emit=True), cfg, ROW_MODULE, source=source)

@@ -1,0 +1,157 @@
+"""Validator: whether a command makes sense, before anything acts on it.
+
+Every size that a later unit relies on is checked here against the others and against the build, so that
+those units need no checks of their own and a malformed command ends in a status, never in a hang. The
+products that need a real multiplier take turns on one; nothing waits for the verdict but the plan.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from arch.command import MAGIC, Phase
+from arch.config import Config, log2_exact
+from arch.status import Status
+from rtl.command import COMMAND
+from rtl.reader import SEGMENT_BITS
+
+PLAN_BEATS = 64
+"""Header beats of one plan, all regions together."""
+
+MAX_SEGMENTS = 1 << SEGMENT_BITS
+
+
+class Validator(wiring.Component):
+    """Checks of a command; the first that fails, in the order of the list, is the verdict.
+
+    Latency: `verdict` is valid in the cycle with step = CYCLES - 1, `plan_ok` from the cycle with step = 1 on.
+
+    - MAGIC: magic is not `arch.command.MAGIC`.
+    - FIELD, all but NOP: positions = 0 or > 2^log2_positions; load_x with x_run = 0, x_runs = 0, or x_runs > 1
+      and gather_stride no multiple of E; words = 0; mask_beats * masks_per_beat < words (sparse builds);
+      block_rows = 0; segments = 0 or > 8; segment + load_segments > segments; FW or BW with drain and
+      out_run = 0 or out_run * E < out_channels + ones; c0 no multiple of Bc; k0 no multiple of Bk;
+      log2_lanes not log2 of Bk (BW: of LG); segments * header_beats > 64.
+    - FIELD, every command with `plan`, NOP too: segments = 0 or > 8; segments * header_beats > 64;
+      header_beats * words_per_beat < 1 + block_rows + groups; units > block_rows (BW: > segments * groups).
+    - GATHER_OVERFLOW, all but NOP, with load_x: (x_runs - 1) * gather_stride + x_run * E > gather_depth.
+    - UNITS_OVERFLOW, all but NOP, and every plan: units > cfg.units, or units > rows * cap.
+    - PSUM_OVERFLOW, all but NOP: cap << log2_lanes << log2_positions > psum_depth (WU: times stationary_pack).
+    - GATE_OVERFLOW, BW with load_aux: aux_runs * aux_run > gate_beats.
+
+    Args:
+        cfg: sizes.
+
+    Ports:
+        command: stable from the cycle with step = 0 on. step: 0, 1, ... CYCLES - 1 in successive cycles.
+        plan_ok: the magic number is right and the headers pass their FIELD checks (all but the one on units).
+        verdict: a `Status`, OK if all is well.
+    """
+
+    CYCLES = 6
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
+        super().__init__({
+            "command": In(COMMAND),
+            "step": In(range(self.CYCLES)),
+            "plan_ok": Out(1),
+            "verdict": Out(4),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg, command = self._cfg, self.command
+        m = Module()
+        element = log2_exact(cfg.bus_elements, "bus_elements")
+        works, multiplies, back, update = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            works.eq(command.phase != Phase.NOP),
+            multiplies.eq((command.phase == Phase.FW) | (command.phase == Phase.BW)),
+            back.eq(command.phase == Phase.BW),
+            update.eq(command.phase == Phase.WU),
+        ]
+
+        # Products: operands in step i, product from i + 2 on, compared at its end.
+        a, b, product = Signal(16), Signal(16), Signal(32)
+        gather_full, gate_full, uncounted = Signal(), Signal(), Signal()
+        m.d.sync += product.eq(a * b)
+        with m.Switch(self.step):
+            with m.Case(0):
+                m.d.sync += [a.eq(command.x_runs - 1), b.eq(command.gather_stride)]
+            with m.Case(1):
+                m.d.sync += [a.eq(command.aux_runs), b.eq(command.aux_run)]
+            with m.Case(2):
+                m.d.sync += [
+                    a.eq(command.segments), b.eq(command.groups),
+                    gather_full.eq(product + (command.x_run << element) > cfg.gather_depth),
+                ]
+            with m.Case(3):
+                m.d.sync += gate_full.eq(product > cfg.gate_beats)
+            with m.Case(4):
+                m.d.sync += uncounted.eq(command.units > Mux(back, product, command.block_rows))
+
+        # Everything else is compared every cycle, and right from step 1 on.
+        header_beats, header_words, header_room = Signal(12), Signal(18), Signal(18)
+        magic, headers_fit, segments_bad = Signal(), Signal(), Signal()
+        m.d.comb += [
+            magic.eq(command.magic == MAGIC),
+            segments_bad.eq((command.segments == 0) | (command.segments > MAX_SEGMENTS)),
+            header_beats.eq(command.segments[:4] * command.header_beats),
+            header_words.eq(1 + command.block_rows + command.groups),
+            header_room.eq(command.header_beats << log2_exact(cfg.words_per_beat, "words_per_beat")),
+            headers_fit.eq(~segments_bad & (header_beats <= PLAN_BEATS) & (header_room >= header_words)),
+        ]
+        lanes = Mux(back, log2_exact(cfg.lane_group, "lane_group"), log2_exact(cfg.block_k, "block_k"))
+        contradictions = [
+            command.positions == 0,
+            command.positions > (1 << command.log2_positions),
+            command.load_x & ((command.x_run == 0) | (command.x_runs == 0)),
+            command.load_x & (command.x_runs > 1) & command.gather_stride[:element].any(),
+            command.words == 0,
+            command.block_rows == 0,
+            segments_bad,
+            command.segment + command.load_segments > command.segments,
+            command.drain & multiplies & (command.out_run == 0),
+            command.drain & multiplies & ((command.out_run << element) < command.out_channels + command.ones),
+            command.c0[:log2_exact(cfg.block_c, "block_c")].any(),
+            command.k0[:log2_exact(cfg.block_k, "block_k")].any(),
+            command.log2_lanes != lanes,
+            header_beats > PLAN_BEATS,
+        ]
+        if cfg.sparse:  # the dense build stores no masks
+            shift = log2_exact(cfg.masks_per_beat, "masks_per_beat")
+            contradictions.append((command.mask_beats << shift) < command.words)
+
+        # cap << shift > depth, turned around: everything but cap is a power of two.
+        shift, room = Signal(5), Signal(range(2 * cfg.psum_depth + 1))
+        m.d.comb += [
+            shift.eq(command.log2_lanes + command.log2_positions),
+            room.eq(Mux(update, cfg.psum_depth * cfg.stationary_pack, cfg.psum_depth) >> shift),
+        ]
+        field, units_full, sums_full = Signal(), Signal(), Signal()
+        m.d.sync += [
+            self.plan_ok.eq(magic & headers_fit),
+            field.eq((works & reduce(or_, contradictions)) | (command.plan & ~headers_fit)),
+            units_full.eq((works | command.plan)
+                          & ((command.units > cfg.units) | (command.units > cfg.rows * command.cap))),
+            sums_full.eq(works & (command.cap > room)),
+        ]
+
+        with m.If(~magic):
+            m.d.comb += self.verdict.eq(Status.MAGIC)
+        with m.Elif(field | (command.plan & uncounted)):
+            m.d.comb += self.verdict.eq(Status.FIELD)
+        with m.Elif(works & command.load_x & gather_full):
+            m.d.comb += self.verdict.eq(Status.GATHER_OVERFLOW)
+        with m.Elif(units_full):
+            m.d.comb += self.verdict.eq(Status.UNITS_OVERFLOW)
+        with m.Elif(sums_full):
+            m.d.comb += self.verdict.eq(Status.PSUM_OVERFLOW)
+        with m.Elif(back & command.load_aux & gate_full):
+            m.d.comb += self.verdict.eq(Status.GATE_OVERFLOW)
+        return m

@@ -1,0 +1,221 @@
+"""Weight update of a row: gradient times learning rate, subtract, compare with the threshold.
+
+The row controller announces a visit with the operation that completes its gradient; the gradient
+leaves the adder tree a fixed number of cycles later. `VisitDelay` carries the visit there, and
+`WeightUpdate` turns the two into the stream that the CSB encoder stores. Words without a visit flow
+through as bare markers, so the encoder sees every word in order.
+
+DropBack's rule (Golub et al., arXiv 1806.06949) with a threshold for the sort (Yang et al., Procrustes,
+MICRO 2020): adoption and eviction are one comparison.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config, log2_exact
+from rtl.requantise import SHIFT_BITS, Requantise
+
+
+def word_count_bits(cfg: Config) -> int:
+    """Width of a number of positions of one mask word, 0 to mask_bits."""
+    return cfg.mask_bits.bit_length()
+
+
+class VisitDelay(wiring.Component):
+    """Delay of a fixed number of cycles in a RAM: `q` in cycle t + delay is `d` in cycle t.
+
+    One ring pointer reads and writes: a place is read in the cycle in which it is written again.
+    Cheaper than `delay` registers of `width` bits from about four cycles on. Reset does not
+    clear it: what leaves in the `delay` cycles after reset is from before.
+
+    Args:
+        width: of the payload, at least 1.
+        delay: cycles, 3 to 64.
+
+    Raises:
+        ValueError: width or delay out of range.
+    """
+
+    def __init__(self, width: int, delay: int) -> None:
+        if width < 1:
+            raise ValueError(f"width must be at least 1, not {width}")
+        if not 3 <= delay <= 64:
+            raise ValueError(f"delay must be between 3 and 64, not {delay}")
+        self._width, self._delay = width, delay
+        super().__init__({"d": In(width), "q": Out(width)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        places = self._delay - 1  # the read register is the last cycle
+        m.submodules.memory = memory = Memory(shape=self._width, depth=places, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        place = Signal(range(places))
+        m.d.sync += place.eq(Mux(place == places - 1, 0, place + 1))
+        m.d.comb += [
+            write.en.eq(1),
+            write.addr.eq(place),
+            write.data.eq(self.d),
+            read.addr.eq(place),
+            self.q.eq(read.data),
+        ]
+        return m
+
+
+class WeightUpdate(wiring.Component):
+    """One weight update a cycle.
+
+    Latency: a visit (or a bare word marker) presented in cycle t needs its gradient on `g` in cycle
+    t + dot_latency and appears at the outputs in cycle t + dot_latency + `LATENCY`. One a cycle, no stall.
+
+        cycle after g   1 partial products   2 product   3, 4 requantise   5 candidate   6 compare
+
+    Args:
+        cfg: widths.
+        dot_latency: cycles from the operation with which a visit is announced to its gradient
+            (`RowDatapath.dot_latency`), 3 to 59.
+
+    Ports (constants are stable from the first visit to the last output):
+        lr: mantissa of the learning rate, unsigned. shift: right shift of g * lr, -31 to 63.
+        theta: threshold, unsigned 2A bits. dense_mode: keep every visited weight, explore none.
+        g: exact gradient, signed `acc_bits`; used in the cycles that belong to a visit.
+        visit_valid: a visit is completed. visit_bit: its place in the mask word. visit_has_value,
+        visit_delta: whether it is stored, and its accumulated update (anything if it is not).
+        visit_word_last: the last visit of its word, or without visit_valid a word that has none.
+        visit_record_last: with visit_word_last, the last word of a record.
+        visit_next_explored, visit_next_count: with visit_word_last, whether the word is explored in the next
+        step, and its number of valid positions.
+        valid, bit, word_last, record_last, next_explored, next_count: as above, delayed; next_explored is low in
+        dense mode. keep: valid and kept. candidate: new accumulated update, signed 2A.
+        adopted: keep, not stored before. evicted: valid, stored before, not kept.
+        saturated: valid, and step or candidate was saturated.
+        All outputs are registers. valid, word_last, keep, adopted, evicted, saturated are low after
+        reset, also for what was in flight; the others mean something only beside them.
+
+    Raises:
+        ValueError: dot_latency out of range.
+    """
+
+    LATENCY = 6
+    _DELTA = 4  # cycles after g in which the step is ready
+
+    def __init__(self, cfg: Config, dot_latency: int) -> None:
+        if not 3 <= dot_latency <= 59:
+            raise ValueError(f"dot_latency must be between 3 and 59, not {dot_latency}")
+        self._cfg, self._dot_latency = cfg, dot_latency
+        bit, count = max(1, log2_exact(cfg.mask_bits, "mask_bits")), word_count_bits(cfg)
+        super().__init__({
+            "lr": In(cfg.lr_bits),
+            "shift": In(signed(SHIFT_BITS)),
+            "theta": In(cfg.delta_bits),
+            "dense_mode": In(1),
+            "g": In(signed(cfg.acc_bits)),
+            "visit_valid": In(1),
+            "visit_bit": In(bit),
+            "visit_has_value": In(1),
+            "visit_delta": In(signed(cfg.delta_bits)),
+            "visit_word_last": In(1),
+            "visit_record_last": In(1),
+            "visit_next_explored": In(1),
+            "visit_next_count": In(count),
+            "valid": Out(1),
+            "keep": Out(1),
+            "candidate": Out(signed(cfg.delta_bits)),
+            "bit": Out(bit),
+            "word_last": Out(1),
+            "record_last": Out(1),
+            "next_explored": Out(1),
+            "next_count": Out(count),
+            "adopted": Out(1),
+            "evicted": Out(1),
+            "saturated": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        cfg, bits = self._cfg, self._cfg.delta_bits
+        m = Module()
+
+        # What a visit carries, in RAM up to the cycle of its step. Its flags are shifted along in
+        # registers, because a reset must remove them.
+        carried = data.StructLayout({
+            "delta": signed(bits), "has_value": 1, "bit": len(self.bit), "record_last": 1,
+            "next_explored": 1, "next_count": len(self.next_count)})
+        before = self._dot_latency + self._DELTA
+        m.submodules.delay = delay = VisitDelay(carried.size, before)
+        visit, arrived = Signal(carried), Signal(carried)
+        m.d.comb += [
+            visit.delta.eq(Mux(self.visit_has_value, self.visit_delta, 0)),
+            visit.has_value.eq(self.visit_has_value),
+            visit.bit.eq(self.visit_bit),
+            visit.record_last.eq(self.visit_record_last),
+            visit.next_explored.eq(self.visit_next_explored & ~self.dense_mode),
+            visit.next_count.eq(self.visit_next_count),
+            delay.d.eq(visit.as_value()),
+            arrived.as_value().eq(delay.q),
+        ]
+        valids, word_lasts = Signal(before + 1), Signal(before + 1)
+        m.d.sync += [
+            valids.eq(Cat(self.visit_valid, valids)),
+            word_lasts.eq(Cat(self.visit_word_last, word_lasts)),
+        ]
+
+        def valid_at(stage: int) -> object:
+            """valid, `stage` cycles after the gradient."""
+            return valids[self._dot_latency + stage - 1]
+
+        # 1, 2: the product in two halves, so that no stage has a wide multiplier.
+        half = cfg.acc_bits // 2
+        low = Signal(half + cfg.lr_bits, reset_less=True)
+        high = Signal(signed(cfg.acc_bits - half + cfg.lr_bits), reset_less=True)
+        product = Signal(signed(cfg.acc_bits + cfg.lr_bits), reset_less=True)
+        with m.If(valid_at(0)):  # idle cycles toggle nothing
+            m.d.sync += [low.eq(self.g[:half] * self.lr), high.eq(self.g[half:].as_signed() * self.lr)]
+        with m.If(valid_at(1)):
+            m.d.sync += product.eq((high << half) + low)
+
+        # 3, 4
+        m.submodules.requantise = requantise = Requantise(len(product), bits)
+        m.d.comb += [requantise.x.eq(product), requantise.shift.eq(self.shift)]
+
+        # 5
+        difference = Signal(signed(bits + 1))
+        over = Signal()
+        candidate = Signal(signed(bits), reset_less=True)
+        saturated = Signal(reset_less=True)
+        passed = Signal(carried, reset_less=True)
+        m.d.comb += [
+            difference.eq(arrived.delta - requantise.value),
+            over.eq(difference[-1] ^ difference[-2]),
+        ]
+        with m.If(valid_at(4)):
+            m.d.sync += [
+                candidate.eq(Mux(over, Cat((~difference[-1]).replicate(bits - 1), difference[-1]), difference)),
+                saturated.eq(requantise.saturated | over),
+            ]
+        m.d.sync += passed.eq(arrived)
+
+        # 6: |candidate| > theta without the absolute value: both signs are compared side by side.
+        valid, above, below, keep = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            valid.eq(valid_at(5)),
+            above.eq(candidate > self.theta),
+            below.eq((candidate + self.theta) < 0),
+            keep.eq(self.dense_mode | above | below),
+        ]
+        m.d.sync += [
+            self.valid.eq(valid),
+            self.word_last.eq(word_lasts[before]),
+            self.keep.eq(valid & keep),
+            self.adopted.eq(valid & keep & ~passed.has_value),
+            self.evicted.eq(valid & ~keep & passed.has_value),
+            self.saturated.eq(valid & saturated),
+            self.candidate.eq(candidate),
+            self.bit.eq(passed.bit),
+            self.record_last.eq(passed.record_last),
+            self.next_explored.eq(passed.next_explored),
+            self.next_count.eq(passed.next_count),
+        ]
+        return m

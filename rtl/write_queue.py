@@ -1,0 +1,76 @@
+"""Write queue: what stands between the drain, which cannot stop half way, and the memory's write port.
+
+A psum word is cleared as it is read, so a drainer that has begun a beat must finish it. It
+therefore asks for a place in this queue before it begins (`reserve`), and begins only when there is
+one (`room`): credit-based flow control. With a memory that always takes writes the queue never
+fills, so it costs latency and no throughput.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config
+
+
+class WriteQueue(wiring.Component):
+    """Queue of beats with their addresses, in front of the write port.
+
+    Latency: a beat pushed in cycle t shows on the write port in t + `LATENCY` at the earliest; one
+    beat a cycle. `idle` is high from the cycle after the last reserved beat was written.
+
+    Args:
+        cfg: widths.
+        depth: beats reserved but not yet written, at most.
+
+    Ports:
+        reserve: a place is taken in this cycle; only while `room`. push, push_addr, push_data: the
+        beat, any time later, in order of reservation. wr_*: write port (valid holds until ready).
+
+    Raises:
+        ValueError: depth below 1.
+    """
+
+    LATENCY = 2
+    DEPTH = 8  # covers the longest pipeline before it: (FlowDrainer: 9 + E cycles) / E beats, and its own latency
+
+    def __init__(self, cfg: Config, depth: int = DEPTH) -> None:
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, not {depth}")
+        self._cfg, self._depth = cfg, depth
+        super().__init__({
+            "reserve": In(1),
+            "room": Out(1, init=1),
+            "idle": Out(1, init=1),
+            "push": In(1),
+            "push_addr": In(32),
+            "push_data": In(cfg.beat_bits),
+            "wr_valid": Out(1),
+            "wr_ready": In(1),
+            "wr_addr": Out(32),
+            "wr_data": Out(cfg.beat_bits),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=32 + self._cfg.beat_bits, depth=self._depth)
+        reserved, reserved_next = Signal(range(self._depth + 1)), Signal(range(self._depth + 1))
+        written = Signal()
+        m.d.comb += [
+            fifo.w_en.eq(self.push),
+            fifo.w_data.eq(Cat(self.push_addr, self.push_data)),
+            self.wr_valid.eq(fifo.r_rdy),
+            fifo.r_en.eq(self.wr_ready),
+            Cat(self.wr_addr, self.wr_data).eq(fifo.r_data),
+            written.eq(self.wr_valid & self.wr_ready),
+            reserved_next.eq(reserved + self.reserve - written),
+        ]
+        m.d.sync += [
+            reserved.eq(reserved_next),
+            self.room.eq(reserved_next < self._depth),
+            self.idle.eq(reserved_next == 0),
+        ]
+        return m

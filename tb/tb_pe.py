@@ -1,0 +1,339 @@
+"""Bench of a row of PEs: every output of every cycle against a model without a pipeline.
+
+`RowModel` computes each operation at once and delays only what the interface promises to delay:
+a MAC is seen by reads from T0 + 5 on, a word of the side port one cycle after its address, a sum of
+products 4 + log2 C cycles after its last DOT. Stimuli keep the rules of `rtl.pe.RowControl`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import RisingEdge
+
+import tb
+from arch.config import Config
+
+NOP, MAC, DOT = 0, 1, 2
+WRITE_AFTER = 5
+DEFAULTS = {name: 0 for name in (
+    "op value gather_addr psum_addr half bypass gather_bank psum_bank dot_first dot_last load_we load_addr "
+    "load_data side_addr side_we side_clear side_data rst").split()}
+Cycle = dict[str, int]
+
+
+def pack(values: Iterable[int], bits: int) -> int:
+    """Signed numbers side by side, the first in the lowest bits."""
+    word = 0
+    for index, value in enumerate(values):
+        word |= (int(value) & ((1 << bits) - 1)) << (index * bits)
+    return word
+
+
+def unpack(word: int, bits: int, count: int) -> np.ndarray:
+    """The inverse of `pack`."""
+    fields = ((word >> (index * bits)) & ((1 << bits) - 1) for index in range(count))
+    return np.array([f - (1 << bits) if f >> (bits - 1) else f for f in fields], dtype=np.int64)
+
+
+class RowModel:
+    """What a row of PEs does, operation by operation."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.gather = np.zeros((2, cfg.gather_depth, cfg.columns), dtype=np.int64)
+        self.exact = np.zeros((2, cfg.psum_depth, cfg.columns), dtype=np.int64)  # all MACs so far
+        self.seen = self.exact.copy()  # what a read in this cycle returns
+        self.writes: list[tuple[int, int, int, np.ndarray]] = []  # (first cycle seen, bank, address, word)
+        self.sums: dict[int, int] = {}
+        self.running = 0
+        self.last_mac = [-WRITE_AFTER, -WRITE_AFTER]
+        self.now = 0
+
+    def step(self, i: Cycle) -> np.ndarray | None:
+        """One cycle. Returns the side port's words of the next cycle, None where it may not read."""
+        cfg, now = self.cfg, self.now
+        while self.writes and self.writes[0][0] <= now:
+            _, bank, address, word = self.writes.pop(0)
+            self.seen[bank, address] = word
+        bank, side = i["psum_bank"], 1 - i["psum_bank"]
+        collides = self.last_mac[side] == now - 1
+        side_q = None if collides else self.seen[side, i["side_addr"]].copy()
+
+        gathered = self.gather[i["gather_bank"], i["gather_addr"]]
+        if i["op"] == MAC:
+            self.exact[bank, i["psum_addr"]] += gathered * i["value"]
+            word = self.exact[bank, i["psum_addr"]].copy()
+            self.writes.append((now + WRITE_AFTER, bank, i["psum_addr"], word))
+            self.last_mac[bank] = now
+        elif i["op"] == DOT:
+            a = cfg.operand_bits
+            word = self.seen[bank, i["psum_addr"]] >> (a * i["half"]) & ((1 << a) - 1)
+            stationary = word - ((word >> (a - 1)) << a)
+            dot = int((gathered * stationary).sum())
+            self.running = dot if i["dot_first"] else self.running + dot
+            if i["dot_last"]:
+                self.sums[now + 4 + cfg.columns.bit_length() - 1] = self.running
+
+        if i["load_we"]:
+            beat = unpack(i["load_data"], cfg.operand_bits, cfg.columns * cfg.bus_elements)
+            rows = slice(i["load_addr"] * cfg.bus_elements, (i["load_addr"] + 1) * cfg.bus_elements)
+            self.gather[1 - i["gather_bank"], rows] = beat.reshape(cfg.columns, cfg.bus_elements).T
+        if i["side_we"] or i["side_clear"]:
+            assert self.last_mac[side] <= now - WRITE_AFTER, "the stimulus writes a bank still in use"
+            words = 0
+            if not i["side_clear"]:
+                bits = cfg.delta_bits
+                words = unpack(i["side_data"], bits, cfg.columns) & ((1 << bits) - 1)
+            self.exact[side, i["side_addr"]] = self.seen[side, i["side_addr"]] = words
+            # The new word is not in this cycle's answer, which was copied above.
+        if i["rst"]:
+            # What has not reached the write stage by this cycle is lost.
+            self.writes = [w for w in self.writes if w[0] <= now + 1]
+            self.exact = self.seen.copy()
+            for _, bank, address, word in self.writes:
+                self.exact[bank, address] = word
+            self.sums = {cycle: s for cycle, s in self.sums.items() if cycle <= now}
+            self.running = 0
+        self.now += 1
+        return side_q
+
+
+async def play(dut: Any, cfg: Config, stimulus: Iterable[Cycle]) -> RowModel:
+    """Drive cycles into the row and compare; the row must be fresh (memories zero)."""
+    model = RowModel(cfg)
+    driven = dict(DEFAULTS)
+    side_q: np.ndarray | None = None
+    idle = [{}] * 16
+    for cycle in [*stimulus, *idle]:
+        inputs = {**DEFAULTS, **cycle}
+        for name, value in inputs.items():
+            if value != driven[name]:
+                port = getattr(dut, name)
+                port.value = value & ((1 << len(port)) - 1)
+        driven = inputs
+        expected, now = side_q, model.now
+        side_q = model.step(inputs)
+        await RisingEdge(dut.clk)
+        if expected is not None:
+            got = unpack(int(dut.side_q.value), cfg.acc_bits, cfg.columns)
+            assert np.array_equal(got, expected), f"cycle {now}: side_q {got}, expected {expected}"
+        assert int(dut.sum_valid.value) == (now in model.sums), f"cycle {now}: sum_valid"
+        if now in model.sums:
+            got = unpack(int(dut.sum.value), cfg.acc_bits, 1)[0]
+            assert got == model.sums[now], f"cycle {now}: sum {got}, expected {model.sums[now]}"
+    return model
+
+
+def operand(rng: np.random.Generator, bits: int, size: int) -> np.ndarray:
+    """Random operands, the ends of the range and zero among them."""
+    top = 1 << (bits - 1)
+    values = rng.integers(-top, top, size)
+    special = rng.choice([-top, top - 1, -1, 0], size)
+    return np.where(rng.random(size) < 0.3, special, values)
+
+
+def beat(rng: np.random.Generator, cfg: Config) -> int:
+    """A random beat."""
+    return pack(operand(rng, cfg.operand_bits, cfg.columns * cfg.bus_elements), cfg.operand_bits)
+
+
+def fill(rng: np.random.Generator, cfg: Config, bank: int) -> list[Cycle]:
+    """Load a whole gather bank with random operands."""
+    return [{"gather_bank": 1 - bank, "load_we": 1, "load_addr": a, "load_data": beat(rng, cfg)}
+            for a in range(cfg.gather_depth // cfg.bus_elements)]
+
+
+def with_bypass(stimulus: Iterable[Cycle]) -> list[Cycle]:
+    """Set `bypass` as a row controller does."""
+    latest: dict[tuple[int, int], int] = {}
+    cycles = []
+    for now, cycle in enumerate(stimulus):
+        if cycle.get("op") == MAC:
+            place = (cycle.get("psum_bank", 0), cycle["psum_addr"])
+            distance = now - latest.get(place, -9)
+            cycle = {**cycle, "bypass": distance if distance <= 3 else 0}
+            latest[place] = now
+        if cycle.get("rst"):
+            latest.clear()
+        cycles.append(cycle)
+    return cycles
+
+
+def random_stimulus(cfg: Config, rng: np.random.Generator, cycles: int, resets: float) -> list[Cycle]:
+    """Operations, loads, side accesses, bank flips and resets, all at once."""
+    stimulus: list[Cycle] = []
+    banks = {"gather_bank": 0, "psum_bank": 0}
+    last_mac: dict[int, int] = defaultdict(lambda: -WRITE_AFTER)
+    mode, left, density, fresh = MAC, 0, 1.0, True
+    for now in range(cycles):
+        if left == 0:
+            mode, left = int(rng.integers(1, 3)), int(rng.integers(1, 40))
+            density = float(rng.choice([1.0, 0.9, 0.3]))
+            banks = {name: bank ^ int(rng.random() < 0.6) for name, bank in banks.items()}
+            fresh = True
+        left -= 1
+        cycle = dict(banks)
+        bank = banks["psum_bank"]
+        near = rng.random() < 0.8
+        cycle["gather_addr"] = int(rng.integers(0, 16 if near else cfg.gather_depth))
+        cycle["psum_addr"] = int(rng.integers(0, 3 if near else cfg.psum_depth))
+        cycle["value"] = int(operand(rng, cfg.operand_bits, 1)[0])
+        cycle["half"] = int(rng.integers(0, 2))
+        if rng.random() < density and not (mode == DOT and last_mac[bank] == now - 1):
+            cycle["op"] = mode
+        if mode == DOT:
+            cycle["dot_first"] = int(fresh or rng.random() < 0.3)
+            cycle["dot_last"] = int(rng.random() < 0.3)
+            fresh = fresh and cycle.get("op") != DOT
+        elif cycle.get("op") == MAC:
+            last_mac[bank] = now
+        near = rng.random() < 0.7
+        cycle["load_we"] = int(rng.random() < 0.5)
+        cycle["load_addr"] = int(rng.integers(0, (16 if near else cfg.gather_depth) // cfg.bus_elements))
+        cycle["load_data"] = beat(rng, cfg)
+        cycle["side_addr"] = int(rng.integers(0, 3 if near else cfg.psum_depth))
+        cycle["side_data"] = pack(operand(rng, cfg.delta_bits, cfg.columns), cfg.delta_bits)
+        if last_mac[1 - bank] <= now - WRITE_AFTER:
+            cycle["side_we"], cycle["side_clear"] = int(rng.random() < 0.5), int(rng.random() < 0.1)
+        if rng.random() < resets:
+            cycle["rst"] = 1
+            fresh = True
+        stimulus.append(cycle)
+    return with_bypass(stimulus)
+
+
+def de_bruijn(symbols: int, length: int) -> list[int]:
+    """A sequence that holds every word of `length` symbols (Fredricksen, Kessler, Maiorana)."""
+    word, sequence = [0] * (length + 1), []
+
+    def extend(t: int, period: int) -> None:
+        if t > length:
+            if length % period == 0:
+                sequence.extend(word[1:period + 1])
+            return
+        word[t] = word[t - period]
+        extend(t + 1, period)
+        for symbol in range(word[t - period] + 1, symbols):
+            word[t] = symbol
+            extend(t + 1, t)
+
+    extend(1, 1)
+    return sequence + sequence[:length - 1]
+
+
+@cocotb.test()
+async def random_operations(dut: Any) -> None:
+    """Everything at once, without reset."""
+    cfg = tb.config()
+    await tb.start(dut)
+    await play(dut, cfg, random_stimulus(cfg, np.random.default_rng(tb.seed()), 2500, 0))
+
+
+@cocotb.test()
+async def random_with_resets(dut: Any) -> None:
+    """Everything at once, with resets in flight: what reached the write stage stays, the rest is lost."""
+    cfg = tb.config()
+    await tb.start(dut)
+    await clean(dut, cfg)
+    await play(dut, cfg, random_stimulus(cfg, np.random.default_rng(tb.seed() + 1), 2500, 0.03))
+
+
+@cocotb.test()
+async def every_hazard(dut: Any) -> None:
+    """Every sequence of five MACs over three addresses, gaps included, accumulates exactly."""
+    cfg = tb.config()
+    rng = np.random.default_rng(tb.seed())
+    await tb.start(dut)
+    await clean(dut, cfg)
+    stimulus = fill(rng, cfg, 0)
+    for symbol in de_bruijn(4, 5):
+        stimulus.append({} if symbol == 3 else {
+            "op": MAC, "psum_addr": symbol, "value": int(operand(rng, cfg.operand_bits, 1)[0]),
+            "gather_addr": int(rng.integers(0, cfg.gather_depth))})
+    stimulus += [{}] * 5 + [{"psum_bank": 1, "side_addr": a} for a in (0, 1, 2, 0)]
+    await play(dut, cfg, with_bypass(stimulus))
+
+
+@cocotb.test()
+async def write_latency(dut: Any) -> None:
+    """A sum is not in the bank four cycles after its MAC, and is there after five."""
+    cfg = tb.config()
+    rng = np.random.default_rng(tb.seed())
+    await tb.start(dut)
+    await clean(dut, cfg)
+    stimulus = [*fill(rng, cfg, 0), {"op": MAC, "value": 3, "gather_addr": 1, "psum_addr": 2}]
+    stimulus += [{"psum_bank": 1, "side_addr": 2}] * 7
+    model = await play(dut, cfg, stimulus)
+    assert model.seen[0, 2].any()
+
+
+@cocotb.test()
+async def every_address(dut: Any) -> None:
+    """Each operand of both gather banks reaches each partial sum's place, and no other."""
+    cfg = tb.config()
+    rng = np.random.default_rng(tb.seed())
+    await tb.start(dut)
+    await clean(dut, cfg)
+    stimulus = fill(rng, cfg, 0) + fill(rng, cfg, 1)
+    depth, chunk = cfg.psum_depth, 0
+    for bank in range(2):
+        for base in range(0, cfg.gather_depth, depth):
+            chunk += 1
+            here = {"gather_bank": bank, "psum_bank": chunk % 2}
+            # The chunk before is drained and cleared behind this one; 5 cycles for its last MACs.
+            stimulus += [here] * 5
+            stimulus += [{**here, "op": MAC, "value": 1, "psum_addr": a, "side_addr": a, "side_clear": 1,
+                          "gather_addr": base + a} for a in range(min(depth, cfg.gather_depth))]
+    await play(dut, cfg, with_bypass(stimulus))
+
+
+@cocotb.test()
+async def extreme_sums(dut: Any) -> None:
+    """The largest products in all columns, in both halves, one sum a cycle and a long one."""
+    cfg = tb.config()
+    await tb.start(dut)
+    await clean(dut, cfg)
+    low = 1 << (cfg.operand_bits - 1)
+    lowest = pack([low] * (cfg.columns * cfg.bus_elements), cfg.operand_bits)
+    word = pack([low] * 2 * cfg.columns, cfg.operand_bits)
+    stimulus: list[Cycle] = [
+        {"gather_bank": 1, "psum_bank": 1, "load_we": 1, "load_data": lowest, "side_we": 1, "side_data": word}]
+    stimulus += [{"op": DOT, "half": n % 2, "dot_first": 1, "dot_last": 1} for n in range(8)]
+    stimulus += [{"op": DOT, "half": n % 2, "dot_first": n == 0, "dot_last": n == 63} for n in range(64)]
+    await play(dut, cfg, stimulus)
+
+
+@cocotb.test()
+async def side_port(dut: Any) -> None:
+    """A word written is read as it was before in that cycle; clearing wins over writing."""
+    cfg = tb.config()
+    rng = np.random.default_rng(tb.seed())
+    await tb.start(dut)
+    await clean(dut, cfg)
+    stimulus: list[Cycle] = []
+    for we, clear in ((1, 0), (0, 0), (1, 1), (0, 0), (1, 0), (0, 1), (0, 0)):
+        data = pack(operand(rng, cfg.delta_bits, cfg.columns) | 1, cfg.delta_bits)
+        stimulus.append({"side_addr": cfg.psum_depth - 1, "side_we": we, "side_clear": clear, "side_data": data})
+    await play(dut, cfg, stimulus)
+
+
+async def clean(dut: Any, cfg: Config) -> None:
+    """Write zero everywhere: cocotb tests share one simulation."""
+    for name in DEFAULTS:
+        if name != "rst":
+            getattr(dut, name).value = 0
+    for bank in range(2):
+        dut.gather_bank.value = dut.psum_bank.value = bank
+        dut.load_we.value = dut.side_clear.value = 1
+        for address in range(max(cfg.gather_depth // cfg.bus_elements, cfg.psum_depth)):
+            dut.load_addr.value = address % (cfg.gather_depth // cfg.bus_elements)
+            dut.side_addr.value = address % cfg.psum_depth
+            await RisingEdge(dut.clk)
+    for name in ("gather_bank", "psum_bank", "load_we", "load_addr", "side_clear", "side_addr"):
+        getattr(dut, name).value = 0
+    await RisingEdge(dut.clk)
