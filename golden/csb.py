@@ -62,6 +62,11 @@ class Geometry:
         return self._parts[key]
 
     @cached_property
+    def normals(self) -> dict[int, np.ndarray]:
+        """Gaussian integers of every position by salt: a cache of golden.phases, filled where wanted."""
+        return {}
+
+    @cached_property
     def _parts(self) -> dict[tuple[int, int], "Geometry"]:
         return {}
 

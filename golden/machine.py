@@ -17,7 +17,7 @@ from golden import exponents, quantile, regenerate
 from golden.balancer import balance, row_loads
 from golden.csb import Region
 from golden.memory import Memory, Store
-from golden.phases import backward, forward, read_weights, weight_update
+from golden.phases import as_matrix, backward, forward, read_weights, weight_update
 from golden.requantise import magnitude_bits, requantise
 from golden.walk import Walk
 
@@ -56,6 +56,7 @@ class Work:
     command: dict[str, int]
     totals: list[int] = field(default_factory=list)  # record beats of the segments loaded
     walk: Walk | None = None
+    regions: list[Region] = field(default_factory=list)  # segments in the weight buffers
     operand: list[np.ndarray] = field(default_factory=list)  # per segment: broadcast values (FW, BW)
     slots: tuple[np.ndarray, np.ndarray] | None = None  # (row, slot) of every unit
     row_visits: np.ndarray | None = None  # balanced counts by row (planned commands)
@@ -87,6 +88,9 @@ class Machine:
         self._assignment: tuple[np.ndarray, np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
         self._x = self._aux = self._gate = np.zeros((0, 0, 0))
         self._acc: np.ndarray | None = None
+        self._tiles: list[np.ndarray] = []
+        self._matrices: list[np.ndarray] = []
+        self._tiles_scale = -1
 
     def execute(self, program: list[dict[str, int]]) -> list[Work]:
         """Run commands in order; returns what each did."""
@@ -99,7 +103,7 @@ class Machine:
         if c.get("plan"):
             self._plan(c, phase, work)
         self._load(c, phase, work)
-        work.slots = self._assignment
+        work.slots, work.regions = self._assignment, self._segments
         if phase in (Phase.FW, Phase.BW):
             self._multiply(c, phase, work)
             if c.get("drain"):
@@ -137,6 +141,7 @@ class Machine:
             first = c.get("segment", 0)
             chosen = self._planned[first:first + c["load_segments"]]
             self._segments = [s.region.rows(c["record0"], c["records"]) for s in chosen]
+            self._tiles_scale = -1
             work.totals = [r.record_beats() for r in self._segments]
 
     def _scale(self, c: dict[str, int]) -> int:
@@ -144,9 +149,13 @@ class Machine:
 
     def _multiply(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         scale = self._scale(c)
-        tiles = [read_weights(r, scale, c.get("salt", 0)) for r in self._segments]
+        if scale != self._tiles_scale:
+            self._tiles = [read_weights(r, scale, c.get("salt", 0)) for r in self._segments]
+            self._matrices = [as_matrix(r, t) for r, t in zip(self._segments, self._tiles, strict=True)]
+            self._tiles_scale = scale
+        tiles = self._tiles
         run = forward if phase == Phase.FW else backward
-        products, work.walk = run(self.cfg, c, self._segments, tiles, self._x,
+        products, work.walk = run(self.cfg, c, self._segments, self._matrices, self._x,
                                   self._assignment, scale != 0)
         work.operand = tiles
         self._acc = products if self._acc is None else self._acc + products

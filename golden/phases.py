@@ -33,8 +33,9 @@ def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
     """
     g, bits = region.geometry, region.geometry.cfg.operand_bits
     if scale:
-        w0 = regenerate.initial(g.k_of, g.c_of, 0, salt, scale, bits)
-        weights = np.where(g.valid, w0, 0)
+        if salt not in g.normals:
+            g.normals[salt] = np.where(g.valid, regenerate.normal(g.k_of, g.c_of, 0, salt), 0)
+        weights = regenerate.scaled(g.normals[salt], scale, bits)
     else:
         weights = np.zeros(g.positions, np.int64)
     top = (1 << bits - 1) - 1
@@ -43,7 +44,8 @@ def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
     return weights
 
 
-def _matrix(region: Region, stored_order: np.ndarray) -> np.ndarray:
+def as_matrix(region: Region, stored_order: np.ndarray) -> np.ndarray:
+    """Stored order to a float64 matrix (records*Bk, words*Bc)."""
     g = region.geometry
     full = np.empty(g.positions, np.float64)
     full[g.flat] = stored_order
@@ -66,7 +68,7 @@ def forward(cfg: Config, c: dict[str, int], regions: list[Region], tiles: list[n
         cfg: configuration.
         c: command fields.
         regions: segments loaded.
-        tiles: their weights in stored order.
+        tiles: their weights as matrices, see `as_matrix`.
         x: gathered operand (positions, columns, channels).
         assignment: (row, slot) of every block row.
         dense_visits: every valid position is visited (regenerated weights are not zero yet).
@@ -75,7 +77,7 @@ def forward(cfg: Config, c: dict[str, int], regions: list[Region], tiles: list[n
     rows, visits, sources, base = [], [], [], 0
     for q, (region, tile) in enumerate(zip(regions, tiles, strict=True)):
         g = region.geometry
-        y = _matrix(region, tile) @ _columns(x, q * c["c_step"], g.words * cfg.block_c)
+        y = tile @ _columns(x, q * c["c_step"], g.words * cfg.block_c)
         total = y if total is None else total + y
         visited = np.flatnonzero(g.valid) if dense_visits else region.stored
         rows.append(np.repeat(assignment[0][: g.records], g.words))
@@ -97,7 +99,7 @@ def backward(cfg: Config, c: dict[str, int], regions: list[Region], tiles: list[
     products, rows, visits, sources, base = [], [], [], [], 0
     for q, (region, tile) in enumerate(zip(regions, tiles, strict=True)):
         g = region.geometry
-        products.append(_matrix(region, tile).T @ _columns(x, 0, g.records * cfg.block_k))
+        products.append(tile.T @ _columns(x, 0, g.records * cfg.block_k))
         inside = g.c_of < c["c_end"]
         if dense_visits:
             visited = np.flatnonzero(g.valid & inside)

@@ -94,6 +94,7 @@ class Network:
     weight_exponent: int = -14
     dense: bool = False
     layers: list[Layer] = field(default_factory=list)
+    _programs: dict[tuple, list[Command]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Place all tensors and regions."""
@@ -108,7 +109,8 @@ class Network:
             raise ValueError(f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
                              f"positions, a gather bank holds one block of at most {min(limit, 255)}")
         u = self.positions
-        activations = [self.memory.tensor(u, n + 1) for n in self.sizes[:-1]]
+        self.inputs = [self.memory.tensor(u, self.sizes[0] + 1) for _ in range(2)]
+        activations = [self.inputs[0], *(self.memory.tensor(u, n + 1) for n in self.sizes[1:-1])]
         self.logits = self.memory.tensor(u, self.sizes[-1])
         outputs = [*activations[1:], self.logits]
         gradients = [self.memory.tensor(u, n) for n in self.sizes[1:]]
@@ -144,6 +146,14 @@ class Network:
         """Value beats of a record to provide for."""
         values = words * self.cfg.mask_bits * min(1.0, self.tiling.density * self.tiling.margin)
         return int(-(-values // self.cfg.values_per_beat)) + (self.tiling.density < 1)
+
+    def _per_row(self, words: int, spans: int) -> int:
+        """Records of each of `spans` segments a row may hold: many records even out their value beats."""
+        values = words * self.cfg.mask_bits * min(1.0, self.tiling.density * self.tiling.margin)
+        beats = values / self.cfg.values_per_beat
+        mean = beats if self.tiling.density >= 1 else max(1.0, beats) + 0.25
+        return int(min(self.cfg.value_beats // (spans * mean),
+                       self.cfg.mask_beats // (spans * -(-words // self.cfg.masks_per_beat))))
 
     def _tiles(self, outputs: int, inputs: int) -> list[list[Geometry]]:
         """Regions [output tile][input tile]: what one weight update can hold."""
@@ -203,39 +213,63 @@ class Network:
                     self.memory.put_region(store, store.region)
 
     # -- programs ---------------------------------------------------------------------------
-    def forward(self, generation: int, dense_visits: bool = False) -> list[Command]:
-        """Commands of the forward program."""
-        program: list[Command] = []
-        for layer in self.layers:
-            program += self._forward_layer(layer, generation, dense_visits)
-        return self._with_waits(program)
+    def forward(self, generation: int, dense_visits: bool = False, fetched: bool = False) -> list[Command]:
+        """Commands of the forward program; `fetched` if the program before ended with its prefetch."""
+        return self._cached(("forward", generation, dense_visits, fetched))
 
-    def backward(self, generation: int, dense_visits: bool = False) -> list[Command]:
+    def backward(self, generation: int, dense_visits: bool = False, prefetch: bool = False) -> list[Command]:
         """Commands of the backward program: BW from the last layer to the second, then all WU.
 
-        The order hides drains: a layer's gradient is written while another layer's weights are updated.
+        With `prefetch` it ends by planning and loading what the next step's forward program begins with, while the
+        last weight updates are computed and drained. The first layer is updated first, so that the others hide its drain.
         """
+        return self._cached(("backward", generation, dense_visits, prefetch))
+
+    def _cached(self, key: tuple) -> list[Command]:
+        if key not in self._programs:
+            kind, generation, dense_visits, option = key
+            self.layers[0].x = self.inputs[generation]
+            make = self._make_forward if kind == "forward" else self._make_backward
+            self._programs[key] = self._with_waits(make(generation, dense_visits, option))
+        return self._programs[key]
+
+    def _make_forward(self, generation: int, dense_visits: bool, fetched: bool) -> list[Command]:
+        program = [c for layer in self.layers for c in self._forward_layer(layer, generation, dense_visits)]
+        if fetched:
+            program[0] = program[0] | dict(plan=0, load_w=0, load_x=0)
+        return program
+
+    def _make_backward(self, generation: int, dense_visits: bool, prefetch: bool) -> list[Command]:
         program: list[Command] = []
         for layer in reversed(self.layers):
             if layer.dx is not None:
                 program += self._backward_layer(layer, generation, dense_visits)
-        for layer in [*reversed(self.layers[1:]), self.layers[0]]:
+        first = len(program)
+        for layer in self.layers:
             program += self._update_layer(layer, generation)
-        program[-1]["commit"] = 1
-        return self._with_waits(program)
+        if prefetch:
+            # Headers are read three slots before a command computes: four commands after the region's last drain.
+            behind = len(program) - first - len(self._update_layer(self.layers[0], generation))
+            program += [dict(phase=int(Phase.NOP))] * max(0, 3 - behind)
+            self.layers[0].x = self.inputs[1 - generation]
+            ahead = self._forward_layer(self.layers[0], 1 - generation, dense_visits)[0]
+            program.append(ahead | dict(phase=int(Phase.NOP), drain=0, relu=0, ones=0))
+        program[-1] = program[-1] | dict(commit=1)
+        return program
 
     def _with_waits(self, program: list[Command]) -> list[Command]:
         """Set `wait` where a load would overtake the drain it depends on.
 
         Command j loads while j-2 drains, so only what the two commands before it write can be missed.
         """
-        written: list[int | None] = []
+        written: list[list[tuple[int, int]]] = []
         for j, c in enumerate(program):
-            reads = {self.memory.find(c[f"{name}_addr"]).address
-                     for name in ("x", "aux") if c.get(f"load_{name}")}
-            c["wait"] = int(any(w in reads for w in written[max(0, j - 2):]))
+            reads = [span for name in ("x", "aux") if c.get(f"load_{name}")
+                     for span in _spans(c[f"{name}_addr"], c[f"{name}_run"], c[f"{name}_runs"], c[f"{name}_stride"])]
+            late = [span for spans in written[max(0, j - 2):] for span in spans]
+            c["wait"] = int(any(a < d and c_ < b for a, b in reads for c_, d in late))
             drains = c.get("drain") and c["phase"] in (Phase.FW, Phase.BW)
-            written.append(self.memory.find(c["out_addr"]).address if drains else None)
+            written.append(_spans(c["out_addr"], c["out_run"], c["positions"], c["out_stride"]) if drains else [])
         return program
 
     def _weights(self, layer: Layer, generation: int, tile: int) -> Command:
@@ -264,7 +298,11 @@ class Network:
         if most < count and most < align:
             raise ValueError(f"{most} records at a time are fewer than the {align} of one beat of channels")
         parts = -(-count // most)
-        size = min(-(-(-(-count // parts)) // align) * align, most // align * align or most)
+        size = -(-(-(-count // parts)) // align) * align
+        if parts > 1:  # whole rounds of the rows: a last, short round idles rows only once
+            each = max(align, self.cfg.rows)
+            size = max(size, most // each * each)
+        size = min(size, most // align * align or most)
         return [(a, min(size, count - a)) for a in range(0, count, size)]
 
     def _forward_layer(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
@@ -274,13 +312,11 @@ class Network:
         for tile in range(len(layer.stores[0])):
             base = self._weights(layer, generation, tile)
             g = layer.geometries[tile][0]
-            one = base["segments"] == 1
             whole = x_run * e <= cfg.gather_depth and self.tiling.fw_by_position and self.tiling.density < 1
             whole = whole and not dense_visits
             spans = base["segments"] if whole else 1
-            u = 1 if whole and not one else self.positions
-            per_row = min(cfg.value_beats // (spans * self._record_beats(g.words)),
-                          cfg.mask_beats // (spans * g.mask_beats), self._cap(Phase.FW, u))
+            u = 1 if whole else self.positions
+            per_row = min(self._per_row(g.words, spans), self._cap(Phase.FW, u))
             if per_row < 1:
                 raise ValueError(f"layer {layer.index}: a row cannot hold one unit of {spans} segments")
             for record0, records in self._ranges(g.records, min(per_row * cfg.rows, cfg.units)):
@@ -379,3 +415,8 @@ class Network:
                     out_addr=target.address, limit=target.limit, x_tensor=layer.x_id,
                     aux_tensor=layer.dy_id))
         return program
+
+
+def _spans(address: int, run: int, runs: int, stride: int) -> list[tuple[int, int]]:
+    """Beats [first, end) of every run of a tile."""
+    return [(address + r * stride, address + r * stride + run) for r in range(runs)]

@@ -105,7 +105,12 @@ def initial(
     Raises:
         ValueError: a coordinate, the salt or the scale outside its width.
     """
-    product = normal(k, c, tap, salt) * _bounded("scale", scale, (1 << SCALE_BITS) - 1)
+    return scaled(normal(k, c, tap, salt), scale, operand_bits)
+
+
+def scaled(normals: NDArray[np.int64], scale: int, operand_bits: int) -> NDArray[np.int64]:
+    """`normals * scale / 2**11`, rounded half to even and saturated: see `initial`."""
+    product = normals * _bounded("scale", scale, (1 << SCALE_BITS) - 1)
     odd = product >> SCALE_SHIFT & 1
     rounded = (product + (1 << SCALE_SHIFT - 1) - 1 + odd) >> SCALE_SHIFT
     limit = 1 << operand_bits - 1

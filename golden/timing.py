@@ -80,6 +80,9 @@ def schedule(cfg: Config, works: list[Work], latency: int, depths: Depths = DEPT
     plan = load = compute = drain = None
     planned = False
     waits = [w.command.get("wait", 0) for w in works]
+    tensor: dict[int | None, bool] = {i: bool(w.command.get("drain")) and w.command["phase"] in (Phase.FW, Phase.BW)
+                                      for i, w in enumerate(works)}
+    tensor[None] = False
     while any(s is not None for s in (fetch, plan, load, compute, drain)):
         stages = (fetch, plan, load, compute, drain)
         lasts = _lasts(cfg, works, stages, planned, latency, depths)
@@ -87,7 +90,7 @@ def schedule(cfg: Config, works: list[Work], latency: int, depths: Depths = DEPT
         result.slots.append(slot)
         now += slot.length
         drain, compute = compute, load
-        if plan is not None and waits[plan] and (load is not None or slot.stages[3] is not None):
+        if plan is not None and waits[plan] and (tensor[load] or tensor[slot.stages[3]]):
             load, planned = None, True
         else:
             load, plan, planned = plan, fetch, False

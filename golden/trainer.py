@@ -74,6 +74,7 @@ class Trainer:
         self.network.set_first_visits(period)
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0
+        self.fetched: tuple[int, bool] | None = None
         self._initial_exponents()
         self.set_learning_rate(learning_rate)
         if not dense:
@@ -114,13 +115,13 @@ class Trainer:
         return any(regenerate.decayed(layer.scale, self.machine.decay) for layer in self.network.layers
                    ) and not self.settings.dense
 
-    def put_input(self, x: np.ndarray) -> None:
+    def put_input(self, x: np.ndarray, generation: int | None = None) -> None:
         """Write a minibatch (samples <= batch, features) of mantissas, zero-padded, with the constant one."""
-        tensor, one = self.network.layers[0].x, 1 << -self.machine.exponent[0]
+        tensor = self.network.inputs[self.generation if generation is None else generation]
         u, n, width = tensor.data.shape
         full = np.zeros((u * n, width), np.int32)
         full[: len(x), : x.shape[1]] = x
-        full[:, self.sizes[0]] = one
+        full[:, self.sizes[0]] = 1 << -self.machine.exponent[0]
         self.memory.put_tile(tensor.address, width // self.cfg.bus_elements, full.reshape(u, n, width))
 
     def logits(self, samples: int) -> np.ndarray:
@@ -139,13 +140,24 @@ class Trainer:
         self.memory.put_tile(layer.dy.address, width // self.cfg.bus_elements, full.reshape(u, n, width))
         return loss, right
 
-    def step(self, x: np.ndarray, labels: np.ndarray) -> StepResult:
-        """One training step on a minibatch of input mantissas."""
+    def programs(self, following: bool) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+        """The forward and backward program of this step; `following` if a next minibatch is known."""
+        visits = self.dense_visits
+        forward = self.network.forward(self.generation, visits, self.fetched == (self.generation, visits))
+        return forward, self.network.backward(self.generation, visits, following)
+
+    def step(self, x: np.ndarray, labels: np.ndarray, following: np.ndarray | None = None) -> StepResult:
+        """One training step on a minibatch of input mantissas; `following` is the next one, if known."""
         self.put_input(x)
-        forward = self.machine.execute(self.network.forward(self.generation, self.dense_visits))
+        programs = self.programs(following is not None)
+        forward = self.machine.execute(programs[0])
         loss, right = self.put_gradient(labels)
-        backward = self.machine.execute(self.network.backward(self.generation, self.dense_visits))
+        if following is not None:
+            self.put_input(following, 1 - self.generation)
+        visits = self.dense_visits
+        backward = self.machine.execute(programs[1])
         self.generation ^= 1
+        self.fetched = (self.generation, visits) if following is not None else None
         return StepResult(forward, backward, loss, right, len(labels))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -154,6 +166,7 @@ class Trainer:
         The exponents stay those of the last step; peaks seen here are forgotten.
         """
         peaks, exponents = dict(self.machine.peak), list(self.machine.exponent)
+        self.fetched = None
         out = []
         for start in range(0, len(x), self.batch):
             part = x[start:start + self.batch]

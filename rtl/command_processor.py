@@ -2,12 +2,13 @@
 
 It is a scalar pipeline whose instructions are working sets. All stages work on their commands at the
 same time; when the last is done, every command moves on. The only interlock is `wait`: such a command
-stays in plan until nothing is left in load and compute, and meanwhile bubbles go down the pipeline.
+stays in plan while a command whose partial sums are drained is in load or compute, and meanwhile bubbles
+go down the pipeline; so it loads after the tensors of all commands before it have been written.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,7 +47,7 @@ class CommandProcessor(wiring.Component):
         plan_active: the command is in plan for the first slot. *_done, *_error: of the engines.
         plan_bank, load_gate_bank: banks chosen by planner and loader; load_bank, drain_bank: assignment
         bank of those stages; drain_gate_bank: gate bank of the drain.
-        gather_bank, weight_bank, stationary_bank, psum_bank, update_bank: banks used by compute; update_bank is
+        gather_bank, weight_bank, stat_bank, psum_bank, update_bank: banks used by compute; update_bank is
         written by it.
         scrubbing, scrub_addr: clear this partial sum, in all rows, in the bank that compute does not use.
         wait_load, wait_plan, wait_drain: this cycle counts for that counter.
@@ -83,7 +84,7 @@ class CommandProcessor(wiring.Component):
             "drain_bank": Out(BANK_BITS),
             "load_gate_bank": In(BANK_BITS),
             "drain_gate_bank": Out(BANK_BITS),
-            **{f"{name}_bank": Out(1) for name in ("gather", "weight", "stationary", "psum", "update")},
+            **{f"{name}_bank": Out(1) for name in ("gather", "weight", "stat", "psum", "update")},
             "scrubbing": Out(1),
             "scrub_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
             "wait_load": Out(1),
@@ -140,7 +141,8 @@ class CommandProcessor(wiring.Component):
         hold, more, empty = Signal(), Signal(), Signal()
         next_index = Signal(INDEX_BITS)
         m.d.comb += [
-            hold.eq(valid["plan"] & command["plan"].wait & (valid["load"] | valid["compute"])),
+            hold.eq(valid["plan"] & command["plan"].wait & ((valid["load"] & _flows(command["load"]))
+                                                            | (valid["compute"] & _flows(command["compute"])))),
             next_index.eq(self.fetch_index + 1),
             more.eq(fetch_valid & (next_index != self.commands)),
             empty.eq(~fetch_valid & ~valid["plan"] & ~valid["load"] & ~valid["compute"]),
@@ -196,14 +198,13 @@ class CommandProcessor(wiring.Component):
         """End of a slot: everything moves on, and banks with it."""
         load, compute = command["load"], command["compute"]
         leaving = valid["compute"]
-        flows = (compute.phase == Phase.FW) | (compute.phase == Phase.BW)
-        entering = valid["load"] & (load.phase != Phase.NOP)
+        entering = valid["load"]
         m.d.sync += [
-            self.psum_bank.eq(self.psum_bank ^ (leaving & compute.drain & flows)),
+            self.psum_bank.eq(self.psum_bank ^ (leaving & _flows(compute))),
             self.update_bank.eq(self.update_bank ^ (leaving & (compute.phase == Phase.WU))),
             self.gather_bank.eq(self.gather_bank ^ (entering & load.load_x)),
             self.weight_bank.eq(self.weight_bank ^ (entering & load.load_w)),
-            self.stationary_bank.eq(self.stationary_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),
+            self.stat_bank.eq(self.stat_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),
         ]
         compute_bank, compute_gate_bank = Signal(BANK_BITS), Signal(BANK_BITS)
         m.d.sync += [
@@ -223,3 +224,8 @@ class CommandProcessor(wiring.Component):
                 command["plan"].as_value().eq(slice_command(raw)),
                 fetch_valid.eq(more), self.fetch_index.eq(next_index), fetched.eq(0), planned.eq(0),
             ]
+
+
+def _flows(command: Signal) -> Value:
+    """Whether a command drains partial sums."""
+    return command.drain & ((command.phase == Phase.FW) | (command.phase == Phase.BW))

@@ -11,16 +11,15 @@ Nothing here but wires: what connects engines, rows and the scalar units (expone
 from __future__ import annotations
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Field, Phase
-from arch.config import Config
+from arch.config import Config, log2_exact
 from arch.trace import BITS as TRACE_BITS
 from rtl.assignment import AssignmentTable
 from rtl.command_processor import STAGES, CommandProcessor
-from rtl.compute_sequencer import ComputeSequencer
-from rtl.compute_sequencer import EVENTS as ROW_EVENTS
+from rtl.compute_sequencer import EVENTS, ComputeSequencer
 from rtl.drain_stage import DrainStage
 from rtl.emit import verilog as emit_verilog
 from rtl.exponents import Decay, ExponentTable
@@ -30,9 +29,19 @@ from rtl.planner import Planner
 from rtl.quantile import QuantileEstimator
 from rtl.reader import Reader
 from rtl.registers import Registers
-from rtl.row import BANKS, FIELDS, LOAD_BUS, Row, row_ports
+from rtl.row import Row
 
 ROW_MODULE = "row"
+
+#: Ports of a row that the loader drives in all rows, with its names.
+_LOAD_BUS = (
+    "col_we", "col_addr", "col_data", "stat_we", "stat_row", "stat_addr", "stat_data", "load_start", "load_valid",
+    "load_is_value", "load_data", "load_offsets", "load_first", "load_row", "load_slot", "load_channel", "load_kb",
+    "load_cb", "load_all", "entry_valid", "entry_row", "entry_slot", "entry_word", "entry_group", "entry_record_base",
+    "entry_cb")
+#: Ports of a row that are fields of the command in compute.
+_FIELDS = ("phase", "words", "mask_beats", "positions", "log2_positions", "gather_stride", "k_end", "c_end", "salt")
+_BANKS = ("weight_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
 
 #: Bits of the port `trace_central`, one record a cycle.
 CENTRAL: dict[str, Field] = {
@@ -67,11 +76,13 @@ class Accelerator(wiring.Component):
     Ports:
         ctl_*: control port (`Registers`). busy: a program runs.
         rd_req_*, rd_resp_*, wr_*: memory port; addresses count beats; responses come in order.
-        trace: the record of row r (`arch.trace`) at bits [64 r, 64 r + 64). trace_central: see `CENTRAL`.
+        trace_rows: the record of row r (`arch.trace`) at bits [64 r, 64 r + 64). trace_central: see `CENTRAL`.
     """
 
     def __init__(self, cfg: Config, *, emit: bool = True) -> None:
         self._cfg, self._emit = cfg, emit
+        #: The row that `verilog` converts, or all rows.
+        self.rows = [Row(cfg, emit=True)] if emit else [Row(cfg) for _ in range(cfg.rows)]
         ports = {
             "ctl_addr": In(8),
             "ctl_wdata": In(32),
@@ -90,7 +101,7 @@ class Accelerator(wiring.Component):
             "wr_data": Out(cfg.beat_bits),
         }
         if cfg.trace:
-            ports |= {"trace": Out(TRACE_BITS * cfg.rows), "trace_central": Out(64)}
+            ports |= {"trace_rows": Out(TRACE_BITS * cfg.rows), "trace_central": Out(64)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -249,52 +260,59 @@ class Accelerator(wiring.Component):
         cfg = self._cfg
         registers, processor, loader = self._registers, self._processor, self._loader
         sequencer, drain, command = self._sequencer, self._drain, processor.compute_command
+        first_k = Signal(16)  # output channel of the first record loaded
+        m.d.sync += first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k")))
         common: dict[str, Value] = {
-            **{name: getattr(loader, name) for name in LOAD_BUS},
-            **{name: getattr(processor, name) for name in BANKS},
-            **{name: getattr(command, name) for name in FIELDS},
-            "records": command.records,
+            **{name: getattr(loader, name) for name in _LOAD_BUS},
+            **{name: getattr(processor, name) for name in _BANKS},
+            **{name: getattr(command, name) for name in _FIELDS},
+            "block_rows": command.records,
+            "k0": first_k,
             "scale_t": sequencer.scale_t,
             "dense_mode": registers.dense_mode,
             "step": sequencer.slot_step,
             "log2_period": registers.log2_period,
             "command": processor.compute_index,
             "lr": registers.lr,
-            "update_shift": sequencer.update_shift,
+            "shift": sequencer.update_shift,
             "theta": self._quantile.theta,
             "compute_start": sequencer.compute_start,
+            "update_start": sequencer.compute_start & (command.phase == Phase.WU),
             "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
             "drain_start": drain.rows_start,
             "drain_kind": drain.rows_kind,
         }
-        ports = row_ports(cfg)
+        shapes = {name: (port.flow, port.shape) for name, port in self.rows[0].signature.members.items()}
         buses = {}
         for name, value in common.items():
             # One named signal a bus: the same expression in every row would be emitted once a row.
-            buses[name] = Signal(ports[name].shape, name=f"to_rows_{name}")
+            buses[name] = Signal(shapes[name][1], name=f"to_rows_{name}")
             m.d.comb += buses[name].eq(value)
         collected = {
             "done": sequencer.row_done, "is_busy": sequencer.row_busy, "is_scan": sequencer.row_scan,
             "update_error": sequencer.row_update_error,
-            **{name: getattr(sequencer, f"row_{name}") for name in ROW_EVENTS},
+            **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
         }
         for number in range(cfg.rows):
+            side_clear = Signal(name=f"row{number}_side_clear")
+            m.d.comb += side_clear.eq(drain.side_clear[number] | processor.scrubbing)
             inputs = {
                 **buses,
-                "row_number": Const(number, ports["row_number"].shape),
-                "side_clear": drain.side_clear[number] | processor.scrubbing,
+                "number": Const(number, shapes["number"][1]),
+                "side_clear": side_clear,
                 "drain_next": drain.rows_next[number],
                 "drain_record_next": drain.rows_record_next[number],
             }
-            outputs = {name: Signal(port.shape, name=f"row{number}_{name}")
-                       for name, port in ports.items() if name not in inputs}
+            assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
+            outputs = {name: Signal(shape, name=f"row{number}_{name}")
+                       for name, (flow, shape) in shapes.items() if flow is Out}
             if self._emit:
                 m.submodules[f"row{number}"] = Instance(
                     ROW_MODULE, i_clk=ClockSignal(), i_rst=ResetSignal(),
                     **{f"i_{name}": value for name, value in inputs.items()},
                     **{f"o_{name}": value for name, value in outputs.items()})
             else:
-                m.submodules[f"row{number}"] = row = Row(cfg)
+                m.submodules[f"row{number}"] = row = self.rows[number]
                 m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
                 m.d.comb += [value.eq(getattr(row, name)) for name, value in outputs.items()]
             m.d.comb += [bits[number].eq(outputs[name]) for name, bits in collected.items()]
@@ -305,7 +323,7 @@ class Accelerator(wiring.Component):
                 drain.rows_data[number].eq(outputs["drain_data"]),
             ]
             if cfg.trace:
-                m.d.comb += self.trace.word_select(number, TRACE_BITS).eq(outputs["trace"])
+                m.d.comb += self.trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
         m.d.comb += registers.row_busy.eq(sequencer.row_busy)
 
     def _counters(self, m: Module) -> None:
@@ -345,11 +363,16 @@ class Accelerator(wiring.Component):
             "scrub": processor.scrubbing,
             **{f"{stage}_index": getattr(processor, f"{stage}_index") for stage in STAGES},
         }
+        record, at = [], 0
         for name, field in CENTRAL.items():
-            m.d.comb += self.trace_central[field.low:field.low + field.bits].eq(values[name])
+            part = Signal(field.bits, name=f"central_{name}")
+            m.d.comb += part.eq(values[name])
+            record += [Const(0, field.low - at), part]
+            at = field.low + field.bits
+        m.d.comb += self.trace_central.eq(Cat(*record))
 
 
-def verilog(cfg: Config, name: str = "accelerator", *, source: bool = False) -> str:
+def verilog(cfg: Config, name: str = "top", *, source: bool = False) -> str:
     """Verilog of the accelerator; row and PE are modules `row` and `pe`, converted once.
 
     Args:
@@ -357,5 +380,6 @@ def verilog(cfg: Config, name: str = "accelerator", *, source: bool = False) -> 
         name: of the top module.
         source: keep the source locations (see `rtl.emit`).
     """
-    top = emit_verilog(Accelerator(cfg), cfg, name, source=source)
-    return top + "\n" + emit_verilog(Row(cfg, emit=True), cfg, ROW_MODULE, source=source)
+    top = Accelerator(cfg)
+    return "\n".join([emit_verilog(top, cfg, name, source=source),
+                      emit_verilog(top.rows[0], cfg, ROW_MODULE, source=source)])

@@ -43,7 +43,7 @@ def test_error() -> None:
 def test_gradient_by_finite_differences() -> None:
     trainer = FloatTrainer(LAYERS, dtype=np.float64)
     trainer.vector += np.random.default_rng(1).normal(0, 0.1, trainer.vector.size)  # biases too
-    [(x, y)] = batches(2, 1)
+    [(x, y)] = batches(2, 1, 11)
     trainer.backward(x, y)
     gradient = trainer.gradient.copy()
     for i in range(trainer.vector.size):
