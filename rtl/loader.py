@@ -249,7 +249,7 @@ class Loader(wiring.Component):
 
         # t+2+p: row and slot are known.
         valid_1, position_1 = Signal(), Signal(8, reset_less=True)
-        pair_1 = Signal(range(max(1, cfg.block_k // pack)), reset_less=True)  # piece within the unit
+        pair_1 = Signal(range(max(2, cfg.block_k // pack)), reset_less=True)  # piece within the unit
         data_1 = Signal.like(self.stat_data, reset_less=True)
         word = Signal.like(self.stat_addr)
         m.d.sync += [

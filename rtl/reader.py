@@ -280,7 +280,7 @@ class Reader(wiring.Component):
         m.d.comb += run_start.eq(Mux(requests.run == 0, start, next_start))
 
         interval = aux_interval(cfg)
-        gap = Signal(range(interval))  # idle cycles still owed after a request
+        gap = Signal(range(max(2, interval)))  # idle cycles still owed after a request
         slow, accepted = Signal(), Signal()
         m.d.comb += [
             slow.eq((requests.kind == Kind.AUX) & stationary & (interval > 1)),

@@ -36,8 +36,8 @@ class Registers(wiring.Component):
 
     Ports:
         ctl_addr, ctl_wdata, ctl_we, ctl_rdata: control port.
-        start: in the cycle of a write of 1 to CONTROL. scrub: likewise of 2 (clear the partial sums; see
-        `CommandProcessor`). busy: from the command processor. finish, finish_status, finish_index: the program ends.
+        start: in the cycle of a write of 1 to CONTROL. scrub: likewise of 2: forget what programs left unfinished, partial
+        sums (see `CommandProcessor`) and peaks of tensors (which otherwise wait for the next commit). busy: from the command processor. finish, finish_status, finish_index: the program ends.
         program, commands, lambda_, keep, rate, lr, lr_exponent, log2_period, weight_exponent, dense_mode, step:
         values. advance: step + 1.
         threshold_load, decay_load with load_value: write ports of those units; log2_theta, decay: their values.

@@ -230,7 +230,7 @@ class Accelerator(wiring.Component):
         for name in ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw", "commit"):
             m.d.comb += getattr(exponents, name).eq(getattr(drain, name))
         m.d.comb += [
-            exponents.clear.eq(registers.start),
+            exponents.clear.eq(registers.scrub),
             exponents.csr_tensor.eq(registers.exponent_tensor),
             exponents.csr_we.eq(registers.exponent_we),
             exponents.csr_value.eq(registers.exponent_value),
