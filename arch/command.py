@@ -117,8 +117,9 @@ def pack(**values: int) -> np.ndarray:
         if field is None:
             raise ValueError(f"a command has no field {name!r}")
         if not 0 <= int(value) < 1 << field.bits:
-            raise ValueError(f"command field {name} = {value} does not fit {field.bits} bits "
-                             f"(0 to {(1 << field.bits) - 1})")
+            raise ValueError(
+                f"command field {name} = {value} does not fit {field.bits} bits (0 to {(1 << field.bits) - 1})"
+            )
         words[field.word] |= np.uint32(int(value) << field.low)
     return words
 

@@ -71,8 +71,18 @@ class Config:
         _within("bus_elements", self.bus_elements, 2, 8)
         if self.mask_bits not in (16, 64):
             raise ValueError(f"mask_bits must be 16 or 64, not {self.mask_bits}")
-        for name in ("columns", "bus_elements", "block_k", "lane_group", "gather_depth",
-                     "psum_depth", "mask_beats", "value_beats", "units", "gate_beats"):
+        for name in (
+            "columns",
+            "bus_elements",
+            "block_k",
+            "lane_group",
+            "gather_depth",
+            "psum_depth",
+            "mask_beats",
+            "value_beats",
+            "units",
+            "gate_beats",
+        ):
             log2_exact(getattr(self, name), name)
         _within("block_k", self.block_k, 1, self.mask_bits)
         _within("lane_group", self.lane_group, 1, self.block_c)
@@ -84,8 +94,10 @@ class Config:
         _within("lr_bits", self.lr_bits, 4, 16)
         _within("tensors", self.tensors, 4, 64)
         if self.beat_bits < max(64, self.mask_bits):
-            raise ValueError(f"a beat has columns*operand_bits*bus_elements = {self.beat_bits} bits,"
-                             f" it must have at least {max(64, self.mask_bits)}")
+            raise ValueError(
+                f"a beat has columns*operand_bits*bus_elements = {self.beat_bits} bits,"
+                f" it must have at least {max(64, self.mask_bits)}"
+            )
 
     # -- widths -----------------------------------------------------------------------------
     @property
@@ -135,7 +147,7 @@ class Config:
         """Channels of the stationary operand that share one psum word (1 or 2)."""
         return min(2, self.block_k)
 
-    def with_(self, **changes: object) -> "Config":
+    def with_(self, **changes: object) -> Config:
         """A copy with some fields changed; validated like any other."""
         known = {f.name for f in fields(self)}
         for name in changes:
@@ -150,12 +162,34 @@ def _within(name: str, value: int, low: int, high: int) -> None:
 
 
 PRESETS: dict[str, Config] = {
-    "tiny": Config(rows=4, columns=4, bus_elements=2, mask_bits=16, block_k=2, lane_group=2,
-                   gather_depth=128, psum_depth=64, mask_beats=32, value_beats=64, units=64,
-                   gate_beats=128),
-    "small": Config(rows=8, columns=8, bus_elements=4, mask_bits=64, block_k=2, lane_group=4,
-                    gather_depth=512, psum_depth=128, mask_beats=64, value_beats=64, units=256,
-                    gate_beats=256),
+    "tiny": Config(
+        rows=4,
+        columns=4,
+        bus_elements=2,
+        mask_bits=16,
+        block_k=2,
+        lane_group=2,
+        gather_depth=128,
+        psum_depth=64,
+        mask_beats=32,
+        value_beats=64,
+        units=64,
+        gate_beats=128,
+    ),
+    "small": Config(
+        rows=8,
+        columns=8,
+        bus_elements=4,
+        mask_bits=64,
+        block_k=2,
+        lane_group=4,
+        gather_depth=512,
+        psum_depth=128,
+        mask_beats=64,
+        value_beats=64,
+        units=256,
+        gate_beats=256,
+    ),
     "paper": Config(),
 }
 

@@ -147,8 +147,7 @@ def _checked_counts(counts: np.ndarray) -> np.ndarray:
         raise ValueError(f"counts must have one dimension, not {counts.ndim}")
     counts = counts.astype(np.int64)
     if counts.size and (counts.min() < 0 or counts.max() >= 1 << COUNT_BITS):
-        raise ValueError(f"counts must be between 0 and {(1 << COUNT_BITS) - 1}, "
-                         f"not {counts.min()} to {counts.max()}")
+        raise ValueError(f"counts must be between 0 and {(1 << COUNT_BITS) - 1}, not {counts.min()} to {counts.max()}")
     return counts
 
 

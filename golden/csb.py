@@ -43,16 +43,19 @@ class Geometry:
     def __post_init__(self) -> None:
         """Check alignment and that the words cover the channels."""
         if not 0 <= self.k0 < self.k_end or self.k0 % self.cfg.block_k:
-            raise ValueError(f"output channels {self.k0} to {self.k_end}: empty, or not aligned to "
-                             f"block_k = {self.cfg.block_k}")
+            raise ValueError(
+                f"output channels {self.k0} to {self.k_end}: empty, or not aligned to block_k = {self.cfg.block_k}"
+            )
         if not 0 <= self.c0 < self.c_end or self.c0 % self.cfg.block_c:
-            raise ValueError(f"input channels {self.c0} to {self.c_end}: empty, or not aligned to "
-                             f"block_c = {self.cfg.block_c}")
+            raise ValueError(
+                f"input channels {self.c0} to {self.c_end}: empty, or not aligned to block_c = {self.cfg.block_c}"
+            )
         if self.words * self.cfg.block_c < self.c_end - self.c0:
-            raise ValueError(f"{self.words} mask words of {self.cfg.block_c} channels do not cover "
-                             f"{self.c_end - self.c0} channels")
+            raise ValueError(
+                f"{self.words} mask words of {self.cfg.block_c} channels do not cover {self.c_end - self.c0} channels"
+            )
 
-    def rows(self, first: int, count: int) -> "Geometry":
+    def rows(self, first: int, count: int) -> Geometry:
         """Geometry of the records first .. first+count-1; the same object for the same range."""
         key = (first, count)
         if key not in self._parts:
@@ -67,7 +70,7 @@ class Geometry:
         return {}
 
     @cached_property
-    def _parts(self) -> dict[tuple[int, int], "Geometry"]:
+    def _parts(self) -> dict[tuple[int, int], Geometry]:
         return {}
 
     @cached_property
@@ -176,7 +179,7 @@ class Region:
         if self.visits_next is None:
             self.visits_next = self.nnz_per_record()
 
-    def rows(self, first: int, count: int) -> "Region":
+    def rows(self, first: int, count: int) -> Region:
         """The records first .. first+count-1 as a region of their own (what one command loads)."""
         g = self.geometry
         if (first, count) == (0, g.records):
@@ -213,9 +216,13 @@ class Region:
         """Header words, uint32 (1 + records + groups,)."""
         assert self.visits_next is not None
         nnz = self.nnz_per_record().astype(np.uint32)
-        return np.concatenate([[np.uint32(self.record_beats())],
-                               nnz | self.visits_next.astype(np.uint32) << np.uint32(16),
-                               self.nnz_per_group().astype(np.uint32)]).astype(np.uint32)
+        return np.concatenate(
+            [
+                [np.uint32(self.record_beats())],
+                nnz | self.visits_next.astype(np.uint32) << np.uint32(16),
+                self.nnz_per_group().astype(np.uint32),
+            ]
+        ).astype(np.uint32)
 
     def encode(self) -> np.ndarray:
         """The region as memory: uint8 (header_beats + record beats, beat bytes)."""
@@ -224,7 +231,7 @@ class Region:
         ends = np.cumsum(g.mask_beats + beats)
         starts = g.header_beats + np.concatenate([[0], ends[:-1]])
         image = np.zeros((g.header_beats + int(ends[-1]), cfg.beat_bits // 8), np.uint8)
-        image.reshape(-1)[:4 * len(self.header())] = self.header().astype("<u4").view(np.uint8)
+        image.reshape(-1)[: 4 * len(self.header())] = self.header().astype("<u4").view(np.uint8)
         bits = np.zeros(g.positions, bool)
         bits[self.stored] = True
         packed = np.packbits(bits, bitorder="little").reshape(g.records, g.words, cfg.mask_bits // 8)
@@ -234,8 +241,7 @@ class Region:
         record = self.stored // g.record_bits
         rank = np.arange(len(self.stored)) - np.concatenate([[0], np.cumsum(nnz)[:-1]])[record]
         values = image.view("<i4" if cfg.delta_bits == 32 else "<i2")
-        values[starts[record] + g.mask_beats + rank // cfg.values_per_beat,
-               rank % cfg.values_per_beat] = self.delta
+        values[starts[record] + g.mask_beats + rank // cfg.values_per_beat, rank % cfg.values_per_beat] = self.delta
         return image
 
     def dense(self) -> np.ndarray:
@@ -246,12 +252,11 @@ class Region:
         return full.reshape(g.records * g.cfg.block_k, -1)[: g.k_end - g.k0, : g.c_end - g.c0]
 
     @classmethod
-    def from_dense(cls, geometry: Geometry, matrix: np.ndarray, mask: np.ndarray | None = None) -> "Region":
+    def from_dense(cls, geometry: Geometry, matrix: np.ndarray, mask: np.ndarray | None = None) -> Region:
         """Store the nonzeros of `matrix` (or the positions where `mask` is true)."""
         g = geometry
         if matrix.shape != (g.k_end - g.k0, g.c_end - g.c0):
-            raise ValueError(f"matrix of shape {matrix.shape}, the region holds "
-                             f"{(g.k_end - g.k0, g.c_end - g.c0)}")
+            raise ValueError(f"matrix of shape {matrix.shape}, the region holds {(g.k_end - g.k0, g.c_end - g.c0)}")
         keep = matrix != 0 if mask is None else mask
         full = np.zeros((g.records * g.cfg.block_k, g.words * g.cfg.block_c), bool)
         full[: keep.shape[0], : keep.shape[1]] = keep
@@ -267,16 +272,16 @@ def decode(image: np.ndarray, geometry: Geometry) -> Region:
     """
     g, cfg = geometry, geometry.cfg
     header = image.reshape(-1)[: 4 * (1 + g.records + g.groups)].copy().view("<u4")
-    nnz, visits = header[1:1 + g.records] & 0xFFFF, header[1:1 + g.records] >> 16
+    nnz, visits = header[1 : 1 + g.records] & 0xFFFF, header[1 : 1 + g.records] >> 16
     stored, delta, at = [], [], g.header_beats
     for record in range(g.records):
-        words = image[at:at + g.mask_beats].reshape(-1)[: g.record_bits // 8]
+        words = image[at : at + g.mask_beats].reshape(-1)[: g.record_bits // 8]
         bits = np.flatnonzero(np.unpackbits(words, bitorder="little"))
         if len(bits) != nnz[record]:
             raise ValueError(f"record {record}: {len(bits)} mask bits, the header says {nnz[record]}")
         beats = -(-len(bits) // cfg.values_per_beat)
         at += g.mask_beats
-        values = image[at:at + beats].reshape(-1).copy().view("<i4" if cfg.delta_bits == 32 else "<i2")
+        values = image[at : at + beats].reshape(-1).copy().view("<i4" if cfg.delta_bits == 32 else "<i2")
         stored.append(record * g.record_bits + bits)
         delta.append(values[: len(bits)].astype(np.int64))
         at += beats

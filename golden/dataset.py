@@ -153,16 +153,20 @@ def _folder(folder: Path, name: str) -> Dataset:
     train_images, train_y, test_images, test_y = arrays
     for part, images, labels in (("train", train_images, train_y), ("t10k", test_images, test_y)):
         if len(images) != len(labels) or not len(labels):
-            raise ValueError(f"{folder}: {len(images)} {part} images and {len(labels)} {part} labels,"
-                             " there must be as many, and at least 1")
+            raise ValueError(
+                f"{folder}: {len(images)} {part} images and {len(labels)} {part} labels,"
+                " there must be as many, and at least 1"
+            )
     if train_images.shape[1:] != test_images.shape[1:]:
-        raise ValueError(f"{folder}: test images of {_size(test_images)} pixels,"
-                         f" the training images have {_size(train_images)}")
+        raise ValueError(
+            f"{folder}: test images of {_size(test_images)} pixels, the training images have {_size(train_images)}"
+        )
     classes = int(train_y.max()) + 1
     if test_y.max() >= classes:
         raise ValueError(f"{folder}: test label {test_y.max()}, the training labels end at {classes - 1}")
-    return Dataset(train_images.reshape(len(train_y), -1), train_y,
-                   test_images.reshape(len(test_y), -1), test_y, name, classes)
+    return Dataset(
+        train_images.reshape(len(train_y), -1), train_y, test_images.reshape(len(test_y), -1), test_y, name, classes
+    )
 
 
 def _size(images: NDArray[np.uint8]) -> str:
@@ -202,7 +206,8 @@ def _download(folder: Path) -> None:
             raise FileNotFoundError(
                 f"{file} is in none of {', '.join(map(str, mnist_folders()))} and could not be downloaded"
                 f" ({'; '.join(problems)}). Put the four MNIST files into one of these folders,"
-                " or name a folder in PROCRUSTES_MNIST.")
+                " or name a folder in PROCRUSTES_MNIST."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{file}.{os.getpid()}.part"
         partial.write_bytes(data)

@@ -55,9 +55,7 @@ def next_exponent(peak: int, phase: Phase, operand_bits: int) -> int:
     return max(low, min(peak + HEADROOM - (operand_bits - 1), high))
 
 
-def commit(
-    exponents: Sequence[int], peaks: Mapping[int, tuple[int, Phase]], operand_bits: int
-) -> list[int]:
+def commit(exponents: Sequence[int], peaks: Mapping[int, tuple[int, Phase]], operand_bits: int) -> list[int]:
     """The exponent table of the next step.
 
     Args:

@@ -262,8 +262,9 @@ class FloatTrainer:
         self._scale *= method.decay
         self.vector[:] = self.vector.dtype.type(self._scale) * self.initial + self.delta
         after = self.delta != 0
-        return StepReport(loss, int(after.sum()), int((after & ~before).sum()), int((before & ~after).sum()),
-                          self._theta)
+        return StepReport(
+            loss, int(after.sum()), int((after & ~before).sum()), int((before & ~after).sum()), self._theta
+        )
 
 
 def _explored(method: DropBack, shapes: list[tuple[int, ...]]) -> NDArray[np.bool_]:
@@ -280,9 +281,7 @@ def _explored(method: DropBack, shapes: list[tuple[int, ...]]) -> NDArray[np.boo
     return np.array(shares)
 
 
-def _sequential(
-    magnitude: Array, theta: float, share: float, method: DropBack
-) -> tuple[NDArray[np.bool_], float]:
+def _sequential(magnitude: Array, theta: float, share: float, method: DropBack) -> tuple[NDArray[np.bool_], float]:
     """The papers' recurrence, from the last weight to the first; `share` is 1 - q."""
     up, down = 1 + method.rho * (1 - share), 1 - method.rho * share
     keep = np.zeros(magnitude.size, dtype=bool)
@@ -292,9 +291,7 @@ def _sequential(
     return keep, theta
 
 
-def _averaged(
-    magnitude: Array, theta: float, share: float, method: DropBack
-) -> tuple[NDArray[np.bool_], float]:
+def _averaged(magnitude: Array, theta: float, share: float, method: DropBack) -> tuple[NDArray[np.bool_], float]:
     """One move of `ln theta` a chunk, from its counts: the product of the recurrence's factors."""
     keep = np.zeros(magnitude.size, dtype=bool)
     for start in range(0, magnitude.size, method.chunk):

@@ -122,7 +122,7 @@ class Machine:
         elif phase == Phase.BW:
             counts = np.concatenate([r.nnz_per_group() for r in regions])
         else:
-            counts = sum(r.nnz_per_record() for r in regions)[c["record0"]:]
+            counts = sum(r.nnz_per_record() for r in regions)[c["record0"] :]
         counts = np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)
         policy = POLICIES[Policy(c.get("policy", 0))]
         self._assignment = balance(counts, self.cfg.rows, c["cap"], policy)
@@ -139,7 +139,7 @@ class Machine:
                 self._gate = tile > 0
         if c.get("load_w"):
             first = c.get("segment", 0)
-            chosen = self._planned[first:first + c["load_segments"]]
+            chosen = self._planned[first : first + c["load_segments"]]
             self._segments = [s.region.rows(c["record0"], c["records"]) for s in chosen]
             self._tiles_scale = -1
             work.totals = [r.record_beats() for r in self._segments]
@@ -155,8 +155,7 @@ class Machine:
             self._tiles_scale = scale
         tiles = self._tiles
         run = forward if phase == Phase.FW else backward
-        products, work.walk = run(self.cfg, c, self._segments, self._matrices, self._x,
-                                  self._assignment, scale != 0)
+        products, work.walk = run(self.cfg, c, self._segments, self._matrices, self._x, self._assignment, scale != 0)
         work.operand = tiles
         self._acc = products if self._acc is None else self._acc + products
 
@@ -187,13 +186,21 @@ class Machine:
         s = self.settings
         exponent = self.exponent[c["x_tensor"]] + self.exponent[c["aux_tensor"]] + s.learning_exponent
         work.threshold = quantile.theta_from_log2(self.log2_theta, self.cfg.delta_bits)
-        result = weight_update(self.cfg, c, self._segments[0], self._x, self._aux, self._assignment,
-                               self.step, s, s.weight_exponent - self.cfg.operand_bits - exponent,
-                               work.threshold)
+        result = weight_update(
+            self.cfg,
+            c,
+            self._segments[0],
+            self._x,
+            self._aux,
+            self._assignment,
+            self.step,
+            s,
+            s.weight_exponent - self.cfg.operand_bits - exponent,
+            work.threshold,
+        )
         work.walk, work.kept, work.seen = result.walk, result.kept, result.seen
         work.adopted, work.evicted, work.saturated = result.adopted, result.evicted, result.saturated
-        self.log2_theta = quantile.observe(self.log2_theta, work.kept, work.seen, s.keep, s.rate,
-                                           self.cfg.delta_bits)
+        self.log2_theta = quantile.observe(self.log2_theta, work.kept, work.seen, s.keep, s.rate, self.cfg.delta_bits)
         if c.get("drain"):
             self.memory.put_region(self._store(c["out_addr"]), result.region)
             work.drained = [int(n) for n in result.region.value_beats()]

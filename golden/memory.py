@@ -76,15 +76,14 @@ class Memory:
         beats = -(-len(data) // width)
         address = self._place(beats)
         if self.keep_image:
-            self.image[address:address + beats].reshape(-1)[: len(data)] = data
+            self.image[address : address + beats].reshape(-1)[: len(data)] = data
         return address
 
     def tensor(self, positions: int, channels: int) -> Tensor:
         """Place a zero tensor of `channels` (padded to whole beats) for `positions` positions."""
         e = self.cfg.bus_elements
         run = -(-channels // e)
-        item = Tensor(self._place(positions * run),
-                      np.zeros((positions, self.cfg.columns, run * e), np.int32))
+        item = Tensor(self._place(positions * run), np.zeros((positions, self.cfg.columns, run * e), np.int32))
         self._enter(item)
         return item
 
@@ -110,7 +109,7 @@ class Memory:
         store.region = region
         if self.keep_image:
             encoded = region.encode()
-            self.image[store.address:store.address + len(encoded)] = encoded
+            self.image[store.address : store.address + len(encoded)] = encoded
 
     def put_tile(self, address: int, stride: int, tile: np.ndarray) -> None:
         """Write a tile (positions, columns, run*E) of a tensor, as the drainer does."""
@@ -120,11 +119,11 @@ class Memory:
         run = tensor.data.shape[2] // e
         first, beat = divmod(address - tensor.address, run)
         width = tile.shape[2]
-        tensor.data[first:first + len(tile), :, beat * e:beat * e + width] = tile
+        tensor.data[first : first + len(tile), :, beat * e : beat * e + width] = tile
         if self.keep_image:
             packed = pack_tile(self.cfg, tile)
             for u in range(len(tile)):
-                self.image[address + u * stride:address + u * stride + width // e] = packed[u]
+                self.image[address + u * stride : address + u * stride + width // e] = packed[u]
 
     def get_tile(self, address: int, run: int, runs: int) -> np.ndarray:
         """Read a tile (runs, columns, run*E) of a tensor, as the loader does."""
@@ -132,7 +131,7 @@ class Memory:
         assert isinstance(tensor, Tensor)
         e = self.cfg.bus_elements
         first, beat = divmod(address - tensor.address, tensor.data.shape[2] // e)
-        return tensor.data[first:first + runs, :, beat * e:(beat + run) * e]
+        return tensor.data[first : first + runs, :, beat * e : (beat + run) * e]
 
 
 def pack_tile(cfg: Config, tile: np.ndarray) -> np.ndarray:

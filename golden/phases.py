@@ -54,14 +54,21 @@ def as_matrix(region: Region, stored_order: np.ndarray) -> np.ndarray:
 
 def _columns(x: np.ndarray, first: int, width: int) -> np.ndarray:
     """Operands of `width` channels from `first` on as (width, positions*columns), zero-padded."""
-    part = x[:, :, first:first + width].reshape(-1, min(width, max(x.shape[2] - first, 0)))
+    part = x[:, :, first : first + width].reshape(-1, min(width, max(x.shape[2] - first, 0)))
     out = np.zeros((width, part.shape[0]))
     out[: part.shape[1]] = part.T
     return out
 
 
-def forward(cfg: Config, c: dict[str, int], regions: list[Region], tiles: list[np.ndarray], x: np.ndarray,
-            assignment: Assignment, dense_visits: bool) -> tuple[np.ndarray, Walk]:
+def forward(
+    cfg: Config,
+    c: dict[str, int],
+    regions: list[Region],
+    tiles: list[np.ndarray],
+    x: np.ndarray,
+    assignment: Assignment,
+    dense_visits: bool,
+) -> tuple[np.ndarray, Walk]:
     """Gather-MAC over the stored blocks: y[k, u, n] of the working set, and its row lists.
 
     Args:
@@ -89,8 +96,15 @@ def forward(cfg: Config, c: dict[str, int], regions: list[Region], tiles: list[n
     return total.reshape(total.shape[0], c["positions"], cfg.columns), walk
 
 
-def backward(cfg: Config, c: dict[str, int], regions: list[Region], tiles: list[np.ndarray], x: np.ndarray,
-             assignment: Assignment, dense_visits: bool) -> tuple[np.ndarray, Walk]:
+def backward(
+    cfg: Config,
+    c: dict[str, int],
+    regions: list[Region],
+    tiles: list[np.ndarray],
+    x: np.ndarray,
+    assignment: Assignment,
+    dense_visits: bool,
+) -> tuple[np.ndarray, Walk]:
     """Gather-MAC over the transposed blocks: dx[c, u, n] of the working set, and its row lists.
 
     Arguments as `forward`; `x` is the gradient, `assignment` that of the lane groups. Bias channels
@@ -108,7 +122,7 @@ def backward(cfg: Config, c: dict[str, int], regions: list[Region], tiles: list[
         record, group = np.divmod(g.group_of[visited], g.groups)
         word = group * g.records + record
         order = np.argsort(word, kind="stable")
-        units = assignment[0][q * g.groups:(q + 1) * g.groups]
+        units = assignment[0][q * g.groups : (q + 1) * g.groups]
         rows.append(np.repeat(units, g.records))
         keep = group[order] < len(units)
         visits.append(base + word[order][keep])
@@ -132,8 +146,18 @@ class Updated:
     saturated: int
 
 
-def weight_update(cfg: Config, c: dict[str, int], region: Region, x: np.ndarray, dy: np.ndarray,
-                  assignment: Assignment, step: int, s: Settings, shift: int, theta: int) -> Updated:
+def weight_update(
+    cfg: Config,
+    c: dict[str, int],
+    region: Region,
+    x: np.ndarray,
+    dy: np.ndarray,
+    assignment: Assignment,
+    step: int,
+    s: Settings,
+    shift: int,
+    theta: int,
+) -> Updated:
     """Gather-dot for every wanted position, then DropBack: keep what has moved more than theta.
 
     Args:
@@ -170,13 +194,35 @@ def weight_update(cfg: Config, c: dict[str, int], region: Region, x: np.ndarray,
         following = regenerate.explored(g.kb, g.cb, 0, step + 1, period)
         ones = np.where(following, g.valid_per_word, ones)
     fresh.visits_next = ones.reshape(g.records, g.words).sum(1)
-    walk = _walk(cfg, c, [np.repeat(assignment[0][: g.records], g.words)], [visited // cfg.mask_bits],
-                 [(np.zeros(len(visited), int), visited)])
-    return Updated(fresh, walk, int(kept.sum()), len(visited), int((kept & ~before).sum()),
-                   int((before & ~kept).sum()), int(np.sum(saturated)))
+    walk = _walk(
+        cfg,
+        c,
+        [np.repeat(assignment[0][: g.records], g.words)],
+        [visited // cfg.mask_bits],
+        [(np.zeros(len(visited), int), visited)],
+    )
+    return Updated(
+        fresh,
+        walk,
+        int(kept.sum()),
+        len(visited),
+        int((kept & ~before).sum()),
+        int((before & ~kept).sum()),
+        int(np.sum(saturated)),
+    )
 
 
-def _walk(cfg: Config, c: dict[str, int], rows: list[np.ndarray], visits: list[np.ndarray],
-          sources: list[tuple[np.ndarray, np.ndarray]]) -> Walk:
-    return Walk(cfg, c["positions"], np.concatenate(rows), np.concatenate(visits),
-                (np.concatenate([s[0] for s in sources]), np.concatenate([s[1] for s in sources])))
+def _walk(
+    cfg: Config,
+    c: dict[str, int],
+    rows: list[np.ndarray],
+    visits: list[np.ndarray],
+    sources: list[tuple[np.ndarray, np.ndarray]],
+) -> Walk:
+    return Walk(
+        cfg,
+        c["positions"],
+        np.concatenate(rows),
+        np.concatenate(visits),
+        (np.concatenate([s[0] for s in sources]), np.concatenate([s[1] for s in sources])),
+    )

@@ -106,8 +106,10 @@ class Network:
             raise ValueError(f"a layer has at most 8190 channels, not {max(self.sizes)}")
         limit = self.cfg.gather_depth // self.cfg.block_c
         if self.positions > min(limit, 255):
-            raise ValueError(f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
-                             f"positions, a gather bank holds one block of at most {min(limit, 255)}")
+            raise ValueError(
+                f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
+                f"positions, a gather bank holds one block of at most {min(limit, 255)}"
+            )
         u = self.positions
         self.inputs = [self.memory.tensor(u, self.sizes[0] + 1) for _ in range(2)]
         activations = [self.inputs[0], *(self.memory.tensor(u, n + 1) for n in self.sizes[1:-1])]
@@ -116,14 +118,30 @@ class Network:
         gradients = [self.memory.tensor(u, n) for n in self.sizes[1:]]
         for i, (inputs, count) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
             std = (2 / inputs) ** 0.5
-            layer = Layer(i, count, inputs, self._tiles(count, inputs), [],
-                          regenerate.layer_salt(self.seed, i),
-                          regenerate.scale(std, self.weight_exponent),
-                          activations[i], outputs[i], gradients[i], gradients[i - 1] if i else None,
-                          x_id=i, y_id=i + 1, dy_id=16 + i, dx_id=16 + i - 1 if i else 0)
+            layer = Layer(
+                i,
+                count,
+                inputs,
+                self._tiles(count, inputs),
+                [],
+                regenerate.layer_salt(self.seed, i),
+                regenerate.scale(std, self.weight_exponent),
+                activations[i],
+                outputs[i],
+                gradients[i],
+                gradients[i - 1] if i else None,
+                x_id=i,
+                y_id=i + 1,
+                dy_id=16 + i,
+                dx_id=16 + i - 1 if i else 0,
+            )
             for _ in range(2):
-                layer.stores.append([[self.memory.store(g, self._limit(g), self._first(layer, g))
-                                      for g in row] for row in layer.geometries])
+                layer.stores.append(
+                    [
+                        [self.memory.store(g, self._limit(g), self._first(layer, g)) for g in row]
+                        for row in layer.geometries
+                    ]
+                )
             self.layers.append(layer)
 
     # -- layout -----------------------------------------------------------------------------
@@ -152,8 +170,12 @@ class Network:
         values = words * self.cfg.mask_bits * min(1.0, self.tiling.density * self.tiling.margin)
         beats = values / self.cfg.values_per_beat
         mean = beats if self.tiling.density >= 1 else max(1.0, beats) + 0.25
-        return int(min(self.cfg.value_beats // (spans * mean),
-                       self.cfg.mask_beats // (spans * -(-words // self.cfg.masks_per_beat))))
+        return int(
+            min(
+                self.cfg.value_beats // (spans * mean),
+                self.cfg.mask_beats // (spans * -(-words // self.cfg.masks_per_beat)),
+            )
+        )
 
     def _tiles(self, outputs: int, inputs: int) -> list[list[Geometry]]:
         """Regions [output tile][input tile]: what one weight update can hold."""
@@ -162,18 +184,27 @@ class Network:
         words = -(-(inputs + 1) // cfg.block_c)
         tiles = -(-words // most_words)
         words = -(-words // tiles)
-        per_row = min(cfg.value_beats // self._record_beats(words),
-                      cfg.mask_beats // -(-words // cfg.masks_per_beat),
-                      self._cap(Phase.WU))
+        per_row = min(
+            cfg.value_beats // self._record_beats(words),
+            cfg.mask_beats // -(-words // cfg.masks_per_beat),
+            self._cap(Phase.WU),
+        )
         if per_row < 1:
-            raise ValueError(f"a record of {words} mask words takes {self._record_beats(words)} value "
-                             f"beats, a row holds {cfg.value_beats}")
+            raise ValueError(
+                f"a record of {words} mask words takes {self._record_beats(words)} value "
+                f"beats, a row holds {cfg.value_beats}"
+            )
         records = -(-outputs // cfg.block_k)
         spans = self._ranges(records, min(per_row * cfg.rows, cfg.units))
         each = spans[0][1] * cfg.block_k
         step = words * cfg.block_c
-        return [[Geometry(cfg, k, min(k + each, outputs), c, min(c + step, inputs + 1), words)
-                 for c in range(0, inputs + 1, step)] for k in range(0, outputs, each)]
+        return [
+            [
+                Geometry(cfg, k, min(k + each, outputs), c, min(c + step, inputs + 1), words)
+                for c in range(0, inputs + 1, step)
+            ]
+            for k in range(0, outputs, each)
+        ]
 
     def _cap(self, phase: Phase, positions: int | None = None) -> int:
         """Most units of a row: what its psum (WU: stationary) bank holds."""
@@ -264,9 +295,13 @@ class Network:
         """
         written: list[list[tuple[int, int]]] = []
         for j, c in enumerate(program):
-            reads = [span for name in ("x", "aux") if c.get(f"load_{name}")
-                     for span in _spans(c[f"{name}_addr"], c[f"{name}_run"], c[f"{name}_runs"], c[f"{name}_stride"])]
-            late = [span for spans in written[max(0, j - 2):] for span in spans]
+            reads = [
+                span
+                for name in ("x", "aux")
+                if c.get(f"load_{name}")
+                for span in _spans(c[f"{name}_addr"], c[f"{name}_run"], c[f"{name}_runs"], c[f"{name}_stride"])
+            ]
+            late = [span for spans in written[max(0, j - 2) :] for span in spans]
             c["wait"] = int(any(a < d and c_ < b for a, b in reads for c_, d in late))
             drains = c.get("drain") and c["phase"] in (Phase.FW, Phase.BW)
             written.append(_spans(c["out_addr"], c["out_run"], c["positions"], c["out_stride"]) if drains else [])
@@ -279,18 +314,40 @@ class Network:
         stride = stores[1].address - stores[0].address if len(stores) > 1 else 0
         if len(stores) > 8:
             raise ValueError(f"layer {layer.index} has {len(stores)} input tiles, a command plans at most 8")
-        return dict(w_addr=stores[0].address, w_stride=stride, segments=len(stores),
-                    header_beats=g.header_beats, block_rows=g.records, words=g.words,
-                    mask_beats=g.mask_beats, groups=g.groups, c0=0, c_step=g.words * self.cfg.block_c,
-                    k0=g.k0, k_end=g.k_end, c_end=layer.inputs + 1, segment=0, load_segments=len(stores),
-                    record0=0, records=g.records, salt=layer.salt,
-                    scale=0 if self.dense else layer.scale, log2_positions=self.log2_u)
+        return dict(
+            w_addr=stores[0].address,
+            w_stride=stride,
+            segments=len(stores),
+            header_beats=g.header_beats,
+            block_rows=g.records,
+            words=g.words,
+            mask_beats=g.mask_beats,
+            groups=g.groups,
+            c0=0,
+            c_step=g.words * self.cfg.block_c,
+            k0=g.k0,
+            k_end=g.k_end,
+            c_end=layer.inputs + 1,
+            segment=0,
+            load_segments=len(stores),
+            record0=0,
+            records=g.records,
+            salt=layer.salt,
+            scale=0 if self.dense else layer.scale,
+            log2_positions=self.log2_u,
+        )
 
     def _image_records(self, g: Geometry, segments: int) -> int:
         """Records of which every row can hold a copy (BW)."""
         cfg = self.cfg
-        return max(1, min(cfg.value_beats // (segments * self._record_beats(g.words)),
-                          cfg.mask_beats // (segments * g.mask_beats), cfg.units))
+        return max(
+            1,
+            min(
+                cfg.value_beats // (segments * self._record_beats(g.words)),
+                cfg.mask_beats // (segments * g.mask_beats),
+                cfg.units,
+            ),
+        )
 
     def _ranges(self, count: int, most: int) -> list[tuple[int, int]]:
         """Split `count` records into ranges of at most `most` that begin at a beat of channels."""
@@ -325,29 +382,62 @@ class Network:
                 is_last = k0 + channels == layer.outputs
                 ones = int(not last and is_last)
                 common = base | dict(
-                    phase=int(Phase.FW), positions=u, log2_positions=(u - 1).bit_length(),
-                    log2_lanes=cfg.block_k.bit_length() - 1, units=records, cap=per_row,
+                    phase=int(Phase.FW),
+                    positions=u,
+                    log2_positions=(u - 1).bit_length(),
+                    log2_lanes=cfg.block_k.bit_length() - 1,
+                    units=records,
+                    cap=per_row,
                     policy=int(Policy.NONE if dense_visits else self.tiling.policy),
-                    out_run=-(-(channels + ones) // e), out_channels=channels,
+                    out_run=-(-(channels + ones) // e),
+                    out_channels=channels,
                     out_stride=layer.y.data.shape[2] // e,
-                    x_tensor=layer.x_id, out_tensor=layer.y_id, relu=int(not last), ones=ones,
-                    record0=record0, records=records, x_stride=x_run)
+                    x_tensor=layer.x_id,
+                    out_tensor=layer.y_id,
+                    relu=int(not last),
+                    ones=ones,
+                    record0=record0,
+                    records=records,
+                    x_stride=x_run,
+                )
                 address = layer.y.address + k0 // e
                 if k0 % e:
                     raise ValueError(f"output tile starts at channel {k0}, not at a beat of {e}")
                 if whole:
                     for p in range(0, self.positions, u):
-                        program.append(common | dict(
-                            plan=int(p == 0), load_w=int(p == 0), load_x=1, drain=1,
-                            x_addr=layer.x.address + p * x_run, x_run=x_run, x_runs=u,
-                            gather_stride=x_run * e, out_addr=address + p * common["out_stride"]))
+                        program.append(
+                            common
+                            | dict(
+                                plan=int(p == 0),
+                                load_w=int(p == 0),
+                                load_x=1,
+                                drain=1,
+                                x_addr=layer.x.address + p * x_run,
+                                x_run=x_run,
+                                x_runs=u,
+                                gather_stride=x_run * e,
+                                out_addr=address + p * common["out_stride"],
+                            )
+                        )
                 else:
                     for s in range(base["segments"]):
                         run = min(base["c_step"] // e, x_run - s * base["c_step"] // e)
-                        program.append(common | dict(
-                            plan=int(s == 0), load_w=1, load_x=1, drain=int(s == base["segments"] - 1),
-                            segment=s, load_segments=1, x_addr=layer.x.address + s * base["c_step"] // e,
-                            x_run=run, x_runs=u, gather_stride=run * e, out_addr=address))
+                        program.append(
+                            common
+                            | dict(
+                                plan=int(s == 0),
+                                load_w=1,
+                                load_x=1,
+                                drain=int(s == base["segments"] - 1),
+                                segment=s,
+                                load_segments=1,
+                                x_addr=layer.x.address + s * base["c_step"] // e,
+                                x_run=run,
+                                x_runs=u,
+                                gather_stride=run * e,
+                                out_addr=address,
+                            )
+                        )
         return program
 
     def _backward_layer(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
@@ -373,22 +463,51 @@ class Network:
                         raise ValueError(f"gradient tile starts at channel {k0}, not at a beat of {e}")
                     channels = min(records * cfg.block_k, g.k_end - k0)
                     run = -(-channels // e)
-                    work.append(base | dict(
-                        phase=int(Phase.BW), plan=1, load_x=1, load_w=1, positions=u, segments=1,
-                        w_addr=layer.stores[generation][tile][s].address, c0=g.c0, load_segments=1,
-                        log2_lanes=cfg.lane_group.bit_length() - 1, units=groups, cap=cap,
-                        policy=int(Policy.NONE if dense_visits else self.tiling.policy),
-                        c_end=layer.inputs, x_addr=layer.dy.address + k0 // e, x_run=run, x_runs=u,
-                        x_stride=dy_run, gather_stride=run * e, x_tensor=layer.dy_id,
-                        record0=record0, records=records))
+                    work.append(
+                        base
+                        | dict(
+                            phase=int(Phase.BW),
+                            plan=1,
+                            load_x=1,
+                            load_w=1,
+                            positions=u,
+                            segments=1,
+                            w_addr=layer.stores[generation][tile][s].address,
+                            c0=g.c0,
+                            load_segments=1,
+                            log2_lanes=cfg.lane_group.bit_length() - 1,
+                            units=groups,
+                            cap=cap,
+                            policy=int(Policy.NONE if dense_visits else self.tiling.policy),
+                            c_end=layer.inputs,
+                            x_addr=layer.dy.address + k0 // e,
+                            x_run=run,
+                            x_runs=u,
+                            x_stride=dy_run,
+                            gather_stride=run * e,
+                            x_tensor=layer.dy_id,
+                            record0=record0,
+                            records=records,
+                        )
+                    )
             if not work:
                 continue
             run = -(-inputs // e)
             stride = layer.dx.data.shape[2] // e
             work[-1] |= dict(
-                drain=1, gate=1, load_aux=1, aux_addr=layer.x.address + g.c0 // e, aux_run=run, aux_runs=u,
-                aux_stride=layer.x.data.shape[2] // e, out_addr=layer.dx.address + g.c0 // e,
-                out_run=run, out_channels=inputs, out_stride=stride, out_tensor=layer.dx_id)
+                drain=1,
+                gate=1,
+                load_aux=1,
+                aux_addr=layer.x.address + g.c0 // e,
+                aux_run=run,
+                aux_runs=u,
+                aux_stride=layer.x.data.shape[2] // e,
+                out_addr=layer.dx.address + g.c0 // e,
+                out_run=run,
+                out_channels=inputs,
+                out_stride=stride,
+                out_tensor=layer.dx_id,
+            )
             program += work
         return program
 
@@ -404,16 +523,41 @@ class Network:
                 run = min(base["c_step"] // e, x_run - g.c0 // e)
                 target = layer.stores[1 - generation][tile][s]
                 channels = g.k_end - g.k0
-                program.append(base | dict(
-                    phase=int(Phase.WU), plan=1, load_x=int(tile == 0), load_aux=1, load_w=1, drain=1,
-                    positions=u, segments=1, load_segments=1,
-                    w_addr=layer.stores[generation][tile][s].address, c0=g.c0, c_end=g.c_end,
-                    log2_lanes=cfg.block_k.bit_length() - 1, units=g.records, cap=self._cap(Phase.WU),
-                    policy=int(self.tiling.policy), x_addr=layer.x.address + g.c0 // e, x_run=run,
-                    x_runs=u, x_stride=x_run, gather_stride=run * e, aux_addr=layer.dy.address + g.k0 // e,
-                    aux_run=-(-channels // e), aux_runs=u, aux_stride=dy_run, out_channels=channels,
-                    out_addr=target.address, limit=target.limit, x_tensor=layer.x_id,
-                    aux_tensor=layer.dy_id))
+                program.append(
+                    base
+                    | dict(
+                        phase=int(Phase.WU),
+                        plan=1,
+                        load_x=int(tile == 0),
+                        load_aux=1,
+                        load_w=1,
+                        drain=1,
+                        positions=u,
+                        segments=1,
+                        load_segments=1,
+                        w_addr=layer.stores[generation][tile][s].address,
+                        c0=g.c0,
+                        c_end=g.c_end,
+                        log2_lanes=cfg.block_k.bit_length() - 1,
+                        units=g.records,
+                        cap=self._cap(Phase.WU),
+                        policy=int(self.tiling.policy),
+                        x_addr=layer.x.address + g.c0 // e,
+                        x_run=run,
+                        x_runs=u,
+                        x_stride=x_run,
+                        gather_stride=run * e,
+                        aux_addr=layer.dy.address + g.k0 // e,
+                        aux_run=-(-channels // e),
+                        aux_runs=u,
+                        aux_stride=dy_run,
+                        out_channels=channels,
+                        out_addr=target.address,
+                        limit=target.limit,
+                        x_tensor=layer.x_id,
+                        aux_tensor=layer.dy_id,
+                    )
+                )
         return program
 
 

@@ -20,7 +20,8 @@ MAX_RATE = 63
 
 #: round(2**(i/256) * 2**15)
 EXP2_TABLE: tuple[int, ...] = tuple(
-    int(v) for v in np.round(np.exp2(np.arange(1 << TABLE_BITS) / (1 << TABLE_BITS)) * (1 << 15)))
+    int(v) for v in np.round(np.exp2(np.arange(1 << TABLE_BITS) / (1 << TABLE_BITS)) * (1 << 15))
+)
 
 
 def log2_limit(delta_bits: int) -> int:

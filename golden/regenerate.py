@@ -62,7 +62,7 @@ def position(k: ArrayLike, c: ArrayLike, tap: ArrayLike) -> NDArray[np.uint32]:
     word = np.zeros((), dtype=np.int64)
     for name, value, bits in (("k", k, K_BITS), ("c", c, C_BITS), ("tap", tap, TAP_BITS)):
         value = np.asarray(value, dtype=np.int64)
-        if value.size and not (0 <= value.min() and value.max() < 1 << bits):
+        if value.size and not (value.min() >= 0 and value.max() < 1 << bits):
             bad = value.min() if value.min() < 0 else value.max()
             raise ValueError(f"{name} must be between 0 and {(1 << bits) - 1}, not {bad}")
         word = (word << bits) | value
@@ -85,9 +85,7 @@ def normal(k: ArrayLike, c: ArrayLike, tap: ArrayLike, salt: int) -> NDArray[np.
     return (z & 255) + (z >> 8 & 255) + (z >> 16 & 255) + (z >> 24) - NORMAL_LIMIT
 
 
-def initial(
-    k: ArrayLike, c: ArrayLike, tap: ArrayLike, salt: int, scale: int, operand_bits: int
-) -> NDArray[np.int64]:
+def initial(k: ArrayLike, c: ArrayLike, tap: ArrayLike, salt: int, scale: int, operand_bits: int) -> NDArray[np.int64]:
     """Mantissa of the regenerated weight `lambda**t * W0[k, c, tap]`; the arguments broadcast.
 
     It is `normal * scale / 2**11`, rounded half to even and saturated to the operand. Its standard
@@ -146,8 +144,10 @@ def scale(std: float, weight_exponent: int) -> int:
     exact = std / 2.0**weight_exponent / NORMAL_STD * 2**SCALE_SHIFT
     bound = (1 << SCALE_BITS) - 1
     if not 0 <= exact < bound + 0.5:
-        raise ValueError(f"std {std} at weight_exponent {weight_exponent} needs the scale {exact:.1f},"
-                         f" it must be between 0 and {bound}")
+        raise ValueError(
+            f"std {std} at weight_exponent {weight_exponent} needs the scale {exact:.1f},"
+            f" it must be between 0 and {bound}"
+        )
     return round(exact)
 
 
@@ -201,9 +201,7 @@ def steps_to_zero(factor: int, scale_0: int = (1 << SCALE_BITS) - 1) -> int | No
     return step
 
 
-def explored(
-    kb: ArrayLike, cb: ArrayLike, tap: ArrayLike, step: int, period: int
-) -> NDArray[np.bool_]:
+def explored(kb: ArrayLike, cb: ArrayLike, tap: ArrayLike, step: int, period: int) -> NDArray[np.bool_]:
     """Whether a step of rotating exploration computes the gradients of a whole mask word.
 
     Every mask word is explored in exactly one step of any `period` successive ones, and the hash

@@ -16,7 +16,9 @@ def gradient_exponent(operand_bits: int) -> int:
     return -(operand_bits - 2)
 
 
-def softmax_gradient(logits: np.ndarray, exponent: int, labels: np.ndarray, operand_bits: int) -> tuple[np.ndarray, float, int]:
+def softmax_gradient(
+    logits: np.ndarray, exponent: int, labels: np.ndarray, operand_bits: int
+) -> tuple[np.ndarray, float, int]:
     """Gradient of the cross-entropy with respect to the logits.
 
     Args:

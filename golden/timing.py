@@ -15,7 +15,7 @@ import numpy as np
 
 from arch.command import WORDS, Phase
 from arch.config import Config
-from golden.balancer import balance_cycles, clear_cycles
+from golden.balancer import balance_cycles
 from golden.machine import POLICIES, Work
 from golden.walk import Walk
 
@@ -80,8 +80,9 @@ def schedule(cfg: Config, works: list[Work], latency: int, depths: Depths = DEPT
     plan = load = compute = drain = None
     planned = False
     waits = [w.command.get("wait", 0) for w in works]
-    tensor: dict[int | None, bool] = {i: bool(w.command.get("drain")) and w.command["phase"] in (Phase.FW, Phase.BW)
-                                      for i, w in enumerate(works)}
+    tensor: dict[int | None, bool] = {
+        i: bool(w.command.get("drain")) and w.command["phase"] in (Phase.FW, Phase.BW) for i, w in enumerate(works)
+    }
     tensor[None] = False
     while any(s is not None for s in (fetch, plan, load, compute, drain)):
         stages = (fetch, plan, load, compute, drain)
@@ -99,16 +100,19 @@ def schedule(cfg: Config, works: list[Work], latency: int, depths: Depths = DEPT
     return result
 
 
-def _lasts(cfg: Config, works: list[Work], stages: tuple[int | None, ...], planned: bool, latency: int,
-           d: Depths) -> tuple[int, ...]:
+def _lasts(
+    cfg: Config, works: list[Work], stages: tuple[int | None, ...], planned: bool, latency: int, d: Depths
+) -> tuple[int, ...]:
     fetch, plan, load, compute, drain = (None if s is None else works[s] for s in stages)
     runs = request_runs(cfg, fetch is not None, None if planned else plan, load)
     last = {kind: when + latency for kind, when in last_requests(runs).items()}
-    return (last["fetch"] + d.fetch if fetch else 1,
-            1 if plan is None else 2 if planned else plan_cycles(cfg, plan, last, d),
-            load_cycles(cfg, load, last, d) if load else 1,
-            compute_cycles(cfg, compute, d) if compute else 1,
-            drain_cycles(cfg, drain, d) if drain else 1)
+    return (
+        last["fetch"] + d.fetch if fetch else 1,
+        1 if plan is None else 2 if planned else plan_cycles(cfg, plan, last, d),
+        load_cycles(cfg, load, last, d) if load else 1,
+        compute_cycles(cfg, compute, d) if compute else 1,
+        drain_cycles(cfg, drain, d) if drain else 1,
+    )
 
 
 def request_runs(cfg: Config, fetch: bool, plan: Work | None, load: Work | None) -> dict[str, tuple[list[int], int]]:
@@ -152,6 +156,7 @@ def plan_cycles(cfg: Config, work: Work, last: dict[str, int], d: Depths) -> int
         return d.validate
     words = c["segments"] * (1 + c["block_rows"] + c["groups"])
     from arch.command import Policy
+
     return last["plan"] + words + balance_cycles(c["units"], cfg.rows, POLICIES[Policy(c["policy"])]) + d.plan
 
 

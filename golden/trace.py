@@ -63,8 +63,9 @@ def operations(cfg: Config, work: Work, index: int) -> tuple[np.ndarray, np.ndar
     return row, cycle.ravel(), record.ravel()
 
 
-def _where(cfg: Config, work: Work, phase: Phase, segment: np.ndarray,
-           position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _where(
+    cfg: Config, work: Work, phase: Phase, segment: np.ndarray, position: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(gathered channel, unit, lane, broadcast value) of every visit."""
     regions: list[Region] = work.regions
     gather, unit, lane, value = (np.zeros(len(segment), np.int64) for _ in range(4))

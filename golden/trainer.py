@@ -58,19 +58,36 @@ class Trainer:
         rate: right shift of the quantile estimator.
     """
 
-    def __init__(self, cfg: Config, sizes: tuple[int, ...], batch: int, *, budget: int | None = None,
-                 period: int = 1, decay: float = 0.99, seed: int = 1, keep_image: bool = False,
-                 learning_rate: float = 0.1, tiling: Tiling | None = None, rate: int = 9,
-                 memory_beats: int = 1 << 22) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        sizes: tuple[int, ...],
+        batch: int,
+        *,
+        budget: int | None = None,
+        period: int = 1,
+        decay: float = 0.99,
+        seed: int = 1,
+        keep_image: bool = False,
+        learning_rate: float = 0.1,
+        tiling: Tiling | None = None,
+        rate: int = 9,
+        memory_beats: int = 1 << 22,
+    ) -> None:
         """Lay out memory and set the registers; nothing is computed yet."""
         self.cfg, self.batch, self.sizes = cfg, batch, tuple(sizes)
         dense = budget is None
-        self.settings = Settings(rate=rate, period_log2=period.bit_length() - 1, dense=dense,
-                                 factor=regenerate.decay_factor(decay),
-                                 weight_exponent=-(cfg.operand_bits - 2))
+        self.settings = Settings(
+            rate=rate,
+            period_log2=period.bit_length() - 1,
+            dense=dense,
+            factor=regenerate.decay_factor(decay),
+            weight_exponent=-(cfg.operand_bits - 2),
+        )
         self.memory = Memory(cfg, memory_beats, keep_image)
-        self.network = Network(cfg, self.sizes, batch, self.memory, seed, tiling or Tiling(),
-                               self.settings.weight_exponent, dense)
+        self.network = Network(
+            cfg, self.sizes, batch, self.memory, seed, tiling or Tiling(), self.settings.weight_exponent, dense
+        )
         self.network.set_first_visits(period)
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0
@@ -112,8 +129,10 @@ class Trainer:
     @property
     def dense_visits(self) -> bool:
         """Whether regenerated weights are still nonzero."""
-        return any(regenerate.decayed(layer.scale, self.machine.decay) for layer in self.network.layers
-                   ) and not self.settings.dense
+        return (
+            any(regenerate.decayed(layer.scale, self.machine.decay) for layer in self.network.layers)
+            and not self.settings.dense
+        )
 
     def put_input(self, x: np.ndarray, generation: int | None = None) -> None:
         """Write a minibatch (samples <= batch, features) of mantissas, zero-padded, with the constant one."""
@@ -132,8 +151,9 @@ class Trainer:
     def put_gradient(self, labels: np.ndarray) -> tuple[float, int]:
         """Softmax gradient of the logits in memory; returns (loss, correct)."""
         layer = self.network.layers[-1]
-        values, loss, right = softmax_gradient(self.logits(len(labels)), self.machine.exponent[layer.y_id],
-                                               labels, self.cfg.operand_bits)
+        values, loss, right = softmax_gradient(
+            self.logits(len(labels)), self.machine.exponent[layer.y_id], labels, self.cfg.operand_bits
+        )
         u, n, width = layer.dy.data.shape
         full = np.zeros((u * n, width), np.int32)
         full[: len(labels), : values.shape[1]] = values
@@ -169,7 +189,7 @@ class Trainer:
         self.fetched = None
         out = []
         for start in range(0, len(x), self.batch):
-            part = x[start:start + self.batch]
+            part = x[start : start + self.batch]
             self.put_input(part)
             self.machine.execute(self.network.forward(self.generation, self.dense_visits))
             out.append(self.logits(len(part)).argmax(axis=1))

@@ -40,17 +40,21 @@ class AdderTree(wiring.Component):
         if input_bits < 1:
             raise ValueError(f"input_bits must be at least 1, not {input_bits}")
         if sum_bits < input_bits + self._levels:
-            raise ValueError(f"sum_bits must be at least {input_bits + self._levels} for {inputs} inputs of "
-                             f"{input_bits} bits, not {sum_bits}")
+            raise ValueError(
+                f"sum_bits must be at least {input_bits + self._levels} for {inputs} inputs of "
+                f"{input_bits} bits, not {sum_bits}"
+            )
         self._inputs, self._input_bits, self._sum_bits = inputs, input_bits, sum_bits
-        super().__init__({
-            "terms": In(inputs * input_bits),
-            "en": In(1),
-            "first": In(1),
-            "last": In(1),
-            "sum": Out(signed(sum_bits)),
-            "valid": Out(1),
-        })
+        super().__init__(
+            {
+                "terms": In(inputs * input_bits),
+                "en": In(1),
+                "first": In(1),
+                "last": In(1),
+                "sum": Out(signed(sum_bits)),
+                "valid": Out(1),
+            }
+        )
 
     @staticmethod
     def latency(inputs: int) -> int:
@@ -67,8 +71,10 @@ class AdderTree(wiring.Component):
 
         en, first, last = self.en, self.first, self.last
         for depth in range(1, self._levels + 1):
-            sums = [Signal(signed(self._input_bits + depth), name=f"sum{depth}_{i}", reset_less=True)
-                    for i in range(len(level) // 2)]
+            sums = [
+                Signal(signed(self._input_bits + depth), name=f"sum{depth}_{i}", reset_less=True)
+                for i in range(len(level) // 2)
+            ]
             with m.If(en):  # idle cycles toggle nothing
                 m.d.sync += [s.eq(level[2 * i] + level[2 * i + 1]) for i, s in enumerate(sums)]
             level = sums

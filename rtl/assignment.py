@@ -45,8 +45,12 @@ class AssignmentTable(wiring.Component):
         unit, row = unit_bits(cfg), row_bits(cfg)
         ports = {"we": In(1), "bank": In(BANK_BITS), "unit": In(unit), "row": In(row), "slot": In(unit)}
         for reader in ("load", "drain"):
-            ports |= {f"{reader}_bank": In(BANK_BITS), f"{reader}_unit": In(unit),
-                      f"{reader}_row": Out(row), f"{reader}_slot": Out(unit)}
+            ports |= {
+                f"{reader}_bank": In(BANK_BITS),
+                f"{reader}_unit": In(unit),
+                f"{reader}_row": Out(row),
+                f"{reader}_slot": Out(unit),
+            }
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:

@@ -58,14 +58,16 @@ class RowQueue(wiring.Component):
         if rows < 2:
             raise ValueError(f"rows must be at least 2, not {rows}")
         self._rows = rows
-        super().__init__({
-            "init": In(1),
-            "step": In(1),
-            "count": In(COUNT_BITS),
-            "full": In(1),
-            "row": Out(range(rows)),
-            "load": Out(COUNT_BITS + 1),
-        })
+        super().__init__(
+            {
+                "init": In(1),
+                "step": In(1),
+                "count": In(COUNT_BITS),
+                "full": In(1),
+                "row": Out(range(rows)),
+                "load": Out(COUNT_BITS + 1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -129,26 +131,28 @@ class Balancer(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self._index_bits = log2_exact(cfg.units, "units")
-        super().__init__({
-            "clear": In(1),
-            "count_we": In(1),
-            "count_add": In(1),
-            "count_index": In(self._index_bits),
-            "count_value": In(COUNT_BITS),
-            "start": In(1),
-            "n": In(FIELD_BITS),
-            "cap": In(FIELD_BITS),
-            "policy": In(2),
-            "busy": Out(1),
-            "done": Out(1),
-            "error": Out(1),
-            "assign_we": Out(1),
-            "assign_unit": Out(self._index_bits),
-            "assign_row": Out(range(cfg.rows)),
-            "assign_slot": Out(self._index_bits),
-            "max_load": Out(load_bits(cfg.units)),
-            "sum_load": Out(load_bits(cfg.units)),
-        })
+        super().__init__(
+            {
+                "clear": In(1),
+                "count_we": In(1),
+                "count_add": In(1),
+                "count_index": In(self._index_bits),
+                "count_value": In(COUNT_BITS),
+                "start": In(1),
+                "n": In(FIELD_BITS),
+                "cap": In(FIELD_BITS),
+                "policy": In(2),
+                "busy": Out(1),
+                "done": Out(1),
+                "error": Out(1),
+                "assign_we": Out(1),
+                "assign_unit": Out(self._index_bits),
+                "assign_row": Out(range(cfg.rows)),
+                "assign_slot": Out(self._index_bits),
+                "max_load": Out(load_bits(cfg.units)),
+                "sum_load": Out(load_bits(cfg.units)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -165,7 +169,8 @@ class Balancer(wiring.Component):
         # A table this small is distributed memory or registers anyway.
         m.submodules.held = held = Memory(shape=index_bits, depth=1 << len(queue.row), init=[])
         count_write, order_write, tile_write, held_write = (
-            memory.write_port() for memory in (counts, order, tiles, held))
+            memory.write_port() for memory in (counts, order, tiles, held)
+        )
         count_read = counts.read_port(transparent_for=(count_write,))
         order_read, tile_read, held_read = order.read_port(), tiles.read_port(), held.read_port(domain="comb")
 
@@ -181,8 +186,11 @@ class Balancer(wiring.Component):
         accept = Signal()
         with m.If(accept):
             m.d.sync += [
-                n_last.eq(Mux(over, units - 1, self.n - 1)), none.eq(self.n == 0), too_many.eq(over),
-                policy.eq(self.policy), cap.eq(Mux(self.cap > units, units, self.cap)),
+                n_last.eq(Mux(over, units - 1, self.n - 1)),
+                none.eq(self.n == 0),
+                too_many.eq(over),
+                policy.eq(self.policy),
+                cap.eq(Mux(self.cap > units, units, self.cap)),
             ]
         pair, lpt = Signal(), Signal()
         m.d.comb += [pair.eq(policy == Policy.PAIR), lpt.eq(policy == Policy.LPT)]
@@ -197,7 +205,8 @@ class Balancer(wiring.Component):
 
         # -- phases -------------------------------------------------------------------------------
         wipe, fill, sums, place, gather, deal = (
-            Signal(name=name) for name in ("wipe", "fill", "sums", "place", "gather", "deal"))
+            Signal(name=name) for name in ("wipe", "fill", "sums", "place", "gather", "deal")
+        )
         paired = Signal()  # handing out half tiles: rank by rank, unit by unit
         m.d.comb += paired.eq(deal & pair)
         items_last = Signal(index_bits)  # last of what is sorted or streamed: units, or half tiles
@@ -220,8 +229,13 @@ class Balancer(wiring.Component):
             row_end.eq(Mux(paired, tile_end & (second | ~has_mate), tile_end | k_last)),
             k_last.eq(k == items_last),
             issue_last.eq(Mux(paired, row_end & (k_last | (k == rows - 1)), k_last)),
-            phase_end.eq(Mux(wipe | sums, k == SWEEP - 1,
-                             draining & (drain == Mux(fill | place, _SORT_DRAIN - 1, _DEAL_DRAIN - 1)))),
+            phase_end.eq(
+                Mux(
+                    wipe | sums,
+                    k == SWEEP - 1,
+                    draining & (drain == Mux(fill | place, _SORT_DRAIN - 1, _DEAL_DRAIN - 1)),
+                )
+            ),
         ]
         with m.If(issue):
             m.d.sync += [v.eq(Mux(tile_end, 0, v + 1)), draining.eq(issue_last)]
@@ -254,8 +268,11 @@ class Balancer(wiring.Component):
             with m.State("CHECK"):
                 m.d.comb += checking.eq(1)
                 m.d.sync += [
-                    items_last.eq(n_last), h_last.eq(Mux(pair, row_h_last >> 1, row_h_last)),
-                    cap_last.eq(cap - 1), digit.eq(0), high.eq(0),
+                    items_last.eq(n_last),
+                    h_last.eq(Mux(pair, row_h_last >> 1, row_h_last)),
+                    cap_last.eq(cap - 1),
+                    digit.eq(0),
+                    high.eq(0),
                 ]
                 with m.If(none | refused):
                     m.d.sync += [self.done.eq(1), self.error.eq(refused)]
@@ -304,14 +321,17 @@ class Balancer(wiring.Component):
         m.d.comb += stored.eq((place & (high | (digit != 0))) | (deal & (policy != Policy.NONE)))
         m.d.comb += order_read.addr.eq(Cat(Mux(paired & second, mate, k[:index_bits])[:index_bits], bank))
         k1, v1, v2, index2, unit2 = (
-            Signal(index_bits, name=name, reset_less=True) for name in ("k1", "v1", "v2", "index2", "plain2"))
+            Signal(index_bits, name=name, reset_less=True) for name in ("k1", "v1", "v2", "index2", "plain2")
+        )
         index1 = Signal(index_bits)
         position2 = Signal(index_bits + 1)  # of a ragged half tile, possibly beyond the last unit
         tile_first, tile_sum = tile_read.data[:index_bits], tile_read.data[index_bits:]
         m.d.sync += [k1.eq(k), v1.eq(v), v2.eq(v1), index2.eq(index1)]
         m.d.comb += [
-            index1.eq(Mux(stored, order_read.data, k1)), tile_read.addr.eq(index1),
-            position2.eq(tile_first + v2), unit2.eq(Mux(paired, position2, index2)),
+            index1.eq(Mux(stored, order_read.data, k1)),
+            tile_read.addr.eq(index1),
+            position2.eq(tile_first + v2),
+            unit2.eq(Mux(paired, position2, index2)),
             count_read.addr.eq(Mux(self.busy, unit2, self.count_index)),
         ]
         unit3, unit4, unit5 = (Signal(index_bits, name=f"unit{s}", reset_less=True) for s in (3, 4, 5))
@@ -319,8 +339,12 @@ class Balancer(wiring.Component):
         tile_sum3 = Signal(sum_bits, reset_less=True)
         count4 = Signal(COUNT_BITS, reset_less=True)
         m.d.sync += [
-            unit3.eq(unit2), unit4.eq(unit3), unit5.eq(unit4), tile_sum3.eq(tile_sum),
-            inside3.eq(~paired | (position2 <= n_last)), inside4.eq(inside3),
+            unit3.eq(unit2),
+            unit4.eq(unit3),
+            unit5.eq(unit4),
+            tile_sum3.eq(tile_sum),
+            inside3.eq(~paired | (position2 <= n_last)),
+            inside4.eq(inside3),
             count4.eq(Mux(inside3, count_read.data, 0)),
         ]
         valid, last = [issue], [row_end]
@@ -332,11 +356,16 @@ class Balancer(wiring.Component):
 
         # -- sorting -------------------------------------------------------------------------------
         m.d.comb += [
-            tables.wipe.eq(wipe), tables.sum.eq(sums), tables.address.eq(k),
-            tables.fill.eq(fill & valid[3]), tables.place.eq(place & valid[3]), tables.digit.eq(digit),
+            tables.wipe.eq(wipe),
+            tables.sum.eq(sums),
+            tables.address.eq(k),
+            tables.fill.eq(fill & valid[3]),
+            tables.place.eq(place & valid[3]),
+            tables.digit.eq(digit),
             # Inverted: ascending in the key is descending in the count.
             tables.key.eq(~Mux(pair, Mux(high, tile_sum3[COUNT_BITS:], tile_sum3[:COUNT_BITS]), count_read.data)),
-            order_write.en.eq(tables.placed), order_write.addr.eq(Cat(tables.position, ~bank)),
+            order_write.en.eq(tables.placed),
+            order_write.addr.eq(Cat(tables.position, ~bank)),
             order_write.data.eq(unit5),
         ]
 
@@ -345,9 +374,13 @@ class Balancer(wiring.Component):
         lpt4 = Signal()
         m.d.comb += [
             lpt4.eq(deal & lpt & valid[4]),
-            queue.init.eq(checking), queue.step.eq(lpt4), queue.count.eq(count4),
-            queue.full.eq(held_read.data == cap_last), held_read.addr.eq(queue.row),
-            held_write.en.eq(wipe | lpt4), held_write.addr.eq(Mux(wipe, k, queue.row)),
+            queue.init.eq(checking),
+            queue.step.eq(lpt4),
+            queue.count.eq(count4),
+            queue.full.eq(held_read.data == cap_last),
+            held_read.addr.eq(queue.row),
+            held_write.en.eq(wipe | lpt4),
+            held_write.addr.eq(Mux(wipe, k, queue.row)),
             held_write.data.eq(Mux(wipe, 0, held_read.data + 1)),
         ]
         with m.If(checking | phase_end):
@@ -360,9 +393,14 @@ class Balancer(wiring.Component):
         count5, head5 = Signal(COUNT_BITS, reset_less=True), Signal.like(queue.load, reset_less=True)
         row5, row6 = Signal(tile_bits, reset_less=True), Signal(tile_bits, reset_less=True)
         m.d.sync += [
-            count5.eq(count4), head5.eq(queue.load), row5.eq(row4), row6.eq(row5),
-            self.assign_we.eq(deal & valid[4] & inside4), self.assign_unit.eq(unit4),
-            self.assign_row.eq(Mux(lpt, queue.row, row4)), self.assign_slot.eq(Mux(lpt, held_read.data, slot4)),
+            count5.eq(count4),
+            head5.eq(queue.load),
+            row5.eq(row4),
+            row6.eq(row5),
+            self.assign_we.eq(deal & valid[4] & inside4),
+            self.assign_unit.eq(unit4),
+            self.assign_row.eq(Mux(lpt, queue.row, row4)),
+            self.assign_slot.eq(Mux(lpt, held_read.data, slot4)),
         ]
         # The head's load never falls, and never rises by 2**17 at once: each fall of its low bits is a carry.
         head_low, head_high = Signal.like(queue.load), Signal(width - len(queue.load))
@@ -386,7 +424,9 @@ class Balancer(wiring.Component):
         with m.If(checking):
             m.d.sync += [self.max_load.eq(0), self.sum_load.eq(0)]
         m.d.comb += [
-            tile_write.en.eq(gather & valid[6] & last[6]), tile_write.addr.eq(row6), tile_last.eq(row6),
+            tile_write.en.eq(gather & valid[6] & last[6]),
+            tile_write.addr.eq(row6),
+            tile_last.eq(row6),
             tile_write.data.eq(Cat(first_unit, load[:sum_bits])),
         ]
 
@@ -395,12 +435,15 @@ class Balancer(wiring.Component):
         tally_index, value = Signal(index_bits, reset_less=True), Signal(COUNT_BITS, reset_less=True)
         total = Signal(COUNT_BITS + 1)
         m.d.sync += [
-            tally.eq(self.count_we & ~self.busy & ~self.clear), adding.eq(self.count_add),
-            tally_index.eq(self.count_index), value.eq(self.count_value),
+            tally.eq(self.count_we & ~self.busy & ~self.clear),
+            adding.eq(self.count_add),
+            tally_index.eq(self.count_index),
+            value.eq(self.count_value),
         ]
         m.d.comb += [
             total.eq(Mux(adding, count_read.data, 0) + value),
-            count_write.en.eq(clearing | tally), count_write.addr.eq(Mux(clearing, k, tally_index)),
+            count_write.en.eq(clearing | tally),
+            count_write.addr.eq(Mux(clearing, k, tally_index)),
             count_write.data.eq(Mux(clearing, 0, total[:COUNT_BITS] | total[-1].replicate(COUNT_BITS))),
         ]
         return m

@@ -52,25 +52,27 @@ class BlockDrainer(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "start": In(1),
-            "command": In(COMMAND),
-            "done": Out(1, init=1),
-            "error": Out(1),
-            "assign_unit": Out(unit_bits(cfg)),
-            "assign_row": In(row_bits(cfg)),
-            "rows_start": Out(1),
-            "rows_kind": Out(1),
-            "rows_next": Out(cfg.rows),
-            "rows_record_next": Out(cfg.rows),
-            "rows_info": In(data.ArrayLayout(32, cfg.rows)),
-            "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
-            "reserve": Out(1),
-            "room": In(1),
-            "push": Out(1),
-            "push_addr": Out(32),
-            "push_data": Out(cfg.beat_bits),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "command": In(COMMAND),
+                "done": Out(1, init=1),
+                "error": Out(1),
+                "assign_unit": Out(unit_bits(cfg)),
+                "assign_row": In(row_bits(cfg)),
+                "rows_start": Out(1),
+                "rows_kind": Out(1),
+                "rows_next": Out(cfg.rows),
+                "rows_record_next": Out(cfg.rows),
+                "rows_info": In(data.ArrayLayout(32, cfg.rows)),
+                "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
+                "reserve": Out(1),
+                "room": In(1),
+                "push": Out(1),
+                "push_addr": Out(32),
+                "push_data": Out(cfg.beat_bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
@@ -115,7 +117,9 @@ class BlockDrainer(wiring.Component):
             m.d.sync += tally_left.eq(tally_after)
         with m.If(take_mask):
             m.d.sync += [
-                masks_left.eq(masks_left - 1), words_left.eq(words_left - count), mask_addr.eq(mask_addr + 1),
+                masks_left.eq(masks_left - 1),
+                words_left.eq(words_left - count),
+                mask_addr.eq(mask_addr + 1),
                 first_mask.eq(0),
             ]
         with m.If(take_value):
@@ -175,10 +179,15 @@ class BlockDrainer(wiring.Component):
             with m.State("CHECK"):
                 m.d.comb += infos_write.en.eq(1)
                 m.d.sync += [
-                    masks_left.eq(command.mask_beats), values_left.eq(value_beats),
-                    words_left.eq(command.words), tally_left.eq(0), first_mask.eq(1),
-                    mask_addr.eq(next_addr), value_addr.eq(next_addr + command.mask_beats),
-                    next_addr.eq(next_addr + beats), used.eq(used_next),
+                    masks_left.eq(command.mask_beats),
+                    values_left.eq(value_beats),
+                    words_left.eq(command.words),
+                    tally_left.eq(0),
+                    first_mask.eq(1),
+                    mask_addr.eq(next_addr),
+                    value_addr.eq(next_addr + command.mask_beats),
+                    next_addr.eq(next_addr + beats),
+                    used.eq(used_next),
                 ]
                 m.next = "STREAM"
                 with m.If(used_next + command.header_beats > command.limit):
@@ -220,10 +229,19 @@ class BlockDrainer(wiring.Component):
         addr_1, addr_2 = Signal(32, reset_less=True), Signal(32, reset_less=True)
         taken = Signal(cfg.beat_bits, reset_less=True)
         m.d.sync += [
-            row_1.eq(row), mask_1.eq(take_mask), value_1.eq(take_value), mask_2.eq(mask_1), value_2.eq(value_1),
-            count_1.eq(count), count_2.eq(count_1), first_1.eq(first_mask), first_2.eq(first_1),
-            region_1.eq(record == 0), region_2.eq(region_1),
-            addr_1.eq(Mux(take_mask, mask_addr, value_addr)), addr_2.eq(addr_1),
+            row_1.eq(row),
+            mask_1.eq(take_mask),
+            value_1.eq(take_value),
+            mask_2.eq(mask_1),
+            value_2.eq(value_1),
+            count_1.eq(count),
+            count_2.eq(count_1),
+            first_1.eq(first_mask),
+            first_2.eq(first_1),
+            region_1.eq(record == 0),
+            region_2.eq(region_1),
+            addr_1.eq(Mux(take_mask, mask_addr, value_addr)),
+            addr_2.eq(addr_1),
         ]
         with m.If(mask_1 | value_1):
             m.d.sync += taken.eq(Array(self.rows_data[r] for r in range(cfg.rows))[row_1])
@@ -242,11 +260,25 @@ class BlockDrainer(wiring.Component):
         header = Signal(cfg.beat_bits, reset_less=True)
         word = Signal(32)
         m.d.sync += [
-            word_1.eq(take_word), end_1.eq(take_word & beat_end), pushed_1.eq(end_1),
-            total_1.eq(is_total), record_1.eq(is_record), group_1.eq(is_group), group_lane_1.eq(group[:group_bits]),
+            word_1.eq(take_word),
+            end_1.eq(take_word & beat_end),
+            pushed_1.eq(end_1),
+            total_1.eq(is_total),
+            record_1.eq(is_record),
+            group_1.eq(is_group),
+            group_lane_1.eq(group[:group_bits]),
         ]
-        m.d.comb += word.eq(Mux(total_1, used, Mux(record_1, infos_read.data, Mux(
-            group_1 & command.mask_beats.any(), tally.read_counts.word_select(group_lane_1, COUNT_BITS), 0))))
+        m.d.comb += word.eq(
+            Mux(
+                total_1,
+                used,
+                Mux(
+                    record_1,
+                    infos_read.data,
+                    Mux(group_1 & command.mask_beats.any(), tally.read_counts.word_select(group_lane_1, COUNT_BITS), 0),
+                ),
+            )
+        )
         with m.If(word_1):
             m.d.sync += header.eq(Cat(header[32:], word))
         with m.If(pushed_1):

@@ -15,7 +15,7 @@ def slice_command(raw: Value) -> Value:
     Pure wiring. Returns a value to assign to a `Signal(COMMAND)`.
     """
     assert len(raw) == 32 * WORDS, f"a command has {32 * WORDS} bits, not {len(raw)}"
-    return Cat(raw[32 * f.word + f.low:32 * f.word + f.low + f.bits] for f in FIELDS.values())
+    return Cat(raw[32 * f.word + f.low : 32 * f.word + f.low + f.bits] for f in FIELDS.values())
 
 
 def command_signal(name: str) -> Signal:

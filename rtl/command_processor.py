@@ -58,39 +58,41 @@ class CommandProcessor(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "start": In(1),
-            "scrub": In(1),
-            "commands": In(INDEX_BITS),
-            "busy": Out(1),
-            "finish": Out(1),
-            "finish_status": Out(4),
-            "finish_index": Out(INDEX_BITS),
-            "slot_start": Out(1),
-            "fetch_active": Out(1),
-            "fetch_index": Out(INDEX_BITS),
-            "in_valid": In(1),
-            "in_kind": In(range(KINDS + 1)),
-            "in_data": In(cfg.beat_bits),
-            "reader_done": In(1),
-            "plan_active": Out(1),
-            **{f"{stage}_valid": Out(1) for stage in STAGES},
-            **{f"{stage}_command": Out(COMMAND) for stage in STAGES},
-            **{f"{stage}_index": Out(INDEX_BITS) for stage in STAGES},
-            **{f"{stage}_done": In(1) for stage in STAGES},
-            **{f"{stage}_error": In(4) for stage in STAGES},
-            "plan_bank": In(BANK_BITS),
-            "load_bank": Out(BANK_BITS),
-            "drain_bank": Out(BANK_BITS),
-            "load_gate_bank": In(BANK_BITS),
-            "drain_gate_bank": Out(BANK_BITS),
-            **{f"{name}_bank": Out(1) for name in ("gather", "weight", "stat", "psum", "update")},
-            "scrubbing": Out(1),
-            "scrub_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
-            "wait_load": Out(1),
-            "wait_plan": Out(1),
-            "wait_drain": Out(1),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "scrub": In(1),
+                "commands": In(INDEX_BITS),
+                "busy": Out(1),
+                "finish": Out(1),
+                "finish_status": Out(4),
+                "finish_index": Out(INDEX_BITS),
+                "slot_start": Out(1),
+                "fetch_active": Out(1),
+                "fetch_index": Out(INDEX_BITS),
+                "in_valid": In(1),
+                "in_kind": In(range(KINDS + 1)),
+                "in_data": In(cfg.beat_bits),
+                "reader_done": In(1),
+                "plan_active": Out(1),
+                **{f"{stage}_valid": Out(1) for stage in STAGES},
+                **{f"{stage}_command": Out(COMMAND) for stage in STAGES},
+                **{f"{stage}_index": Out(INDEX_BITS) for stage in STAGES},
+                **{f"{stage}_done": In(1) for stage in STAGES},
+                **{f"{stage}_error": In(4) for stage in STAGES},
+                "plan_bank": In(BANK_BITS),
+                "load_bank": Out(BANK_BITS),
+                "drain_bank": Out(BANK_BITS),
+                "load_gate_bank": In(BANK_BITS),
+                "drain_gate_bank": Out(BANK_BITS),
+                **{f"{name}_bank": Out(1) for name in ("gather", "weight", "stat", "psum", "update")},
+                "scrubbing": Out(1),
+                "scrub_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
+                "wait_load": Out(1),
+                "wait_plan": Out(1),
+                "wait_drain": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -107,7 +109,7 @@ class CommandProcessor(wiring.Component):
             if fetch_beats(self._cfg) == 1:
                 m.d.sync += raw.eq(self.in_data)
             else:
-                m.d.sync += raw.eq(Cat(raw[self._cfg.beat_bits:], self.in_data))
+                m.d.sync += raw.eq(Cat(raw[self._cfg.beat_bits :], self.in_data))
         planned = Signal()
         m.d.comb += [
             self.fetch_active.eq(fetch_valid & ~fetched),
@@ -141,8 +143,11 @@ class CommandProcessor(wiring.Component):
         hold, more, empty = Signal(), Signal(), Signal()
         next_index = Signal(INDEX_BITS)
         m.d.comb += [
-            hold.eq(valid["plan"] & command["plan"].wait & ((valid["load"] & _flows(command["load"]))
-                                                            | (valid["compute"] & _flows(command["compute"])))),
+            hold.eq(
+                valid["plan"]
+                & command["plan"].wait
+                & ((valid["load"] & _flows(command["load"])) | (valid["compute"] & _flows(command["compute"])))
+            ),
             next_index.eq(self.fetch_index + 1),
             more.eq(fetch_valid & (next_index != self.commands)),
             empty.eq(~fetch_valid & ~valid["plan"] & ~valid["load"] & ~valid["compute"]),
@@ -158,7 +163,10 @@ class CommandProcessor(wiring.Component):
                     m.next = "EMPTY"
                     with m.If(self.commands != 0):
                         m.d.sync += [
-                            self.slot_start.eq(1), fetch_valid.eq(1), fetched.eq(0), self.fetch_index.eq(0),
+                            self.slot_start.eq(1),
+                            fetch_valid.eq(1),
+                            fetched.eq(0),
+                            self.fetch_index.eq(0),
                         ]
                         m.next = "RUN"
                 with m.Elif(self.scrub):
@@ -192,9 +200,20 @@ class CommandProcessor(wiring.Component):
                         m.next = "IDLE"
         return m
 
-    def _advance(self, m: Module, valid: dict[str, Signal], command: dict[str, Signal], index: dict[str, Signal],
-                 fetch_valid: Signal, fetched: Signal, planned: Signal, hold: Signal, more: Signal,
-                 next_index: Signal, raw: Signal) -> None:
+    def _advance(
+        self,
+        m: Module,
+        valid: dict[str, Signal],
+        command: dict[str, Signal],
+        index: dict[str, Signal],
+        fetch_valid: Signal,
+        fetched: Signal,
+        planned: Signal,
+        hold: Signal,
+        more: Signal,
+        next_index: Signal,
+        raw: Signal,
+    ) -> None:
         """End of a slot: everything moves on, and banks with it."""
         load, compute = command["load"], command["compute"]
         leaving = valid["compute"]
@@ -208,21 +227,34 @@ class CommandProcessor(wiring.Component):
         ]
         compute_bank, compute_gate_bank = Signal(BANK_BITS), Signal(BANK_BITS)
         m.d.sync += [
-            valid["drain"].eq(valid["compute"]), command["drain"].eq(compute), index["drain"].eq(index["compute"]),
-            self.drain_bank.eq(compute_bank), self.drain_gate_bank.eq(compute_gate_bank),
-            valid["compute"].eq(valid["load"]), command["compute"].eq(load), index["compute"].eq(index["load"]),
-            compute_bank.eq(self.load_bank), compute_gate_bank.eq(self.load_gate_bank),
-            fetched.eq(1), planned.eq(1),
+            valid["drain"].eq(valid["compute"]),
+            command["drain"].eq(compute),
+            index["drain"].eq(index["compute"]),
+            self.drain_bank.eq(compute_bank),
+            self.drain_gate_bank.eq(compute_gate_bank),
+            valid["compute"].eq(valid["load"]),
+            command["compute"].eq(load),
+            index["compute"].eq(index["load"]),
+            compute_bank.eq(self.load_bank),
+            compute_gate_bank.eq(self.load_gate_bank),
+            fetched.eq(1),
+            planned.eq(1),
         ]
         with m.If(hold):
             m.d.sync += valid["load"].eq(0)
         with m.Else():
             m.d.sync += [
-                valid["load"].eq(valid["plan"]), load.eq(command["plan"]), index["load"].eq(index["plan"]),
+                valid["load"].eq(valid["plan"]),
+                load.eq(command["plan"]),
+                index["load"].eq(index["plan"]),
                 self.load_bank.eq(self.plan_bank),
-                valid["plan"].eq(fetch_valid), index["plan"].eq(self.fetch_index),
+                valid["plan"].eq(fetch_valid),
+                index["plan"].eq(self.fetch_index),
                 command["plan"].as_value().eq(slice_command(raw)),
-                fetch_valid.eq(more), self.fetch_index.eq(next_index), fetched.eq(0), planned.eq(0),
+                fetch_valid.eq(more),
+                self.fetch_index.eq(next_index),
+                fetched.eq(0),
+                planned.eq(0),
             ]
 
 

@@ -66,39 +66,41 @@ class ComputeSequencer(wiring.Component):
         self._cfg = cfg
         tensor = (cfg.tensors - 1).bit_length()
         rows = range(cfg.rows + 1)
-        super().__init__({
-            "slot_start": In(1),
-            "active": In(1),
-            "command": In(COMMAND),
-            "drain_command": In(COMMAND),
-            "done": Out(1, init=1),
-            "error": Out(4),
-            **{f"{name}_tensor": Out(tensor) for name in ("x", "aux", "out")},
-            **{f"{name}_exponent": In(signed(EXPONENT_BITS)) for name in ("x", "aux", "out")},
-            "weight_exponent": In(signed(EXPONENT_BITS)),
-            "lr_exponent": In(signed(16)),
-            "decay": In(DECAY_BITS),
-            "step": In(32),
-            "scale_t": Out(16),
-            "slot_step": Out(32),
-            "update_shift": Out(signed(SHIFT_BITS)),
-            "drain_shift": Out(signed(SHIFT_BITS)),
-            "ones": Out(cfg.operand_bits),
-            "acc_exponent": Out(signed(ACC_EXPONENT_BITS)),
-            "compute_start": Out(1),
-            "row_done": In(cfg.rows),
-            "row_busy": In(cfg.rows),
-            "row_scan": In(cfg.rows),
-            "row_update_error": In(cfg.rows),
-            **{f"row_{name}": In(cfg.rows) for name in EVENTS},
-            "observe": Out(1),
-            "total_kept": Out(COUNT_BITS),
-            "total_seen": Out(COUNT_BITS),
-            "busy_count": Out(rows),
-            "scan_count": Out(rows),
-            "barrier_count": Out(rows),
-            **{f"{name}_count": Out(rows) for name in EVENTS},
-        })
+        super().__init__(
+            {
+                "slot_start": In(1),
+                "active": In(1),
+                "command": In(COMMAND),
+                "drain_command": In(COMMAND),
+                "done": Out(1, init=1),
+                "error": Out(4),
+                **{f"{name}_tensor": Out(tensor) for name in ("x", "aux", "out")},
+                **{f"{name}_exponent": In(signed(EXPONENT_BITS)) for name in ("x", "aux", "out")},
+                "weight_exponent": In(signed(EXPONENT_BITS)),
+                "lr_exponent": In(signed(16)),
+                "decay": In(DECAY_BITS),
+                "step": In(32),
+                "scale_t": Out(16),
+                "slot_step": Out(32),
+                "update_shift": Out(signed(SHIFT_BITS)),
+                "drain_shift": Out(signed(SHIFT_BITS)),
+                "ones": Out(cfg.operand_bits),
+                "acc_exponent": Out(signed(ACC_EXPONENT_BITS)),
+                "compute_start": Out(1),
+                "row_done": In(cfg.rows),
+                "row_busy": In(cfg.rows),
+                "row_scan": In(cfg.rows),
+                "row_update_error": In(cfg.rows),
+                **{f"row_{name}": In(cfg.rows) for name in EVENTS},
+                "observe": Out(1),
+                "total_kept": Out(COUNT_BITS),
+                "total_seen": Out(COUNT_BITS),
+                "busy_count": Out(rows),
+                "scan_count": Out(rows),
+                "barrier_count": Out(rows),
+                **{f"{name}_count": Out(rows) for name in EVENTS},
+            }
+        )
 
     @classmethod
     def update_end(cls, cfg: Config) -> int:
@@ -120,10 +122,9 @@ class ComputeSequencer(wiring.Component):
         with m.If(self.slot_start):
             m.d.sync += self.error.eq(Status.OK)
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.slot_start & self.active):
-                    m.d.sync += [self.done.eq(0), wait.eq(self.START - 2)]
-                    m.next = "NUMBERS"
+            with m.State("IDLE"), m.If(self.slot_start & self.active):
+                m.d.sync += [self.done.eq(0), wait.eq(self.START - 2)]
+                m.next = "NUMBERS"
             with m.State("NUMBERS"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
@@ -173,8 +174,9 @@ class ComputeSequencer(wiring.Component):
         ]
         with m.If(at_1):
             m.d.sync += [
-                update_shift.eq(self.weight_exponent - cfg.operand_bits - self.x_exponent - self.aux_exponent
-                                - self.lr_exponent),
+                update_shift.eq(
+                    self.weight_exponent - cfg.operand_bits - self.x_exponent - self.aux_exponent - self.lr_exponent
+                ),
                 scaled.eq(command.scale * self.decay),
                 self.slot_step.eq(self.step),
             ]
@@ -216,7 +218,7 @@ def _ones(bits: Signal) -> object:
     """How many bits are set; a tree, so that the depth is logarithmic."""
     terms = [bits[i] for i in range(len(bits))]
     while len(terms) > 1:
-        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + terms[len(terms) & ~1:]
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + terms[len(terms) & ~1 :]
     return terms[0]
 
 

@@ -35,7 +35,7 @@ def total(terms: Iterable[Value]) -> Value:
     """Sum by a balanced tree of adders, combinational; of single bits, the number of ones."""
     values = list(terms)
     while len(values) > 1:
-        odd = values[len(values) // 2 * 2:]
+        odd = values[len(values) // 2 * 2 :]
         values = [a + b for a, b in zip(values[0::2], values[1::2], strict=False)] + odd
     return values[0]
 
@@ -70,24 +70,26 @@ class CsbDecoder(wiring.Component):
         if tag_bits < 1:
             raise ValueError(f"tag_bits must be at least 1, not {tag_bits}")
         self._cfg, self._tag_bits = cfg, tag_bits
-        super().__init__({
-            "positions": In(POSITION_BITS),
-            "valid": In(1),
-            "ready": Out(1),
-            "visit": In(cfg.mask_bits),
-            "mask": In(cfg.mask_bits),
-            "offset": In(value_bits(cfg)),
-            "tags": In(tag_bits),
-            "issue": Out(1),
-            "scan": Out(1),
-            "first": Out(1),
-            "last": Out(1),
-            "word_last": Out(1),
-            "bit": Out(bit_bits(cfg)),
-            "has_value": Out(1),
-            "tags_out": Out(tag_bits),
-            "address": Out(value_bits(cfg)),
-        })
+        super().__init__(
+            {
+                "positions": In(POSITION_BITS),
+                "valid": In(1),
+                "ready": Out(1),
+                "visit": In(cfg.mask_bits),
+                "mask": In(cfg.mask_bits),
+                "offset": In(value_bits(cfg)),
+                "tags": In(tag_bits),
+                "issue": Out(1),
+                "scan": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "word_last": Out(1),
+                "bit": Out(bit_bits(cfg)),
+                "has_value": Out(1),
+                "tags_out": Out(tag_bits),
+                "address": Out(value_bits(cfg)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -167,8 +169,9 @@ class CsbDecoder(wiring.Component):
         ]
         with m.If(fresh):
             m.d.sync += [
-                self.bit.eq(Cat(Cat(lowest[i] for i in range(cfg.mask_bits) if i >> n & 1).any()
-                                for n in range(bit_bits(cfg)))),
+                self.bit.eq(
+                    Cat(Cat(lowest[i] for i in range(cfg.mask_bits) if i >> n & 1).any() for n in range(bit_bits(cfg)))
+                ),
                 self.has_value.eq((lowest & mask).any()),
                 self.tags_out.eq(tags),
                 under.eq(~rest & rest_less & mask),
@@ -190,4 +193,3 @@ class CsbDecoder(wiring.Component):
         with m.If(first_3):
             m.d.sync += self.address.eq(offset_3 + below)
         return m
-

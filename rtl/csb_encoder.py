@@ -33,8 +33,20 @@ class _Appender:
     A write presented in cycle t reaches the memory at the end of cycle t + 1. `close` ends a beat.
     """
 
-    def __init__(self, m: Module, name: str, depth: int, lanes: int, lane_bits: int, *, start: Signal,
-                 bank: Signal, push: Signal, word: object, close: object) -> None:
+    def __init__(
+        self,
+        m: Module,
+        name: str,
+        depth: int,
+        lanes: int,
+        lane_bits: int,
+        *,
+        start: Signal,
+        bank: Signal,
+        push: Signal,
+        word: object,
+        close: object,
+    ) -> None:
         m.submodules[name] = memory = Memory(shape=lanes * lane_bits, depth=2 * depth, init=[])
         write = memory.write_port(granularity=lane_bits)
         self.read = memory.read_port()
@@ -101,30 +113,32 @@ class CsbEncoder(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "start": In(1),
-            "bank": In(1),
-            "valid": In(1),
-            "keep": In(1),
-            "candidate": In(signed(cfg.delta_bits)),
-            "bit": In(max(1, log2_exact(cfg.mask_bits, "mask_bits"))),
-            "word_last": In(1),
-            "record_last": In(1),
-            "next_explored": In(1),
-            "next_count": In(word_count_bits(cfg)),
-            "adopted": In(1),
-            "evicted": In(1),
-            "saturated": In(1),
-            "error": Out(1),
-            **{f"count_{name}": Out(COUNT_BITS) for name in COUNTS},
-            "drain_start": In(1),
-            "drain_kind": In(1),
-            "drain_next": In(1),
-            "drain_record_next": In(1),
-            "drain_data": Out(cfg.beat_bits),
-            "drain_nnz": Out(INFO_BITS),
-            "drain_visits_next": Out(INFO_BITS),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "bank": In(1),
+                "valid": In(1),
+                "keep": In(1),
+                "candidate": In(signed(cfg.delta_bits)),
+                "bit": In(max(1, log2_exact(cfg.mask_bits, "mask_bits"))),
+                "word_last": In(1),
+                "record_last": In(1),
+                "next_explored": In(1),
+                "next_count": In(word_count_bits(cfg)),
+                "adopted": In(1),
+                "evicted": In(1),
+                "saturated": In(1),
+                "error": Out(1),
+                **{f"count_{name}": Out(COUNT_BITS) for name in COUNTS},
+                "drain_start": In(1),
+                "drain_kind": In(1),
+                "drain_next": In(1),
+                "drain_record_next": In(1),
+                "drain_data": Out(cfg.beat_bits),
+                "drain_nnz": Out(INFO_BITS),
+                "drain_visits_next": Out(INFO_BITS),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -149,17 +163,36 @@ class CsbEncoder(wiring.Component):
 
         info = data.StructLayout({"nnz": INFO_BITS, "visits_next": INFO_BITS})
         common = {"start": self.start, "bank": self.bank}
-        infos = _Appender(m, "infos", info_depth(cfg), 1, info.size, push=record_end,
-                          word=Cat(nnz_now, visits_now), close=0, **common)
-        values = _Appender(m, "values", cfg.value_beats, cfg.values_per_beat, cfg.delta_bits, push=keep,
-                           word=self.candidate, close=record_end, **common)
+        infos = _Appender(
+            m, "infos", info_depth(cfg), 1, info.size, push=record_end, word=Cat(nnz_now, visits_now), close=0, **common
+        )
+        values = _Appender(
+            m,
+            "values",
+            cfg.value_beats,
+            cfg.values_per_beat,
+            cfg.delta_bits,
+            push=keep,
+            word=self.candidate,
+            close=record_end,
+            **common,
+        )
         overflow = (record_end & infos.full) | (keep & values.full)
         if cfg.sparse:
             mask, mask_now = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
             m.d.comb += mask_now.eq(mask | (keep << self.bit))
             m.d.sync += mask.eq(Mux(self.word_last | self.start, 0, mask_now))
-            masks = _Appender(m, "masks", cfg.mask_beats, cfg.masks_per_beat, cfg.mask_bits, push=self.word_last,
-                              word=mask_now, close=record_end, **common)
+            masks = _Appender(
+                m,
+                "masks",
+                cfg.mask_beats,
+                cfg.masks_per_beat,
+                cfg.mask_bits,
+                push=self.word_last,
+                word=mask_now,
+                close=record_end,
+                **common,
+            )
             overflow = overflow | (self.word_last & masks.full)
 
         with m.If(overflow):
@@ -192,6 +225,5 @@ class CsbEncoder(wiring.Component):
                 appender.read.addr.eq(Cat(pointer, other)),
             ]
             m.d.sync += pointer.eq(Mux(self.drain_start, 0, pointer + taken))
-        m.d.comb += self.drain_data.eq(
-            Mux(kind, values.read.data, masks.read.data) if cfg.sparse else values.read.data)
+        m.d.comb += self.drain_data.eq(Mux(kind, values.read.data, masks.read.data) if cfg.sparse else values.read.data)
         return m

@@ -54,42 +54,44 @@ class DrainStage(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "slot_start": In(1),
-            "active": In(1),
-            "command": In(COMMAND),
-            "done": Out(1, init=1),
-            "error": Out(4),
-            "shift": In(signed(SHIFT_BITS)),
-            "ones": In(cfg.operand_bits),
-            "acc_exponent": In(signed(ACC_EXPONENT_BITS)),
-            "assign_unit": Out(unit_bits(cfg)),
-            "assign_row": In(row_bits(cfg)),
-            "assign_slot": In(unit_bits(cfg)),
-            "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
-            "side_clear": Out(cfg.rows),
-            "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
-            "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
-            "gate_q": In(cfg.columns * cfg.bus_elements),
-            "rows_start": Out(1),
-            "rows_kind": Out(1),
-            "rows_next": Out(cfg.rows),
-            "rows_record_next": Out(cfg.rows),
-            "rows_info": In(data.ArrayLayout(32, cfg.rows)),
-            "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
-            "wr_valid": Out(1),
-            "wr_ready": In(1),
-            "wr_addr": Out(32),
-            "wr_data": Out(cfg.beat_bits),
-            "saturated": Out(range(cfg.columns + 1)),
-            "peak_valid": Out(1),
-            "peak_tensor": Out((cfg.tensors - 1).bit_length()),
-            "peak_bits": Out(cfg.acc_bits.bit_length()),
-            "peak_exponent": Out(signed(ACC_EXPONENT_BITS)),
-            "peak_bw": Out(1),
-            "commit": Out(1),
-            "commit_done": In(1),
-        })
+        super().__init__(
+            {
+                "slot_start": In(1),
+                "active": In(1),
+                "command": In(COMMAND),
+                "done": Out(1, init=1),
+                "error": Out(4),
+                "shift": In(signed(SHIFT_BITS)),
+                "ones": In(cfg.operand_bits),
+                "acc_exponent": In(signed(ACC_EXPONENT_BITS)),
+                "assign_unit": Out(unit_bits(cfg)),
+                "assign_row": In(row_bits(cfg)),
+                "assign_slot": In(unit_bits(cfg)),
+                "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
+                "side_clear": Out(cfg.rows),
+                "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
+                "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
+                "gate_q": In(cfg.columns * cfg.bus_elements),
+                "rows_start": Out(1),
+                "rows_kind": Out(1),
+                "rows_next": Out(cfg.rows),
+                "rows_record_next": Out(cfg.rows),
+                "rows_info": In(data.ArrayLayout(32, cfg.rows)),
+                "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
+                "wr_valid": Out(1),
+                "wr_ready": In(1),
+                "wr_addr": Out(32),
+                "wr_data": Out(cfg.beat_bits),
+                "saturated": Out(range(cfg.columns + 1)),
+                "peak_valid": Out(1),
+                "peak_tensor": Out((cfg.tensors - 1).bit_length()),
+                "peak_bits": Out(cfg.acc_bits.bit_length()),
+                "peak_exponent": Out(signed(ACC_EXPONENT_BITS)),
+                "peak_bw": Out(1),
+                "commit": Out(1),
+                "commit_done": In(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
@@ -142,13 +144,11 @@ class DrainStage(wiring.Component):
             self.error.eq(Mux(blocks.error, Status.STORE_OVERFLOW, Status.OK)),
         ]
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(begins):
-                    m.d.sync += self.done.eq(0)
-                    m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(flow.done & blocks.done & queue.idle):
-                    m.next = "FINISH"
+            with m.State("IDLE"), m.If(begins):
+                m.d.sync += self.done.eq(0)
+                m.next = "DRAIN"
+            with m.State("DRAIN"), m.If(flow.done & blocks.done & queue.idle):
+                m.next = "FINISH"
             with m.State("FINISH"):
                 m.d.comb += [
                     self.peak_valid.eq(flows),
@@ -158,8 +158,7 @@ class DrainStage(wiring.Component):
                 with m.If(~self.commit):
                     m.d.sync += self.done.eq(1)
                     m.next = "IDLE"
-            with m.State("COMMIT"):
-                with m.If(self.commit_done):
-                    m.d.sync += self.done.eq(1)
-                    m.next = "IDLE"
+            with m.State("COMMIT"), m.If(self.commit_done):
+                m.d.sync += self.done.eq(1)
+                m.next = "IDLE"
         return m

@@ -61,28 +61,30 @@ class FlowDrainer(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "start": In(1),
-            "command": In(COMMAND),
-            "shift": In(signed(SHIFT_BITS)),
-            "ones": In(cfg.operand_bits),
-            "done": Out(1, init=1),
-            "assign_unit": Out(unit_bits(cfg)),
-            "assign_row": In(row_bits(cfg)),
-            "assign_slot": In(unit_bits(cfg)),
-            "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
-            "side_clear": Out(cfg.rows),
-            "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
-            "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
-            "gate_q": In(cfg.columns * cfg.bus_elements),
-            "reserve": Out(1),
-            "room": In(1),
-            "push": Out(1),
-            "push_addr": Out(32),
-            "push_data": Out(cfg.beat_bits),
-            "saturated": Out(range(cfg.columns + 1)),
-            "magnitude": Out(cfg.acc_bits),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "command": In(COMMAND),
+                "shift": In(signed(SHIFT_BITS)),
+                "ones": In(cfg.operand_bits),
+                "done": Out(1, init=1),
+                "assign_unit": Out(unit_bits(cfg)),
+                "assign_row": In(row_bits(cfg)),
+                "assign_slot": In(unit_bits(cfg)),
+                "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
+                "side_clear": Out(cfg.rows),
+                "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
+                "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
+                "gate_q": In(cfg.columns * cfg.bus_elements),
+                "reserve": Out(1),
+                "room": In(1),
+                "push": Out(1),
+                "push_addr": Out(32),
+                "push_data": Out(cfg.beat_bits),
+                "saturated": Out(range(cfg.columns + 1)),
+                "magnitude": Out(cfg.acc_bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
@@ -123,7 +125,11 @@ class FlowDrainer(wiring.Component):
         ]
         with m.If(self.start):
             m.d.sync += [
-                running.eq(1), element.eq(0), beat.eq(0), position.eq(0), channel.eq(0),
+                running.eq(1),
+                element.eq(0),
+                beat.eq(0),
+                position.eq(0),
+                channel.eq(0),
             ]
         with m.Elif(go):
             m.d.sync += [element.eq(element + 1), channel.eq(channel + 1)]
@@ -142,8 +148,12 @@ class FlowDrainer(wiring.Component):
         position_1 = delay(position, "position_1")
         slot_lane = Signal(len(self.side_addr))
         m.d.comb += slot_lane.eq(
-            Mux(backward, Cat(Const(0, shifts[1]), self.assign_slot) | lane_1,
-                Cat(Const(0, shifts[0]), self.assign_slot) | lane_1))
+            Mux(
+                backward,
+                Cat(Const(0, shifts[1]), self.assign_slot) | lane_1,
+                Cat(Const(0, shifts[0]), self.assign_slot) | lane_1,
+            )
+        )
         row_2 = Signal(row_bits(cfg), reset_less=True)
         m.d.sync += [
             self.side_addr.eq((slot_lane << command.log2_positions) + position_1),
@@ -169,21 +179,23 @@ class FlowDrainer(wiring.Component):
         go_4 = delay(go_3, "go_4", resets=True)
         x = Signal(columns * acc, reset_less=True)
         for column in range(columns):
-            word = taken[column * acc:(column + 1) * acc]
+            word = taken[column * acc : (column + 1) * acc]
             open_gate = Signal(name=f"open_gate{column}")
             keep = Signal(name=f"keep{column}")
             m.d.comb += [
-                open_gate.eq(self.gate_q[column * cfg.bus_elements:(column + 1) * cfg.bus_elements]
-                             .bit_select(element_4, 1)),
-                keep.eq(data_4 & go_4 & ~(command.relu & ~backward & word[-1])
-                        & ~(command.gate & backward & ~open_gate)),
+                open_gate.eq(
+                    self.gate_q[column * cfg.bus_elements : (column + 1) * cfg.bus_elements].bit_select(element_4, 1)
+                ),
+                keep.eq(
+                    data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & backward & ~open_gate)
+                ),
             ]
-            m.d.sync += x[column * acc:(column + 1) * acc].eq(Mux(keep, word, 0))
+            m.d.sync += x[column * acc : (column + 1) * acc].eq(Mux(keep, word, 0))
 
         # Stage 5 to 7: requantise; meanwhile the largest magnitude, as the OR of all of them.
         values, saturations, magnitudes = [], [], []
         for column in range(columns):
-            word = x[column * acc:(column + 1) * acc]
+            word = x[column * acc : (column + 1) * acc]
             m.submodules[f"requantise{column}"] = requantise = Requantise(acc, a_bits)
             magnitude = Signal(acc, name=f"magnitude{column}", reset_less=True)
             m.d.comb += [requantise.x.eq(word), requantise.shift.eq(self.shift)]
@@ -210,7 +222,7 @@ class FlowDrainer(wiring.Component):
             for e in range(cfg.bus_elements):
                 low = (column * cfg.bus_elements + e) * a_bits
                 with m.If(go_7 & (element_7 == e)):
-                    m.d.sync += packed[low:low + a_bits].eq(result)
+                    m.d.sync += packed[low : low + a_bits].eq(result)
         m.d.sync += self.saturated.eq(Mux(go_7 & data_7, sum(saturations, start=0), 0))
 
         # Stage 8: a beat is complete.

@@ -37,16 +37,18 @@ class Exploration(wiring.Component):
     LATENCY = 2
 
     def __init__(self) -> None:
-        super().__init__({
-            "enable": In(1),
-            "kb": In(K_BITS),
-            "cb": In(C_BITS),
-            "tap": In(TAP_BITS),
-            "step": In(STEP_BITS),
-            "log2_period": In(LOG2_PERIOD_BITS),
-            "explored": Out(1),
-            "explored_next": Out(1),
-        })
+        super().__init__(
+            {
+                "enable": In(1),
+                "kb": In(K_BITS),
+                "cb": In(C_BITS),
+                "tap": In(TAP_BITS),
+                "step": In(STEP_BITS),
+                "log2_period": In(LOG2_PERIOD_BITS),
+                "explored": Out(1),
+                "explored_next": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -82,15 +84,17 @@ class VisitRule(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "mask": In(cfg.mask_bits),
-            "valid_k": In(range(cfg.block_k + 1)),
-            "valid_c": In(range(cfg.block_c + 1)),
-            "everything": In(1),
-            "lanes_only": In(1),
-            "group": In(group_bits(cfg)),
-            "visit": Out(cfg.mask_bits),
-        })
+        super().__init__(
+            {
+                "mask": In(cfg.mask_bits),
+                "valid_k": In(range(cfg.block_k + 1)),
+                "valid_c": In(range(cfg.block_c + 1)),
+                "everything": In(1),
+                "lanes_only": In(1),
+                "group": In(group_bits(cfg)),
+                "visit": Out(cfg.mask_bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -98,10 +102,15 @@ class VisitRule(wiring.Component):
         rows, lanes = Signal(cfg.block_k), Signal(cfg.block_c)
         m.d.comb += [
             rows.eq(Cat(self.valid_k > k for k in range(cfg.block_k))),
-            lanes.eq(Cat((self.valid_c > c) & (~self.lanes_only | (self.group == c // cfg.lane_group))
-                         for c in range(cfg.block_c))),
-            self.visit.eq(Cat(Mux(row, lanes, 0) for row in rows) & (self.mask | self.everything.replicate(
-                cfg.mask_bits))),
+            lanes.eq(
+                Cat(
+                    (self.valid_c > c) & (~self.lanes_only | (self.group == c // cfg.lane_group))
+                    for c in range(cfg.block_c)
+                )
+            ),
+            self.visit.eq(
+                Cat(Mux(row, lanes, 0) for row in rows) & (self.mask | self.everything.replicate(cfg.mask_bits))
+            ),
         ]
         return m
 

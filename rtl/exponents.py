@@ -50,20 +50,22 @@ class ExponentTable(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         tensor = (cfg.tensors - 1).bit_length()
-        super().__init__({
-            **{f"{name}_tensor": In(tensor) for name in ("x", "aux", "out", "csr")},
-            **{f"{name}_exponent": Out(signed(EXPONENT_BITS)) for name in ("x", "aux", "out", "csr")},
-            "csr_we": In(1),
-            "csr_value": In(signed(EXPONENT_BITS)),
-            "clear": In(1),
-            "peak_valid": In(1),
-            "peak_tensor": In(tensor),
-            "peak_bits": In(cfg.acc_bits.bit_length()),
-            "peak_exponent": In(signed(ACC_EXPONENT_BITS)),
-            "peak_bw": In(1),
-            "commit": In(1),
-            "commit_done": Out(1),
-        })
+        super().__init__(
+            {
+                **{f"{name}_tensor": In(tensor) for name in ("x", "aux", "out", "csr")},
+                **{f"{name}_exponent": Out(signed(EXPONENT_BITS)) for name in ("x", "aux", "out", "csr")},
+                "csr_we": In(1),
+                "csr_value": In(signed(EXPONENT_BITS)),
+                "clear": In(1),
+                "peak_valid": In(1),
+                "peak_tensor": In(tensor),
+                "peak_bits": In(cfg.acc_bits.bit_length()),
+                "peak_exponent": In(signed(ACC_EXPONENT_BITS)),
+                "peak_bw": In(1),
+                "commit": In(1),
+                "commit_done": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg, bits = self._cfg, self._cfg.operand_bits
@@ -154,13 +156,15 @@ class Decay(wiring.Component):
     LATENCY = 2
 
     def __init__(self) -> None:
-        super().__init__({
-            "load": In(1),
-            "load_value": In(DECAY_BITS),
-            "advance": In(1),
-            "factor": In(DECAY_BITS),
-            "decay": Out(DECAY_BITS),
-        })
+        super().__init__(
+            {
+                "load": In(1),
+                "load_value": In(DECAY_BITS),
+                "advance": In(1),
+                "factor": In(DECAY_BITS),
+                "decay": Out(DECAY_BITS),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

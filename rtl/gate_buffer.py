@@ -30,22 +30,25 @@ class GateBuffer(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         bits, address = cfg.columns * cfg.bus_elements, log2_exact(cfg.gate_beats, "gate_beats")
-        super().__init__({
-            "we": In(1),
-            "bank": In(BANK_BITS),
-            "addr": In(address),
-            "data": In(bits),
-            "read_bank": In(BANK_BITS),
-            "read_addr": In(address),
-            "read_data": Out(bits),
-        })
+        super().__init__(
+            {
+                "we": In(1),
+                "bank": In(BANK_BITS),
+                "addr": In(address),
+                "data": In(bits),
+                "read_bank": In(BANK_BITS),
+                "read_addr": In(address),
+                "read_data": Out(bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
         m = Module()
         shift = log2_exact(cfg.gate_beats, "gate_beats")
         m.submodules.bits = bits = Memory(
-            shape=cfg.columns * cfg.bus_elements, depth=cfg.gate_beats << BANK_BITS, init=[])
+            shape=cfg.columns * cfg.bus_elements, depth=cfg.gate_beats << BANK_BITS, init=[]
+        )
         write, read = bits.write_port(), bits.read_port()
         m.d.comb += [
             write.en.eq(self.we),

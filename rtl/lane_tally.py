@@ -41,15 +41,17 @@ class LaneTally(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self.depth = max(2, cfg.gather_depth // cfg.block_c)
-        super().__init__({
-            "load": In(1),
-            "beat": In(cfg.beat_bits),
-            "count": In(range(cfg.masks_per_beat + 1)),
-            "record_first": In(1),
-            "region_first": In(1),
-            "read_word": In(range(self.depth)),
-            "read_counts": Out(cfg.groups_per_word * COUNT_BITS),
-        })
+        super().__init__(
+            {
+                "load": In(1),
+                "beat": In(cfg.beat_bits),
+                "count": In(range(cfg.masks_per_beat + 1)),
+                "record_first": In(1),
+                "region_first": In(1),
+                "read_word": In(range(self.depth)),
+                "read_counts": Out(cfg.groups_per_word * COUNT_BITS),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -85,11 +87,16 @@ class LaneTally(wiring.Component):
         sums = []
         for group in range(cfg.groups_per_word):
             ones = sum(
-                (beat[k * cfg.block_c + group * cfg.lane_group + lane]
-                 for k in range(cfg.block_k) for lane in range(cfg.lane_group)), start=0)
+                (
+                    beat[k * cfg.block_c + group * cfg.lane_group + lane]
+                    for k in range(cfg.block_k)
+                    for lane in range(cfg.lane_group)
+                ),
+                start=0,
+            )
             number = Signal(range(cfg.block_k * cfg.lane_group + 1), name=f"number{group}")
             total = Signal(COUNT_BITS, name=f"total{group}")
-            before = read.data[group * COUNT_BITS:(group + 1) * COUNT_BITS]
+            before = read.data[group * COUNT_BITS : (group + 1) * COUNT_BITS]
             m.d.sync += number.eq(ones)
             m.d.comb += total.eq(Mux(counted_first, 0, before) + number)
             sums.append(total)

@@ -77,55 +77,57 @@ class Loader(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         row, unit = row_bits(cfg), unit_bits(cfg)
-        super().__init__({
-            "slot_start": In(1),
-            "active": In(1),
-            "command": In(COMMAND),
-            "in_valid": In(1),
-            "in_kind": In(range(KINDS + 1)),
-            "in_run": In(RUN_BITS),
-            "in_index": In(RUN_BITS),
-            "in_last": In(1),
-            "in_data": In(cfg.beat_bits),
-            "kind_done": In(KINDS),
-            "hold": Out(1),
-            "assign_unit": Out(unit),
-            "assign_row": In(row),
-            "assign_slot": In(unit),
-            "row_error": In(2 * cfg.rows),
-            "col_we": Out(1),
-            "col_addr": Out(gather_word_bits(cfg)),
-            "col_data": Out(cfg.beat_bits),
-            "stat_we": Out(1),
-            "stat_row": Out(row),
-            "stat_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
-            "stat_data": Out(cfg.columns * cfg.stationary_pack * cfg.operand_bits),
-            "gate_we": Out(1),
-            "gate_bank": Out(BANK_BITS),
-            "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
-            "gate_data": Out(cfg.columns * cfg.bus_elements),
-            "load_start": Out(1),
-            "load_valid": Out(1),
-            "load_is_value": Out(1),
-            "load_data": Out(cfg.beat_bits),
-            "load_offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
-            "load_first": Out(1),
-            "load_row": Out(row),
-            "load_slot": Out(slot_bits(cfg)),
-            "load_channel": Out(channel_bits(cfg)),
-            "load_kb": Out(kb_bits(cfg)),
-            "load_cb": Out(cb_bits(cfg)),
-            "load_all": Out(1),
-            "entry_valid": Out(1),
-            "entry_row": Out(row),
-            "entry_slot": Out(slot_bits(cfg)),
-            "entry_word": Out(word_bits(cfg)),
-            "entry_group": Out(group_bits(cfg)),
-            "entry_record_base": Out(log2_exact(cfg.mask_beats, "mask_beats")),
-            "entry_cb": Out(cb_bits(cfg)),
-            "done": Out(1),
-            "error": Out(4),
-        })
+        super().__init__(
+            {
+                "slot_start": In(1),
+                "active": In(1),
+                "command": In(COMMAND),
+                "in_valid": In(1),
+                "in_kind": In(range(KINDS + 1)),
+                "in_run": In(RUN_BITS),
+                "in_index": In(RUN_BITS),
+                "in_last": In(1),
+                "in_data": In(cfg.beat_bits),
+                "kind_done": In(KINDS),
+                "hold": Out(1),
+                "assign_unit": Out(unit),
+                "assign_row": In(row),
+                "assign_slot": In(unit),
+                "row_error": In(2 * cfg.rows),
+                "col_we": Out(1),
+                "col_addr": Out(gather_word_bits(cfg)),
+                "col_data": Out(cfg.beat_bits),
+                "stat_we": Out(1),
+                "stat_row": Out(row),
+                "stat_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
+                "stat_data": Out(cfg.columns * cfg.stationary_pack * cfg.operand_bits),
+                "gate_we": Out(1),
+                "gate_bank": Out(BANK_BITS),
+                "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
+                "gate_data": Out(cfg.columns * cfg.bus_elements),
+                "load_start": Out(1),
+                "load_valid": Out(1),
+                "load_is_value": Out(1),
+                "load_data": Out(cfg.beat_bits),
+                "load_offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+                "load_first": Out(1),
+                "load_row": Out(row),
+                "load_slot": Out(slot_bits(cfg)),
+                "load_channel": Out(channel_bits(cfg)),
+                "load_kb": Out(kb_bits(cfg)),
+                "load_cb": Out(cb_bits(cfg)),
+                "load_all": Out(1),
+                "entry_valid": Out(1),
+                "entry_row": Out(row),
+                "entry_slot": Out(slot_bits(cfg)),
+                "entry_word": Out(word_bits(cfg)),
+                "entry_group": Out(group_bits(cfg)),
+                "entry_record_base": Out(log2_exact(cfg.mask_beats, "mask_beats")),
+                "entry_cb": Out(cb_bits(cfg)),
+                "done": Out(1),
+                "error": Out(4),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         command = self.command
@@ -238,13 +240,16 @@ class Loader(wiring.Component):
         ]
         with m.If(here):
             m.d.sync += [
-                beat.eq(self.in_data), left.eq(pieces),
-                channel.eq(self.in_index << element_shift), position.eq(self.in_run),
+                beat.eq(self.in_data),
+                left.eq(pieces),
+                channel.eq(self.in_index << element_shift),
+                position.eq(self.in_run),
             ]
         with m.Elif(valid):
             m.d.sync += [
-                beat.eq(Cat(Cat(lane[pack * bits:], Const(0, pack * bits)) for lane in lanes)),
-                left.eq(left - 1), channel.eq(channel + pack),
+                beat.eq(Cat(Cat(lane[pack * bits :], Const(0, pack * bits)) for lane in lanes)),
+                left.eq(left - 1),
+                channel.eq(channel + pack),
             ]
 
         # t+2+p: row and slot are known.
@@ -256,7 +261,7 @@ class Loader(wiring.Component):
             valid_1.eq(valid & (channel < command.out_channels)),
             position_1.eq(position),
             pair_1.eq(channel[pack_shift:unit_shift]),
-            data_1.eq(Cat(lane[:pack * bits] for lane in lanes)),
+            data_1.eq(Cat(lane[: pack * bits] for lane in lanes)),
         ]
         # t+3+p: the write.
         m.d.comb += word.eq((self.assign_slot << (unit_shift - pack_shift)) | pair_1)
@@ -282,8 +287,7 @@ class Loader(wiring.Component):
         m.d.comb += [blocks.eq(first >> shift), step.eq(command.c_step >> shift)]
         return blocks, step
 
-    def _weights(self, m: Module, start: Value, back: Signal, first_block: Signal,
-                 block_step: Signal) -> RecordParser:
+    def _weights(self, m: Module, start: Value, back: Signal, first_block: Signal, block_step: Signal) -> RecordParser:
         """W: records, with the coordinates of the first word of each."""
         command = self.command
         m.submodules.parser = parser = RecordParser(self._cfg)
@@ -304,8 +308,7 @@ class Loader(wiring.Component):
             self.load_slot.eq(self.assign_slot),
             self.load_all.eq(back),
         ]
-        m.d.sync += self.load_kb.eq(
-            (command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + parser.record)
+        m.d.sync += self.load_kb.eq((command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + parser.record)
         loading = Signal()  # a beat of this slot has passed
         with m.If(self.slot_start):
             m.d.sync += loading.eq(0)
@@ -320,8 +323,9 @@ class Loader(wiring.Component):
             m.d.sync += [self.load_channel.eq(0), self.load_cb.eq(first_block)]
         return parser
 
-    def _entries(self, m: Module, begin: Signal, wanted: Value, first_block: Signal,
-                 block_step: Signal) -> tuple[Signal, Signal]:
+    def _entries(
+        self, m: Module, begin: Signal, wanted: Value, first_block: Signal, block_step: Signal
+    ) -> tuple[Signal, Signal]:
         """BW: walk the units (lane groups) and send each to the row that owns it.
 
         Returns: unit to look up, and whether all entries have been sent.
@@ -340,15 +344,23 @@ class Loader(wiring.Component):
             word_last.eq(group == cfg.groups_per_word - 1),
         ]
         m.d.sync += [
-            begin_1.eq(begin), begin_2.eq(begin_1), over.eq(looked),
+            begin_1.eq(begin),
+            begin_2.eq(begin_1),
+            over.eq(looked),
             base_step.eq(command.block_rows[:base_bits] * command.mask_beats[:base_bits]),
         ]
         with m.If(self.slot_start):
             m.d.sync += [looking.eq(0), looked.eq(0), over.eq(0)]
         with m.Elif(begin_2):
             m.d.sync += [
-                unit.eq(0), in_segment.eq(0), word.eq(0), group.eq(0), block.eq(first_block), base.eq(0),
-                looking.eq(wanted & (command.units != 0)), looked.eq(command.units == 0),
+                unit.eq(0),
+                in_segment.eq(0),
+                word.eq(0),
+                group.eq(0),
+                block.eq(first_block),
+                base.eq(0),
+                looking.eq(wanted & (command.units != 0)),
+                looked.eq(command.units == 0),
             ]
         with m.Elif(looking):
             m.d.sync += [unit.eq(unit + 1), in_segment.eq(in_segment + 1), group.eq(group + 1)]
@@ -356,8 +368,11 @@ class Loader(wiring.Component):
                 m.d.sync += [word.eq(word + 1), group.eq(0)]
             with m.If(segment_last):
                 m.d.sync += [
-                    in_segment.eq(0), word.eq(0), group.eq(0),
-                    block.eq(block + block_step), base.eq(base + base_step),
+                    in_segment.eq(0),
+                    word.eq(0),
+                    group.eq(0),
+                    block.eq(block + block_step),
+                    base.eq(base + base_step),
                 ]
             with m.If(unit_last):
                 m.d.sync += [looking.eq(0), looked.eq(1)]

@@ -49,36 +49,38 @@ def gather_word_bits(cfg: Config) -> int:
 def control_layout(cfg: Config) -> data.StructLayout:
     """The control word of a row's PEs; the number in a name is the stage that uses the field."""
     word, psum = gather_word_bits(cfg), log2_exact(cfg.psum_depth, "psum_depth")
-    return data.StructLayout({
-        "gather_re": 2,  # T0, one bit a bank
-        "gather_raddr": word,
-        "gather_we": 2,  # column bus
-        "gather_waddr": word,
-        "gather_bank_1": 1,
-        "pick_1": log2_exact(cfg.bus_elements, "bus_elements"),
-        "value_1": cfg.operand_bits,
-        "operand_en_1": 1,
-        "dot_1": 1,
-        "half_1": 1,
-        "stat_bank_1": 1,  # DOT: bank whose word arrives in T1
-        "stat_re": 2,
-        "stat_raddr": psum,
-        "stat_we": 2,
-        "stat_waddr": psum,
-        "product_en_2": 1,
-        "psum_bank_2": 1,  # MAC: bank whose word arrives in T2
-        "base_2": 2,  # 0 memory, 2 acc, 3 acc one cycle ago
-        "base_en_2": 1,
-        "forward_3": 1,
-        "acc_en_3": 1,
-        "late_en_4": 1,
-        "psum_re": 2,
-        "psum_raddr": data.ArrayLayout(psum, 2),
-        "psum_we": 2,
-        "psum_waddr": data.ArrayLayout(psum, 2),
-        "write_acc": 2,  # per bank: write acc, otherwise zero
-        "side_bank_1": 1,  # bank whose word is on side_q
-    })
+    return data.StructLayout(
+        {
+            "gather_re": 2,  # T0, one bit a bank
+            "gather_raddr": word,
+            "gather_we": 2,  # column bus
+            "gather_waddr": word,
+            "gather_bank_1": 1,
+            "pick_1": log2_exact(cfg.bus_elements, "bus_elements"),
+            "value_1": cfg.operand_bits,
+            "operand_en_1": 1,
+            "dot_1": 1,
+            "half_1": 1,
+            "stat_bank_1": 1,  # DOT: bank whose word arrives in T1
+            "stat_re": 2,
+            "stat_raddr": psum,
+            "stat_we": 2,
+            "stat_waddr": psum,
+            "product_en_2": 1,
+            "psum_bank_2": 1,  # MAC: bank whose word arrives in T2
+            "base_2": 2,  # 0 memory, 2 acc, 3 acc one cycle ago
+            "base_en_2": 1,
+            "forward_3": 1,
+            "acc_en_3": 1,
+            "late_en_4": 1,
+            "psum_re": 2,
+            "psum_raddr": data.ArrayLayout(psum, 2),
+            "psum_we": 2,
+            "psum_waddr": data.ArrayLayout(psum, 2),
+            "write_acc": 2,  # per bank: write acc, otherwise zero
+            "side_bank_1": 1,  # bank whose word is on side_q
+        }
+    )
 
 
 class RowControl(wiring.Component):
@@ -108,24 +110,26 @@ class RowControl(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         psum = log2_exact(cfg.psum_depth, "psum_depth")
-        super().__init__({
-            "op": In(2),
-            "value": In(signed(cfg.operand_bits)),
-            "gather_addr": In(log2_exact(cfg.gather_depth, "gather_depth")),
-            "psum_addr": In(psum),
-            "half": In(1),
-            "bypass": In(2),
-            "gather_bank": In(1),
-            "psum_bank": In(1),
-            "load_we": In(1),
-            "load_addr": In(gather_word_bits(cfg)),
-            "side_addr": In(psum),
-            "side_clear": In(1),
-            "stat_bank": In(1),
-            "stat_we": In(1),
-            "stat_addr": In(psum),
-            "control": Out(control_layout(cfg)),
-        })
+        super().__init__(
+            {
+                "op": In(2),
+                "value": In(signed(cfg.operand_bits)),
+                "gather_addr": In(log2_exact(cfg.gather_depth, "gather_depth")),
+                "psum_addr": In(psum),
+                "half": In(1),
+                "bypass": In(2),
+                "gather_bank": In(1),
+                "psum_bank": In(1),
+                "load_we": In(1),
+                "load_addr": In(gather_word_bits(cfg)),
+                "side_addr": In(psum),
+                "side_clear": In(1),
+                "stat_bank": In(1),
+                "stat_we": In(1),
+                "stat_addr": In(psum),
+                "control": Out(control_layout(cfg)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -235,13 +239,15 @@ class PE(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "control": In(control_layout(cfg)),
-            "load_data": In(cfg.bus_elements * cfg.operand_bits),
-            "stat_data": In(cfg.delta_bits),
-            "side_q": Out(signed(cfg.acc_bits)),
-            "product": Out(signed(cfg.delta_bits)),
-        })
+        super().__init__(
+            {
+                "control": In(control_layout(cfg)),
+                "load_data": In(cfg.bus_elements * cfg.operand_bits),
+                "stat_data": In(cfg.delta_bits),
+                "side_q": Out(signed(cfg.acc_bits)),
+                "product": Out(signed(cfg.delta_bits)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg, control = self._cfg, self.control
@@ -297,7 +303,7 @@ class PE(wiring.Component):
             stationary_word.eq(Mux(control.stat_bank_1, stationary_words[1], stationary_words[0])),
         ]
         # Slices behind a multiplexer: `word_select` by a signal would become a multiply and a shift.
-        elements = Array(gathered_word[n * a_bits:(n + 1) * a_bits] for n in range(cfg.bus_elements))
+        elements = Array(gathered_word[n * a_bits : (n + 1) * a_bits] for n in range(cfg.bus_elements))
         stationary = Mux(control.half_1, stationary_word[a_bits:], stationary_word[:a_bits])
         with m.If(control.operand_en_1):
             m.d.sync += [
@@ -311,14 +317,13 @@ class PE(wiring.Component):
         late = Signal(signed(acc_bits), reset_less=True)
         with m.If(control.product_en_2):
             m.d.sync += product.eq(gathered * other)
-        with m.If(control.base_en_2):
-            with m.Switch(control.base_2):
-                with m.Case(2):
-                    m.d.sync += base.eq(acc)
-                with m.Case(3):
-                    m.d.sync += base.eq(late)
-                with m.Default():
-                    m.d.sync += base.eq(Mux(control.psum_bank_2, psum_words[1], psum_words[0]))
+        with m.If(control.base_en_2), m.Switch(control.base_2):
+            with m.Case(2):
+                m.d.sync += base.eq(acc)
+            with m.Case(3):
+                m.d.sync += base.eq(late)
+            with m.Default():
+                m.d.sync += base.eq(Mux(control.psum_bank_2, psum_words[1], psum_words[0]))
 
         # T3: accumulate. T4: the write above takes acc, and a copy of it serves distance 3.
         with m.If(control.acc_en_3):

@@ -43,30 +43,32 @@ class RowDatapath(wiring.Component):
     def __init__(self, cfg: Config, *, emit: bool = False) -> None:
         self._cfg, self._emit = cfg, emit
         psum = log2_exact(cfg.psum_depth, "psum_depth")
-        super().__init__({
-            "op": In(2),
-            "value": In(signed(cfg.operand_bits)),
-            "gather_addr": In(log2_exact(cfg.gather_depth, "gather_depth")),
-            "psum_addr": In(psum),
-            "half": In(1),
-            "bypass": In(2),
-            "gather_bank": In(1),
-            "psum_bank": In(1),
-            "dot_first": In(1),
-            "dot_last": In(1),
-            "load_we": In(1),
-            "load_addr": In(gather_word_bits(cfg)),
-            "load_data": In(cfg.beat_bits),
-            "side_addr": In(psum),
-            "side_clear": In(1),
-            "stat_bank": In(1),
-            "stat_we": In(1),
-            "stat_addr": In(psum),
-            "stat_data": In(cfg.columns * cfg.delta_bits),
-            "side_q": Out(cfg.columns * cfg.acc_bits),
-            "sum": Out(signed(cfg.acc_bits)),
-            "sum_valid": Out(1),
-        })
+        super().__init__(
+            {
+                "op": In(2),
+                "value": In(signed(cfg.operand_bits)),
+                "gather_addr": In(log2_exact(cfg.gather_depth, "gather_depth")),
+                "psum_addr": In(psum),
+                "half": In(1),
+                "bypass": In(2),
+                "gather_bank": In(1),
+                "psum_bank": In(1),
+                "dot_first": In(1),
+                "dot_last": In(1),
+                "load_we": In(1),
+                "load_addr": In(gather_word_bits(cfg)),
+                "load_data": In(cfg.beat_bits),
+                "side_addr": In(psum),
+                "side_clear": In(1),
+                "stat_bank": In(1),
+                "stat_we": In(1),
+                "stat_addr": In(psum),
+                "stat_data": In(cfg.columns * cfg.delta_bits),
+                "side_q": Out(cfg.columns * cfg.acc_bits),
+                "sum": Out(signed(cfg.acc_bits)),
+                "sum_valid": Out(1),
+            }
+        )
 
     @staticmethod
     def dot_latency(cfg: Config) -> int:
@@ -77,8 +79,23 @@ class RowDatapath(wiring.Component):
         cfg = self._cfg
         m = Module()
         m.submodules.control = control = RowControl(cfg)
-        for name in ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "gather_bank", "psum_bank",
-                     "load_we", "load_addr", "side_addr", "side_clear", "stat_bank", "stat_we", "stat_addr"):
+        for name in (
+            "op",
+            "value",
+            "gather_addr",
+            "psum_addr",
+            "half",
+            "bypass",
+            "gather_bank",
+            "psum_bank",
+            "load_we",
+            "load_addr",
+            "side_addr",
+            "side_clear",
+            "stat_bank",
+            "stat_we",
+            "stat_addr",
+        ):
             m.d.comb += getattr(control, name).eq(getattr(self, name))
 
         products = Signal(cfg.columns * cfg.delta_bits)
@@ -89,8 +106,15 @@ class RowDatapath(wiring.Component):
             product = Signal(signed(cfg.delta_bits), name=f"product{column}")
             if self._emit:
                 m.submodules[f"pe{column}"] = Instance(
-                    "pe", i_clk=ClockSignal(), i_rst=ResetSignal(), i_control=control.control,
-                    i_load_data=load, i_stat_data=stat, o_side_q=side_q, o_product=product)
+                    "pe",
+                    i_clk=ClockSignal(),
+                    i_rst=ResetSignal(),
+                    i_control=control.control,
+                    i_load_data=load,
+                    i_stat_data=stat,
+                    o_side_q=side_q,
+                    o_product=product,
+                )
             else:
                 m.submodules[f"pe{column}"] = pe = PE(cfg)
                 m.d.comb += [

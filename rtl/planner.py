@@ -70,29 +70,31 @@ class Planner(wiring.Component):
     def __init__(self, cfg: Config, balancer: wiring.Component | None = None) -> None:
         self._cfg = cfg
         self._balancer = Balancer(cfg) if balancer is None else balancer
-        super().__init__({
-            "slot_start": In(1),
-            "active": In(1),
-            "command": In(COMMAND),
-            "in_valid": In(1),
-            "in_kind": In(range(KINDS + 1)),
-            "in_data": In(cfg.beat_bits),
-            "kind_done": In(KINDS),
-            "plan_ok": Out(1),
-            "total_we": Out(1),
-            "total_bank": Out(BANK_BITS),
-            "total_segment": Out(SEGMENT_BITS),
-            "total_value": Out(RUN_BITS),
-            "bank": Out(BANK_BITS),
-            "assign_we": Out(1),
-            "assign_unit": Out(unit_bits(cfg)),
-            "assign_row": Out(row_bits(cfg)),
-            "assign_slot": Out(unit_bits(cfg)),
-            "max_load": Out(load_bits(cfg.units)),
-            "sum_load": Out(load_bits(cfg.units)),
-            "done": Out(1),
-            "error": Out(4),
-        })
+        super().__init__(
+            {
+                "slot_start": In(1),
+                "active": In(1),
+                "command": In(COMMAND),
+                "in_valid": In(1),
+                "in_kind": In(range(KINDS + 1)),
+                "in_data": In(cfg.beat_bits),
+                "kind_done": In(KINDS),
+                "plan_ok": Out(1),
+                "total_we": Out(1),
+                "total_bank": Out(BANK_BITS),
+                "total_segment": Out(SEGMENT_BITS),
+                "total_value": Out(RUN_BITS),
+                "bank": Out(BANK_BITS),
+                "assign_we": Out(1),
+                "assign_unit": Out(unit_bits(cfg)),
+                "assign_row": Out(row_bits(cfg)),
+                "assign_slot": Out(unit_bits(cfg)),
+                "max_load": Out(load_bits(cfg.units)),
+                "sum_load": Out(load_bits(cfg.units)),
+                "done": Out(1),
+                "error": Out(4),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -130,22 +132,20 @@ class Planner(wiring.Component):
                 with m.Elif(step == self.VALIDATE - 1):
                     m.d.sync += self.error.eq(validator.verdict)
                     m.d.sync += state.eq(
-                        Mux((validator.verdict == Status.OK) & command.plan, _State.HEADERS, _State.IDLE))
-            with m.Case(_State.HEADERS):
-                with m.If(self.kind_done[Kind.PLAN]):
-                    m.d.sync += state.eq(_State.WALK)
-            with m.Case(_State.WALK):
-                with m.If(walked):
-                    with m.If(contradicts):
-                        m.d.sync += [self.error.eq(Status.HEADER), state.eq(_State.IDLE)]
-                    with m.Else():
-                        m.d.comb += balancer.start.eq(1)
-                        m.d.sync += state.eq(_State.BALANCE)
-            with m.Case(_State.BALANCE):
-                with m.If(balancer.done):
-                    m.d.sync += state.eq(_State.IDLE)
-                    with m.If(balancer.error):
-                        m.d.sync += self.error.eq(Status.UNITS_OVERFLOW)
+                        Mux((validator.verdict == Status.OK) & command.plan, _State.HEADERS, _State.IDLE)
+                    )
+            with m.Case(_State.HEADERS), m.If(self.kind_done[Kind.PLAN]):
+                m.d.sync += state.eq(_State.WALK)
+            with m.Case(_State.WALK), m.If(walked):
+                with m.If(contradicts):
+                    m.d.sync += [self.error.eq(Status.HEADER), state.eq(_State.IDLE)]
+                with m.Else():
+                    m.d.comb += balancer.start.eq(1)
+                    m.d.sync += state.eq(_State.BALANCE)
+            with m.Case(_State.BALANCE), m.If(balancer.done):
+                m.d.sync += state.eq(_State.IDLE)
+                with m.If(balancer.error):
+                    m.d.sync += self.error.eq(Status.UNITS_OVERFLOW)
         with m.If(self.slot_start):
             m.d.sync += [state.eq(_State.CHECK), step.eq(0), self.error.eq(Status.OK)]
         return m
@@ -207,11 +207,21 @@ class Planner(wiring.Component):
                     m.d.sync += walking.eq(0)
 
         # Stage 1: its beat has arrived. Stage 2: the word is used.
-        stages = [{"walking": walking, "is_total": is_total, "is_counted": is_counted, "segment": segment,
-                   "lane": lane, "unit": unit}]
+        stages = [
+            {
+                "walking": walking,
+                "is_total": is_total,
+                "is_counted": is_counted,
+                "segment": segment,
+                "lane": lane,
+                "unit": unit,
+            }
+        ]
         for number in (1, 2):
-            now = {name: Signal.like(signal, name=f"{name}_{number}", reset_less=name != "walking")
-                   for name, signal in stages[0].items()}
+            now = {
+                name: Signal.like(signal, name=f"{name}_{number}", reset_less=name != "walking")
+                for name, signal in stages[0].items()
+            }
             m.d.sync += [signal.eq(stages[-1][name]) for name, signal in now.items()]
             stages.append(now)
         content = Signal(32, reset_less=True)

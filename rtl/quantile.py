@@ -48,17 +48,19 @@ class QuantileEstimator(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._bits = cfg.delta_bits
         self._limit = ((cfg.delta_bits - 1) << FRACTION_BITS) - 1
-        super().__init__({
-            "load": In(1),
-            "load_log2": In(32),
-            "observe": In(1),
-            "kept": In(COUNT_BITS),
-            "seen": In(COUNT_BITS),
-            "keep_share": In(SHARE_BITS),
-            "rate": In(RATE_BITS),
-            "log2_theta": Out(self._limit.bit_length()),
-            "theta": Out(cfg.delta_bits, init=1),
-        })
+        super().__init__(
+            {
+                "load": In(1),
+                "load_log2": In(32),
+                "observe": In(1),
+                "kept": In(COUNT_BITS),
+                "seen": In(COUNT_BITS),
+                "keep_share": In(SHARE_BITS),
+                "rate": In(RATE_BITS),
+                "log2_theta": Out(self._limit.bit_length()),
+                "theta": Out(cfg.delta_bits, init=1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -91,7 +93,7 @@ class QuantileEstimator(wiring.Component):
         whole = Signal(len(self.log2_theta) - FRACTION_BITS, reset_less=True)
         m.d.comb += [
             read.en.eq(changed),
-            read.addr.eq(self.log2_theta[FRACTION_BITS - TABLE_BITS:FRACTION_BITS]),
+            read.addr.eq(self.log2_theta[FRACTION_BITS - TABLE_BITS : FRACTION_BITS]),
         ]
         m.d.sync += whole.eq(self.log2_theta[FRACTION_BITS:])
         shifted = Signal(15 + self._bits)

@@ -51,17 +51,19 @@ class DigitTables(wiring.Component):
 
     def __init__(self, items: int) -> None:
         self._bits = log2_exact(items, "items")
-        super().__init__({
-            "wipe": In(1),
-            "sum": In(1),
-            "address": In(max(DIGIT_BITS)),
-            "fill": In(1),
-            "place": In(1),
-            "key": In(KEY_BITS),
-            "digit": In(range(len(DIGIT_BITS))),
-            "position": Out(self._bits),
-            "placed": Out(1),
-        })
+        super().__init__(
+            {
+                "wipe": In(1),
+                "sum": In(1),
+                "address": In(max(DIGIT_BITS)),
+                "fill": In(1),
+                "place": In(1),
+                "key": In(KEY_BITS),
+                "digit": In(range(len(DIGIT_BITS))),
+                "position": Out(self._bits),
+                "placed": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -88,7 +90,7 @@ class DigitTables(wiring.Component):
             read = memory.read_port(transparent_for=(write,))
 
             digit = Signal(bits, name=f"digit_{table}", reset_less=True)
-            m.d.sync += digit.eq(self.key[low:low + bits])
+            m.d.sync += digit.eq(self.key[low : low + bits])
             low += bits
             m.d.comb += read.addr.eq(Mux(sweep, self.address[:bits], digit))
             m.d.sync += write.addr.eq(read.addr)

@@ -71,22 +71,24 @@ class ListWalker(wiring.Component):
     """
 
     def __init__(self) -> None:
-        super().__init__({
-            "start": In(1),
-            "advance": In(1),
-            "active": In(KINDS),
-            "runs": In(ArrayLayout(RUN_BITS, KINDS)),
-            "length": In(ArrayLayout(RUN_BITS, KINDS)),
-            "peek": Out(RUN_BITS),
-            "kind": Out(range(KINDS + 1), init=KINDS),
-            "run": Out(RUN_BITS),
-            "index": Out(RUN_BITS),
-            "setup": Out(1),
-            "beats": Out(1),
-            "last": Out(1),
-            "last_run": Out(1),
-            "done": Out(1),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "advance": In(1),
+                "active": In(KINDS),
+                "runs": In(ArrayLayout(RUN_BITS, KINDS)),
+                "length": In(ArrayLayout(RUN_BITS, KINDS)),
+                "peek": Out(RUN_BITS),
+                "kind": Out(range(KINDS + 1), init=KINDS),
+                "run": Out(RUN_BITS),
+                "index": Out(RUN_BITS),
+                "setup": Out(1),
+                "beats": Out(1),
+                "last": Out(1),
+                "last_run": Out(1),
+                "done": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -107,11 +109,10 @@ class ListWalker(wiring.Component):
         ]
 
         next_kind, next_run = Signal(), Signal()
-        with m.If(self.beats):
-            with m.If(self.advance):
-                m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1)]
-                with m.If(self.last):
-                    m.d.comb += next_run.eq(1)
+        with m.If(self.beats), m.If(self.advance):
+            m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1)]
+            with m.If(self.last):
+                m.d.comb += next_run.eq(1)
         with m.Elif(~self.done):
             with m.If(idle_kind):
                 m.d.comb += next_kind.eq(1)
@@ -176,38 +177,40 @@ class Reader(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "slot_start": In(1),
-            "fetch_active": In(1),
-            "program_addr": In(32),
-            "fetch_index": In(32),
-            "plan_active": In(1),
-            "plan_command": In(COMMAND),
-            "plan_ok": In(1),
-            "load_active": In(1),
-            "load_command": In(COMMAND),
-            "load_bank": In(BANK_BITS),
-            "total_we": In(1),
-            "total_bank": In(BANK_BITS),
-            "total_segment": In(SEGMENT_BITS),
-            "total_value": In(RUN_BITS),
-            "rd_req_valid": Out(1),
-            "rd_req_ready": In(1),
-            "rd_req_addr": Out(32),
-            "rd_resp_valid": In(1),
-            "rd_resp_ready": Out(1),
-            "rd_resp_data": In(cfg.beat_bits),
-            "hold": In(1),
-            "out_valid": Out(1),
-            "out_kind": Out(range(KINDS + 1)),
-            "out_run": Out(RUN_BITS),
-            "out_index": Out(RUN_BITS),
-            "out_last": Out(1),
-            "out_data": Out(cfg.beat_bits),
-            "kind_done": Out(KINDS),
-            "req_kind": Out(range(KINDS + 1)),
-            "done": Out(1),
-        })
+        super().__init__(
+            {
+                "slot_start": In(1),
+                "fetch_active": In(1),
+                "program_addr": In(32),
+                "fetch_index": In(32),
+                "plan_active": In(1),
+                "plan_command": In(COMMAND),
+                "plan_ok": In(1),
+                "load_active": In(1),
+                "load_command": In(COMMAND),
+                "load_bank": In(BANK_BITS),
+                "total_we": In(1),
+                "total_bank": In(BANK_BITS),
+                "total_segment": In(SEGMENT_BITS),
+                "total_value": In(RUN_BITS),
+                "rd_req_valid": Out(1),
+                "rd_req_ready": In(1),
+                "rd_req_addr": Out(32),
+                "rd_resp_valid": In(1),
+                "rd_resp_ready": Out(1),
+                "rd_resp_data": In(cfg.beat_bits),
+                "hold": In(1),
+                "out_valid": Out(1),
+                "out_kind": Out(range(KINDS + 1)),
+                "out_run": Out(RUN_BITS),
+                "out_index": Out(RUN_BITS),
+                "out_last": Out(1),
+                "out_data": Out(cfg.beat_bits),
+                "kind_done": Out(KINDS),
+                "req_kind": Out(range(KINDS + 1)),
+                "done": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg

@@ -41,23 +41,25 @@ class RecordParser(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "start": In(1),
-            "mask_beats": In(8),
-            "block_rows": In(16),
-            "in_valid": In(1),
-            "in_last": In(1),
-            "in_data": In(cfg.beat_bits),
-            "record": Out(16),
-            "valid": Out(1),
-            "is_value": Out(1),
-            "data": Out(cfg.beat_bits),
-            "first": Out(1),
-            "region_last": Out(1),
-            "offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
-            "regions": Out(8),
-            "error": Out(1),
-        })
+        super().__init__(
+            {
+                "start": In(1),
+                "mask_beats": In(8),
+                "block_rows": In(16),
+                "in_valid": In(1),
+                "in_last": In(1),
+                "in_data": In(cfg.beat_bits),
+                "record": Out(16),
+                "valid": Out(1),
+                "is_value": Out(1),
+                "data": Out(cfg.beat_bits),
+                "first": Out(1),
+                "region_last": Out(1),
+                "offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+                "regions": Out(8),
+                "error": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -71,9 +73,15 @@ class RecordParser(wiring.Component):
         ones = Signal(data.ArrayLayout(range(cfg.mask_bits + 1), cfg.masks_per_beat), reset_less=True)
         before, total = Signal(count, reset_less=True), Signal(range(cfg.beat_bits + 1), reset_less=True)
         m.d.sync += [
-            valid_1.eq(self.in_valid), valid_2.eq(valid_1), valid_3.eq(valid_2),
-            last_1.eq(self.in_last), last_2.eq(last_1), last_3.eq(last_2),
-            beat_1.eq(self.in_data), beat_2.eq(beat_1), beat_3.eq(beat_2),
+            valid_1.eq(self.in_valid),
+            valid_2.eq(valid_1),
+            valid_3.eq(valid_2),
+            last_1.eq(self.in_last),
+            last_2.eq(last_1),
+            last_3.eq(last_2),
+            beat_1.eq(self.in_data),
+            beat_2.eq(beat_1),
+            beat_3.eq(beat_2),
         ]
         for word in range(cfg.masks_per_beat):
             bits = beat_1.word_select(word, cfg.mask_bits)
@@ -122,12 +130,16 @@ class RecordParser(wiring.Component):
             self.data.eq(beat_3),
             self.first.eq(~in_values & (masks_seen == 0)),
             self.region_last.eq(last_3),
-            self.offsets.eq(Cat((nonzeros + before[word])[:offset_bits(cfg)] for word in range(cfg.masks_per_beat))),
+            self.offsets.eq(Cat((nonzeros + before[word])[: offset_bits(cfg)] for word in range(cfg.masks_per_beat))),
         ]
         with m.If(self.start):
             m.d.sync += [
-                masks_seen.eq(0), nonzeros.eq(0), in_values.eq(0),
-                self.record.eq(0), self.regions.eq(0), self.error.eq(0),
+                masks_seen.eq(0),
+                nonzeros.eq(0),
+                in_values.eq(0),
+                self.record.eq(0),
+                self.regions.eq(0),
+                self.error.eq(0),
             ]
         return m
 
@@ -135,7 +147,7 @@ class RecordParser(wiring.Component):
 def _sum(terms: list) -> object:
     """Balanced sum: the depth of the adders grows with the logarithm of their number."""
     while len(terms) > 1:
-        terms = [sum(terms[i + 1:i + 2], start=terms[i]) for i in range(0, len(terms), 2)]
+        terms = [sum(terms[i + 1 : i + 2], start=terms[i]) for i in range(0, len(terms), 2)]
     return terms[0]
 
 
@@ -145,6 +157,7 @@ def _prefix_sums(m: Module, terms: list, most: int) -> list:
     while distance < len(terms):
         sums = [Signal(range(most + 1), name=f"sum_{level}_{i}") for i in range(len(terms))]
         m.d.comb += [
-            sums[i].eq(terms[i] + terms[i - distance] if i >= distance else terms[i]) for i in range(len(terms))]
+            sums[i].eq(terms[i] + terms[i - distance] if i >= distance else terms[i]) for i in range(len(terms))
+        ]
         terms, distance, level = sums, 2 * distance, level + 1
     return terms

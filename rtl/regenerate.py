@@ -57,15 +57,17 @@ class Regenerate(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "enable": In(1),
-            "k": In(K_BITS),
-            "c": In(C_BITS),
-            "tap": In(TAP_BITS),
-            "salt": In(WORD_BITS),
-            "scale_t": In(SCALE_BITS),
-            "w0": Out(signed(cfg.operand_bits)),
-        })
+        super().__init__(
+            {
+                "enable": In(1),
+                "k": In(K_BITS),
+                "c": In(C_BITS),
+                "tap": In(TAP_BITS),
+                "salt": In(WORD_BITS),
+                "scale_t": In(SCALE_BITS),
+                "w0": Out(signed(cfg.operand_bits)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         bits = self._cfg.operand_bits
@@ -89,8 +91,7 @@ class Regenerate(wiring.Component):
 
         normal = Signal(signed(NORMAL_BITS), reset_less=True)
         with m.If(runs[3]):
-            m.d.sync += normal.eq(
-                (word[0:8] + word[8:16]) + (word[16:24] + word[24:32]) - NORMAL_OFFSET)
+            m.d.sync += normal.eq((word[0:8] + word[8:16]) + (word[16:24] + word[24:32]) - NORMAL_OFFSET)
 
         product = Signal(signed(NORMAL_BITS + SCALE_BITS), reset_less=True)
         with m.If(runs[4]):
@@ -111,7 +112,7 @@ def saturate(m: Module, value: Value, bits: int, name: str) -> Value:
     if len(value) <= bits:
         return value
     fits = Signal(name=f"{name}_fits")
-    top = value[bits - 1:]
+    top = value[bits - 1 :]
     m.d.comb += fits.eq((top == 0) | top.all())
     limit = Cat((~value[-1]).replicate(bits - 1), value[-1])
     return Mux(fits, value[:bits], limit).as_signed()

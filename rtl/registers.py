@@ -16,9 +16,19 @@ INDEX_BITS = 16
 
 #: Counters that a port `count_<name>` moves (by its value, every cycle); CYCLES and ROW_COUNTER follow from busy.
 WIDTHS = {
-    Counter.BUSY: 7, Counter.SCAN: 7, Counter.BARRIER: 7, Counter.WAIT_LOAD: 1, Counter.WAIT_PLAN: 1,
-    Counter.WAIT_DRAIN: 1, Counter.SATURATED: 8, Counter.TRACKED: 7, Counter.ADOPTED: 7, Counter.EVICTED: 7,
-    Counter.SEEN: 7, Counter.READS: 1, Counter.WRITES: 1,
+    Counter.BUSY: 7,
+    Counter.SCAN: 7,
+    Counter.BARRIER: 7,
+    Counter.WAIT_LOAD: 1,
+    Counter.WAIT_PLAN: 1,
+    Counter.WAIT_DRAIN: 1,
+    Counter.SATURATED: 8,
+    Counter.TRACKED: 7,
+    Counter.ADOPTED: 7,
+    Counter.EVICTED: 7,
+    Counter.SEEN: 7,
+    Counter.READS: 1,
+    Counter.WRITES: 1,
 }
 
 
@@ -47,41 +57,43 @@ class Registers(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "ctl_addr": In(8),
-            "ctl_wdata": In(32),
-            "ctl_we": In(1),
-            "ctl_rdata": Out(32),
-            "start": Out(1),
-            "scrub": Out(1),
-            "busy": In(1),
-            "finish": In(1),
-            "finish_status": In(4),
-            "finish_index": In(INDEX_BITS),
-            "program": Out(32),
-            "commands": Out(INDEX_BITS),
-            "lambda_": Out(DECAY_BITS),
-            "keep": Out(SHARE_BITS),
-            "rate": Out(RATE_BITS),
-            "lr": Out(cfg.lr_bits),
-            "lr_exponent": Out(signed(16)),
-            "log2_period": Out(3),
-            "weight_exponent": Out(signed(EXPONENT_BITS)),
-            "dense_mode": Out(1),
-            "step": Out(32),
-            "advance": In(1),
-            "load_value": Out(32),
-            "threshold_load": Out(1),
-            "decay_load": Out(1),
-            "log2_theta": In(32),
-            "decay": In(DECAY_BITS),
-            "exponent_tensor": Out((cfg.tensors - 1).bit_length()),
-            "exponent_we": Out(1),
-            "exponent_value": Out(signed(EXPONENT_BITS)),
-            "exponent": In(signed(EXPONENT_BITS)),
-            "row_busy": In(cfg.rows),
-            **{f"count_{counter.name.lower()}": In(bits) for counter, bits in WIDTHS.items()},
-        })
+        super().__init__(
+            {
+                "ctl_addr": In(8),
+                "ctl_wdata": In(32),
+                "ctl_we": In(1),
+                "ctl_rdata": Out(32),
+                "start": Out(1),
+                "scrub": Out(1),
+                "busy": In(1),
+                "finish": In(1),
+                "finish_status": In(4),
+                "finish_index": In(INDEX_BITS),
+                "program": Out(32),
+                "commands": Out(INDEX_BITS),
+                "lambda_": Out(DECAY_BITS),
+                "keep": Out(SHARE_BITS),
+                "rate": Out(RATE_BITS),
+                "lr": Out(cfg.lr_bits),
+                "lr_exponent": Out(signed(16)),
+                "log2_period": Out(3),
+                "weight_exponent": Out(signed(EXPONENT_BITS)),
+                "dense_mode": Out(1),
+                "step": Out(32),
+                "advance": In(1),
+                "load_value": Out(32),
+                "threshold_load": Out(1),
+                "decay_load": Out(1),
+                "log2_theta": In(32),
+                "decay": In(DECAY_BITS),
+                "exponent_tensor": Out((cfg.tensors - 1).bit_length()),
+                "exponent_we": Out(1),
+                "exponent_value": Out(signed(EXPONENT_BITS)),
+                "exponent": In(signed(EXPONENT_BITS)),
+                "row_busy": In(cfg.rows),
+                **{f"count_{counter.name.lower()}": In(bits) for counter, bits in WIDTHS.items()},
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -110,19 +122,18 @@ class Registers(wiring.Component):
         }
         with m.If(self.advance):
             m.d.sync += self.step.eq(self.step + 1)
-        with m.If(write):
-            with m.Switch(self.ctl_addr):
-                for address, register in registers.items():
-                    with m.Case(address):
-                        m.d.sync += register.eq(self.ctl_wdata)
-                with m.Case(Register.LEARNING):
-                    m.d.sync += [self.lr.eq(self.ctl_wdata[:16]), self.lr_exponent.eq(self.ctl_wdata[16:])]
-                with m.Case(Register.CONTROL):
-                    m.d.comb += [self.start.eq(self.ctl_wdata[0]), self.scrub.eq(self.ctl_wdata[1] & ~self.start)]
-                with m.Case(Register.THRESHOLD):
-                    m.d.comb += self.threshold_load.eq(1)
-                with m.Case(Register.DECAY):
-                    m.d.comb += self.decay_load.eq(1)
+        with m.If(write), m.Switch(self.ctl_addr):
+            for address, register in registers.items():
+                with m.Case(address):
+                    m.d.sync += register.eq(self.ctl_wdata)
+            with m.Case(Register.LEARNING):
+                m.d.sync += [self.lr.eq(self.ctl_wdata[:16]), self.lr_exponent.eq(self.ctl_wdata[16:])]
+            with m.Case(Register.CONTROL):
+                m.d.comb += [self.start.eq(self.ctl_wdata[0]), self.scrub.eq(self.ctl_wdata[1] & ~self.start)]
+            with m.Case(Register.THRESHOLD):
+                m.d.comb += self.threshold_load.eq(1)
+            with m.Case(Register.DECAY):
+                m.d.comb += self.decay_load.eq(1)
 
         done, status, error_at = Signal(), Signal(8), Signal(INDEX_BITS)
         with m.If(self.start):

@@ -38,14 +38,16 @@ class ShiftSticky(wiring.Component):
     def __init__(self, in_bits: int, out_bits: int) -> None:
         _check(in_bits, out_bits)
         self._in_bits, self._out_bits = in_bits, out_bits
-        super().__init__({
-            "x": In(signed(in_bits)),
-            "shift": In(signed(SHIFT_BITS)),
-            "kept": Out(signed(max(in_bits, out_bits))),
-            "guard": Out(1),
-            "sticky": Out(1),
-            "over": Out(1),
-        })
+        super().__init__(
+            {
+                "x": In(signed(in_bits)),
+                "shift": In(signed(SHIFT_BITS)),
+                "kept": Out(signed(max(in_bits, out_bits))),
+                "guard": Out(1),
+                "sticky": Out(1),
+                "over": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -63,7 +65,7 @@ class ShiftSticky(wiring.Component):
                 m.d.comb += [
                     shifted.eq(value >> step),
                     # Past the width every bit is lost, the copies of the sign among them.
-                    lost.eq(sticky | value[:min(step, width)].any()),
+                    lost.eq(sticky | value[: min(step, width)].any()),
                 ]
             value, sticky = shifted, lost
         right, right_sticky = value, sticky
@@ -74,14 +76,14 @@ class ShiftSticky(wiring.Component):
         over = Signal(name="over_in")
         m.d.comb += [distance.eq(-self.shift), value.eq(self.x)]
         if self._in_bits > bits:
-            m.d.comb += over.eq(_differ(self.x[bits - 1:]))
+            m.d.comb += over.eq(_differ(self.x[bits - 1 :]))
         for level in range(_LEFT_LEVELS):
             step = 1 << level
             shifted = Signal(signed(bits), name=f"left{step}")
             fell = Signal(name=f"over{step}")
             m.d.comb += [shifted.eq(value), fell.eq(over)]
             with m.If(distance[level]):
-                gone = _differ(value[bits - 1 - step:]) if step < bits else value.any()
+                gone = _differ(value[bits - 1 - step :]) if step < bits else value.any()
                 m.d.comb += [
                     shifted.eq(Cat(Const(0, step), value)),
                     fell.eq(over | gone),
@@ -109,15 +111,17 @@ class RoundSaturate(wiring.Component):
     def __init__(self, in_bits: int, out_bits: int) -> None:
         _check(in_bits, out_bits)
         self._out_bits = out_bits
-        super().__init__({
-            "kept": In(signed(max(in_bits, out_bits))),
-            "guard": In(1),
-            "sticky": In(1),
-            "over": In(1),
-            "negative": In(1),
-            "value": Out(signed(out_bits)),
-            "saturated": Out(1),
-        })
+        super().__init__(
+            {
+                "kept": In(signed(max(in_bits, out_bits))),
+                "guard": In(1),
+                "sticky": In(1),
+                "over": In(1),
+                "negative": In(1),
+                "value": Out(signed(out_bits)),
+                "saturated": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -127,10 +131,11 @@ class RoundSaturate(wiring.Component):
         m.d.comb += [
             up.eq(self.guard & (self.sticky | self.kept[0])),
             rounded.eq(self.kept + up),
-            self.saturated.eq(self.over | _differ(rounded[bits - 1:])),
+            self.saturated.eq(self.over | _differ(rounded[bits - 1 :])),
             # The lowest number is the complement of the highest.
-            self.value.eq(Mux(self.saturated, Cat(Mux(self.negative, 0, ~Const(0, bits - 1)), self.negative),
-                              rounded[:bits])),
+            self.value.eq(
+                Mux(self.saturated, Cat(Mux(self.negative, 0, ~Const(0, bits - 1)), self.negative), rounded[:bits])
+            ),
         ]
         return m
 
@@ -157,14 +162,16 @@ class Requantise(wiring.Component):
     def __init__(self, in_bits: int, out_bits: int) -> None:
         _check(in_bits, out_bits)
         self._in_bits, self._out_bits = in_bits, out_bits
-        super().__init__({
-            "en": In(1, init=1),
-            "x": In(signed(in_bits)),
-            "shift": In(signed(SHIFT_BITS)),
-            "value": Out(signed(out_bits)),
-            "saturated": Out(1),
-            "magnitude_bits": Out(in_bits.bit_length()),
-        })
+        super().__init__(
+            {
+                "en": In(1, init=1),
+                "x": In(signed(in_bits)),
+                "shift": In(signed(SHIFT_BITS)),
+                "value": Out(signed(out_bits)),
+                "saturated": Out(1),
+                "magnitude_bits": Out(in_bits.bit_length()),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -19,16 +19,64 @@ from rtl.row_controller import RowController
 from rtl.weight_update import WeightUpdate
 
 #: Ports of the controller that are the same for all rows.
-_CONTROLLER = ("load_start", "load_valid", "load_is_value", "load_data", "load_offsets", "load_slot", "load_channel",
-               "load_kb", "load_cb", "entry_valid", "entry_slot", "entry_word", "entry_group", "entry_record_base",
-               "entry_cb", "phase", "words", "mask_beats", "block_rows", "positions", "log2_positions",
-               "gather_stride", "k0", "k_end", "c_end", "salt", "scale_t", "dense_mode", "step", "log2_period",
-               "command", "compute_start")
+_CONTROLLER = (
+    "load_start",
+    "load_valid",
+    "load_is_value",
+    "load_data",
+    "load_offsets",
+    "load_slot",
+    "load_channel",
+    "load_kb",
+    "load_cb",
+    "entry_valid",
+    "entry_slot",
+    "entry_word",
+    "entry_group",
+    "entry_record_base",
+    "entry_cb",
+    "phase",
+    "words",
+    "mask_beats",
+    "block_rows",
+    "positions",
+    "log2_positions",
+    "gather_stride",
+    "k0",
+    "k_end",
+    "c_end",
+    "salt",
+    "scale_t",
+    "dense_mode",
+    "step",
+    "log2_period",
+    "command",
+    "compute_start",
+)
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
-_VISIT = ("visit_valid", "visit_bit", "visit_has_value", "visit_delta", "visit_word_last", "visit_record_last",
-          "visit_next_explored", "visit_next_count")
-_UPDATED = ("valid", "keep", "candidate", "bit", "word_last", "record_last", "next_explored", "next_count",
-            "adopted", "evicted", "saturated")
+_VISIT = (
+    "visit_valid",
+    "visit_bit",
+    "visit_has_value",
+    "visit_delta",
+    "visit_word_last",
+    "visit_record_last",
+    "visit_next_explored",
+    "visit_next_count",
+)
+_UPDATED = (
+    "valid",
+    "keep",
+    "candidate",
+    "bit",
+    "word_last",
+    "record_last",
+    "next_explored",
+    "next_count",
+    "adopted",
+    "evicted",
+    "saturated",
+)
 
 
 class Row(wiring.Component):
@@ -127,7 +175,8 @@ class Row(wiring.Component):
         width = cfg.stationary_pack * cfg.operand_bits
         for column in range(cfg.columns):
             m.d.comb += datapath.stat_data.word_select(column, cfg.delta_bits).eq(
-                self.stat_data.word_select(column, width))
+                self.stat_data.word_select(column, width)
+            )
 
         m.d.comb += [getattr(update, name).eq(getattr(controller, name)) for name in _VISIT]
         m.d.comb += [getattr(update, name).eq(getattr(self, name)) for name in ("lr", "shift", "theta", "dense_mode")]

@@ -80,8 +80,7 @@ class RowController(wiring.Component):
         ValueError: cfg.sparse is False.
     """
 
-    START_LATENCY = (RowWalker.LATENCY + WeightBuffer.MASK_LATENCY + 1 + CsbDecoder.LATENCY
-                     + Regenerate.LATENCY + 1)
+    START_LATENCY = RowWalker.LATENCY + WeightBuffer.MASK_LATENCY + 1 + CsbDecoder.LATENCY + Regenerate.LATENCY + 1
 
     def __init__(self, cfg: Config) -> None:
         if not cfg.sparse:
@@ -147,11 +146,13 @@ class RowController(wiring.Component):
         }
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
-        self._tags = data.StructLayout({
-            "walk": walk_layout(cfg),
-            "next_explored": 1,
-            "next_count": cfg.mask_bits.bit_length(),
-        })
+        self._tags = data.StructLayout(
+            {
+                "walk": walk_layout(cfg),
+                "next_explored": 1,
+                "next_count": cfg.mask_bits.bit_length(),
+            }
+        )
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -275,8 +276,13 @@ class RowController(wiring.Component):
         updating, backward = Signal(name="dots"), Signal()
         m.d.comb += [updating.eq(self.phase == Phase.WU), backward.eq(self.phase == Phase.BW)]
 
-        def until(last: int, source: Value, name: str, since: int = 1, enable: list[Value] | None = None,
-                  ) -> list[Value]:
+        def until(
+            last: int,
+            source: Value,
+            name: str,
+            since: int = 1,
+            enable: list[Value] | None = None,
+        ) -> list[Value]:
             """`source` at stage `since` and its copies up to stage `last`, indexed by stage."""
             stages = [source] * (since + 1)
             for stage in range(since + 1, last + 1):
@@ -328,7 +334,7 @@ class RowController(wiring.Component):
             delta.eq(Mux(has_value[6], buffer.value, 0)),
             # Half to even: just under a half, and the last ulp only if the quotient is odd.
             rounded.eq((delta + ((1 << a_bits - 1) - 1) + delta[a_bits]) >> a_bits),
-            sum_7.eq(delta_7[:a_bits + 1].as_signed() + regenerate.w0),
+            sum_7.eq(delta_7[: a_bits + 1].as_signed() + regenerate.w0),
         ]
         with m.If(first[6]):
             m.d.sync += delta_7.eq(Mux(updating, delta, rounded))
@@ -337,13 +343,18 @@ class RowController(wiring.Component):
 
         # The addresses: counted up over the positions of a visit.
         pack = log2_exact(cfg.stationary_pack, "stationary_pack")
-        lane_k = k_local[:log2_exact(cfg.block_k, "")]
-        lane_c = c_local[:log2_exact(cfg.lane_group, "")]
+        lane_k = k_local[: log2_exact(cfg.block_k, "")]
+        lane_c = c_local[: log2_exact(cfg.lane_group, "")]
         unit = Signal(slot_bits(cfg))
         gather_2, psum_2 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
         half_2 = Signal(reset_less=True)
-        m.d.comb += unit.eq(Mux(backward, Cat(lane_c, tags.walk.slot), Mux(
-            updating, Cat(lane_k[pack:], tags.walk.slot), Cat(lane_k, tags.walk.slot))))
+        m.d.comb += unit.eq(
+            Mux(
+                backward,
+                Cat(lane_c, tags.walk.slot),
+                Mux(updating, Cat(lane_k[pack:], tags.walk.slot), Cat(lane_k, tags.walk.slot)),
+            )
+        )
         with m.If(decoder.first):
             m.d.sync += [
                 gather_2.eq(tags.walk.channel + Mux(backward, lane_k, c_local)),
@@ -388,8 +399,13 @@ class RowController(wiring.Component):
             ]
         with m.If(updating & fresh[7]):
             m.d.sync += [
-                Cat(self.visit_bit, self.visit_has_value, self.visit_record_last, self.visit_next_explored,
-                    self.visit_next_count).eq(visited[7]),
+                Cat(
+                    self.visit_bit,
+                    self.visit_has_value,
+                    self.visit_record_last,
+                    self.visit_next_explored,
+                    self.visit_next_count,
+                ).eq(visited[7]),
                 self.visit_delta.eq(delta_7),
             ]
 
@@ -400,9 +416,15 @@ class RowController(wiring.Component):
             m.d.sync += self.done.eq(1)
 
     def _trace(self, m: Module) -> None:
-        fields = {"op": self.op, "phase": self.phase, "command": self.command, "gather": self.gather_addr,
-                  "psum": self.psum_addr, "value": self.value}
+        fields = {
+            "op": self.op,
+            "phase": self.phase,
+            "command": self.command,
+            "gather": self.gather_addr,
+            "psum": self.psum_addr,
+            "value": self.value,
+        }
         with m.If(self.op != Op.NOP):
             for name, value in fields.items():
                 field = trace.RECORD[name]
-                m.d.comb += self.trace[field.low:field.low + field.bits].eq(value)
+                m.d.comb += self.trace[field.low : field.low + field.bits].eq(value)

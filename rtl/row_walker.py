@@ -63,16 +63,18 @@ def word_bits(cfg: Config) -> int:
 
 def walk_layout(cfg: Config) -> data.StructLayout:
     """What is known of a mask word besides its place."""
-    return data.StructLayout({
-        "slot": slot_bits(cfg),
-        "kb": kb_bits(cfg),
-        "cb": cb_bits(cfg),
-        "channel": channel_bits(cfg),  # gathered channel of the word's bit 0
-        "group": group_bits(cfg),  # BW: lane group within the word
-        "record_last": 1,  # FW, WU: last word of its record
-        "final": 1,  # last word of the working set
-        "null": 1,  # not a word: the row has no entry, and this is its end
-    })
+    return data.StructLayout(
+        {
+            "slot": slot_bits(cfg),
+            "kb": kb_bits(cfg),
+            "cb": cb_bits(cfg),
+            "channel": channel_bits(cfg),  # gathered channel of the word's bit 0
+            "group": group_bits(cfg),  # BW: lane group within the word
+            "record_last": 1,  # FW, WU: last word of its record
+            "final": 1,  # last word of the working set
+            "null": 1,  # not a word: the row has no entry, and this is its end
+        }
+    )
 
 
 class RowWalker(wiring.Component):
@@ -104,45 +106,49 @@ class RowWalker(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self._beat_bits = log2_exact(cfg.mask_beats, "mask_beats")
-        self._record = data.StructLayout(
-            {"kb": kb_bits(cfg), "channel": channel_bits(cfg)})
-        self._group = data.StructLayout(
-            {"word": word_bits(cfg), "group": group_bits(cfg), "base": self._beat_bits})
-        super().__init__({
-            "bank": In(1),
-            "load_start": In(1),
-            "record_push": In(1),
-            "record_slot": In(slot_bits(cfg)),
-            "record_channel": In(channel_bits(cfg)),
-            "record_kb": In(kb_bits(cfg)),
-            "record_cb": In(cb_bits(cfg)),
-            "group_push": In(1),
-            "group_slot": In(slot_bits(cfg)),
-            "group_word": In(word_bits(cfg)),
-            "group_group": In(group_bits(cfg)),
-            "group_base": In(self._beat_bits),
-            "group_cb": In(cb_bits(cfg)),
-            "full": Out(1),
-            "start": In(1),
-            "phase": In(2),
-            "words": In(WORD_COUNT_BITS),
-            "mask_beats": In(WORD_COUNT_BITS),
-            "block_rows": In(COUNT_BITS),
-            "k0": In(COUNT_BITS),
-            "advance": In(1),
-            "valid": Out(1),
-            "beat": Out(self._beat_bits),
-            "lane": Out(lane_bits(cfg)),
-            "info": Out(walk_layout(cfg)),
-        })
+        self._record = data.StructLayout({"kb": kb_bits(cfg), "channel": channel_bits(cfg)})
+        self._group = data.StructLayout({"word": word_bits(cfg), "group": group_bits(cfg), "base": self._beat_bits})
+        super().__init__(
+            {
+                "bank": In(1),
+                "load_start": In(1),
+                "record_push": In(1),
+                "record_slot": In(slot_bits(cfg)),
+                "record_channel": In(channel_bits(cfg)),
+                "record_kb": In(kb_bits(cfg)),
+                "record_cb": In(cb_bits(cfg)),
+                "group_push": In(1),
+                "group_slot": In(slot_bits(cfg)),
+                "group_word": In(word_bits(cfg)),
+                "group_group": In(group_bits(cfg)),
+                "group_base": In(self._beat_bits),
+                "group_cb": In(cb_bits(cfg)),
+                "full": Out(1),
+                "start": In(1),
+                "phase": In(2),
+                "words": In(WORD_COUNT_BITS),
+                "mask_beats": In(WORD_COUNT_BITS),
+                "block_rows": In(COUNT_BITS),
+                "k0": In(COUNT_BITS),
+                "advance": In(1),
+                "valid": Out(1),
+                "beat": Out(self._beat_bits),
+                "lane": Out(lane_bits(cfg)),
+                "info": Out(walk_layout(cfg)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
         depth = entry_depth(cfg)
         m = Module()
-        entry = data.StructLayout({
-            "slot": slot_bits(cfg), "cb": cb_bits(cfg),
-            "of": data.UnionLayout({"record": self._record, "group": self._group})})
+        entry = data.StructLayout(
+            {
+                "slot": slot_bits(cfg),
+                "cb": cb_bits(cfg),
+                "of": data.UnionLayout({"record": self._record, "group": self._group}),
+            }
+        )
         m.submodules.entries = memory = Memory(shape=entry.size, depth=2 * depth, init=[])
         write, read = memory.write_port(), memory.read_port()
 

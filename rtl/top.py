@@ -35,10 +35,33 @@ ROW_MODULE = "row"
 
 #: Ports of a row that the loader drives in all rows, with its names.
 _LOAD_BUS = (
-    "col_we", "col_addr", "col_data", "stat_we", "stat_row", "stat_addr", "stat_data", "load_start", "load_valid",
-    "load_is_value", "load_data", "load_offsets", "load_first", "load_row", "load_slot", "load_channel", "load_kb",
-    "load_cb", "load_all", "entry_valid", "entry_row", "entry_slot", "entry_word", "entry_group", "entry_record_base",
-    "entry_cb")
+    "col_we",
+    "col_addr",
+    "col_data",
+    "stat_we",
+    "stat_row",
+    "stat_addr",
+    "stat_data",
+    "load_start",
+    "load_valid",
+    "load_is_value",
+    "load_data",
+    "load_offsets",
+    "load_first",
+    "load_row",
+    "load_slot",
+    "load_channel",
+    "load_kb",
+    "load_cb",
+    "load_all",
+    "entry_valid",
+    "entry_row",
+    "entry_slot",
+    "entry_word",
+    "entry_group",
+    "entry_record_base",
+    "entry_cb",
+)
 #: Ports of a row that are fields of the command in compute.
 _FIELDS = ("phase", "words", "mask_beats", "positions", "log2_positions", "gather_stride", "k_end", "c_end", "salt")
 _BANKS = ("weight_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
@@ -289,7 +312,9 @@ class Accelerator(wiring.Component):
             buses[name] = Signal(shapes[name][1], name=f"to_rows_{name}")
             m.d.comb += buses[name].eq(value)
         collected = {
-            "done": sequencer.row_done, "is_busy": sequencer.row_busy, "is_scan": sequencer.row_scan,
+            "done": sequencer.row_done,
+            "is_busy": sequencer.row_busy,
+            "is_scan": sequencer.row_scan,
             "update_error": sequencer.row_update_error,
             **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
         }
@@ -304,13 +329,17 @@ class Accelerator(wiring.Component):
                 "drain_record_next": drain.rows_record_next[number],
             }
             assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
-            outputs = {name: Signal(shape, name=f"row{number}_{name}")
-                       for name, (flow, shape) in shapes.items() if flow is Out}
+            outputs = {
+                name: Signal(shape, name=f"row{number}_{name}") for name, (flow, shape) in shapes.items() if flow is Out
+            }
             if self._emit:
                 m.submodules[f"row{number}"] = Instance(
-                    ROW_MODULE, i_clk=ClockSignal(), i_rst=ResetSignal(),
+                    ROW_MODULE,
+                    i_clk=ClockSignal(),
+                    i_rst=ResetSignal(),
                     **{f"i_{name}": value for name, value in inputs.items()},
-                    **{f"o_{name}": value for name, value in outputs.items()})
+                    **{f"o_{name}": value for name, value in outputs.items()},
+                )
             else:
                 m.submodules[f"row{number}"] = row = self.rows[number]
                 m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
@@ -381,5 +410,6 @@ def verilog(cfg: Config, name: str = "top", *, source: bool = False) -> str:
         source: keep the source locations (see `rtl.emit`).
     """
     top = Accelerator(cfg)
-    return "\n".join([emit_verilog(top, cfg, name, source=source),
-                      emit_verilog(top.rows[0], cfg, ROW_MODULE, source=source)])
+    return "\n".join(
+        [emit_verilog(top, cfg, name, source=source), emit_verilog(top.rows[0], cfg, ROW_MODULE, source=source)]
+    )

@@ -57,12 +57,14 @@ class Validator(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        super().__init__({
-            "command": In(COMMAND),
-            "step": In(range(self.CYCLES)),
-            "plan_ok": Out(1),
-            "verdict": Out(4),
-        })
+        super().__init__(
+            {
+                "command": In(COMMAND),
+                "step": In(range(self.CYCLES)),
+                "plan_ok": Out(1),
+                "verdict": Out(4),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
@@ -87,7 +89,8 @@ class Validator(wiring.Component):
                 m.d.sync += [a.eq(command.aux_runs), b.eq(command.aux_run)]
             with m.Case(2):
                 m.d.sync += [
-                    a.eq(command.segments), b.eq(command.groups),
+                    a.eq(command.segments),
+                    b.eq(command.groups),
                     gather_full.eq(product + (command.x_run << element) > cfg.gather_depth),
                 ]
             with m.Case(3):
@@ -118,8 +121,8 @@ class Validator(wiring.Component):
             command.segment + command.load_segments > command.segments,
             command.drain & multiplies & (command.out_run == 0),
             command.drain & multiplies & ((command.out_run << element) < command.out_channels + command.ones),
-            command.c0[:log2_exact(cfg.block_c, "block_c")].any(),
-            command.k0[:log2_exact(cfg.block_k, "block_k")].any(),
+            command.c0[: log2_exact(cfg.block_c, "block_c")].any(),
+            command.k0[: log2_exact(cfg.block_k, "block_k")].any(),
             command.log2_lanes != lanes,
             header_beats > PLAN_BEATS,
         ]
@@ -137,8 +140,9 @@ class Validator(wiring.Component):
         m.d.sync += [
             self.plan_ok.eq(magic & headers_fit),
             field.eq((works & reduce(or_, contradictions)) | (command.plan & ~headers_fit)),
-            units_full.eq((works | command.plan)
-                          & ((command.units > cfg.units) | (command.units > cfg.rows * command.cap))),
+            units_full.eq(
+                (works | command.plan) & ((command.units > cfg.units) | (command.units > cfg.rows * command.cap))
+            ),
             sums_full.eq(works & (command.cap > room)),
         ]
 

@@ -62,32 +62,33 @@ class WeightBuffer(wiring.Component):
         self._cfg = cfg
         self._mask_beat_bits = log2_exact(cfg.mask_beats, "mask_beats")
         self._value_beat_bits = log2_exact(cfg.value_beats, "value_beats")
-        super().__init__({
-            "bank": In(1),
-            "load_start": In(1),
-            "mask_we": In(1),
-            "value_we": In(1),
-            "load_data": In(cfg.beat_bits),
-            "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
-            "mask_full": Out(1),
-            "value_full": Out(1),
-            "mask_en": In(1),
-            "mask_beat": In(self._mask_beat_bits),
-            "mask_lane": In(lane_bits(cfg)),
-            "mask": Out(cfg.mask_bits),
-            "offset": Out(value_bits(cfg)),
-            "base": Out(self._value_beat_bits),
-            "value_en": In(1),
-            "value_address": In(value_bits(cfg)),
-            "value": Out(signed(cfg.delta_bits)),
-        })
+        super().__init__(
+            {
+                "bank": In(1),
+                "load_start": In(1),
+                "mask_we": In(1),
+                "value_we": In(1),
+                "load_data": In(cfg.beat_bits),
+                "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
+                "mask_full": Out(1),
+                "value_full": Out(1),
+                "mask_en": In(1),
+                "mask_beat": In(self._mask_beat_bits),
+                "mask_lane": In(lane_bits(cfg)),
+                "mask": Out(cfg.mask_bits),
+                "offset": Out(value_bits(cfg)),
+                "base": Out(self._value_beat_bits),
+                "value_en": In(1),
+                "value_address": In(value_bits(cfg)),
+                "value": Out(signed(cfg.delta_bits)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
         m = Module()
         word = data.StructLayout({"mask": cfg.mask_bits, "offset": value_bits(cfg)})
-        beat = data.StructLayout({
-            "words": data.ArrayLayout(word, cfg.masks_per_beat), "base": self._value_beat_bits})
+        beat = data.StructLayout({"words": data.ArrayLayout(word, cfg.masks_per_beat), "base": self._value_beat_bits})
 
         # Both banks share a memory: they are shallow, and a RAM block is not.
         m.submodules.masks = masks = Memory(shape=beat.size, depth=2 * cfg.mask_beats, init=[])

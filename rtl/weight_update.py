@@ -107,32 +107,34 @@ class WeightUpdate(wiring.Component):
             raise ValueError(f"dot_latency must be between 3 and 59, not {dot_latency}")
         self._cfg, self._dot_latency = cfg, dot_latency
         bit, count = max(1, log2_exact(cfg.mask_bits, "mask_bits")), word_count_bits(cfg)
-        super().__init__({
-            "lr": In(cfg.lr_bits),
-            "shift": In(signed(SHIFT_BITS)),
-            "theta": In(cfg.delta_bits),
-            "dense_mode": In(1),
-            "g": In(signed(cfg.acc_bits)),
-            "visit_valid": In(1),
-            "visit_bit": In(bit),
-            "visit_has_value": In(1),
-            "visit_delta": In(signed(cfg.delta_bits)),
-            "visit_word_last": In(1),
-            "visit_record_last": In(1),
-            "visit_next_explored": In(1),
-            "visit_next_count": In(count),
-            "valid": Out(1),
-            "keep": Out(1),
-            "candidate": Out(signed(cfg.delta_bits)),
-            "bit": Out(bit),
-            "word_last": Out(1),
-            "record_last": Out(1),
-            "next_explored": Out(1),
-            "next_count": Out(count),
-            "adopted": Out(1),
-            "evicted": Out(1),
-            "saturated": Out(1),
-        })
+        super().__init__(
+            {
+                "lr": In(cfg.lr_bits),
+                "shift": In(signed(SHIFT_BITS)),
+                "theta": In(cfg.delta_bits),
+                "dense_mode": In(1),
+                "g": In(signed(cfg.acc_bits)),
+                "visit_valid": In(1),
+                "visit_bit": In(bit),
+                "visit_has_value": In(1),
+                "visit_delta": In(signed(cfg.delta_bits)),
+                "visit_word_last": In(1),
+                "visit_record_last": In(1),
+                "visit_next_explored": In(1),
+                "visit_next_count": In(count),
+                "valid": Out(1),
+                "keep": Out(1),
+                "candidate": Out(signed(cfg.delta_bits)),
+                "bit": Out(bit),
+                "word_last": Out(1),
+                "record_last": Out(1),
+                "next_explored": Out(1),
+                "next_count": Out(count),
+                "adopted": Out(1),
+                "evicted": Out(1),
+                "saturated": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         cfg, bits = self._cfg, self._cfg.delta_bits
@@ -140,9 +142,16 @@ class WeightUpdate(wiring.Component):
 
         # What a visit carries, in RAM up to the cycle of its step. Its flags are shifted along in
         # registers, because a reset must remove them.
-        carried = data.StructLayout({
-            "delta": signed(bits), "has_value": 1, "bit": len(self.bit), "record_last": 1,
-            "next_explored": 1, "next_count": len(self.next_count)})
+        carried = data.StructLayout(
+            {
+                "delta": signed(bits),
+                "has_value": 1,
+                "bit": len(self.bit),
+                "record_last": 1,
+                "next_explored": 1,
+                "next_count": len(self.next_count),
+            }
+        )
         before = self._dot_latency + self._DELTA
         m.submodules.delay = delay = VisitDelay(carried.size, before)
         visit, arrived = Signal(carried), Signal(carried)

@@ -41,18 +41,20 @@ class WriteQueue(wiring.Component):
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth}")
         self._cfg, self._depth = cfg, depth
-        super().__init__({
-            "reserve": In(1),
-            "room": Out(1, init=1),
-            "idle": Out(1, init=1),
-            "push": In(1),
-            "push_addr": In(32),
-            "push_data": In(cfg.beat_bits),
-            "wr_valid": Out(1),
-            "wr_ready": In(1),
-            "wr_addr": Out(32),
-            "wr_data": Out(cfg.beat_bits),
-        })
+        super().__init__(
+            {
+                "reserve": In(1),
+                "room": Out(1, init=1),
+                "idle": Out(1, init=1),
+                "push": In(1),
+                "push_addr": In(32),
+                "push_data": In(cfg.beat_bits),
+                "wr_valid": Out(1),
+                "wr_ready": In(1),
+                "wr_addr": Out(32),
+                "wr_data": Out(cfg.beat_bits),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -74,6 +74,7 @@ async def each_input_counts_once(dut: Any) -> None:
     """One term at a time: no input is missed or added twice."""
     given = tb.parameters()
     await tb.start(dut)
-    cycles = [([n + 1 if n == one else 0 for n in range(given["inputs"])], 1, 1, 1, 0)
-              for one in range(given["inputs"])]
+    cycles = [
+        ([n + 1 if n == one else 0 for n in range(given["inputs"])], 1, 1, 1, 0) for one in range(given["inputs"])
+    ]
     assert await play(dut, cycles) == given["inputs"]

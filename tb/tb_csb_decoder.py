@@ -28,11 +28,19 @@ def cycles_of(word: Word, positions: int, address_mask: int) -> list[dict[str, i
     for bit in bits:
         below = (word["mask"] & ((1 << bit) - 1)).bit_count()
         for u in range(positions):
-            cycles.append({
-                "issue": 1, "scan": 0, "first": int(u == 0), "last": int(u == positions - 1),
-                "word_last": int(bit == bits[-1] and u == positions - 1), "tags_out": word["tags"],
-                "bit": bit, "has_value": word["mask"] >> bit & 1,
-                "address": (word["offset"] + below) & address_mask})
+            cycles.append(
+                {
+                    "issue": 1,
+                    "scan": 0,
+                    "first": int(u == 0),
+                    "last": int(u == positions - 1),
+                    "word_last": int(bit == bits[-1] and u == positions - 1),
+                    "tags_out": word["tags"],
+                    "bit": bit,
+                    "has_value": word["mask"] >> bit & 1,
+                    "address": (word["offset"] + below) & address_mask,
+                }
+            )
     return cycles
 
 
@@ -79,8 +87,14 @@ def random_words(cfg: Config, rng: np.random.Generator, count: int, density: flo
     for _ in range(count):
         stored, others, lanes = (rng.random(cfg.mask_bits) < share for share in (density, extra, 0.7))
         visit = (stored | others) & (lanes | (rng.random() < 0.5))
-        words.append({"visit": to_int(visit), "mask": to_int(stored), "tags": int(rng.integers(0, 1 << 16)),
-                      "offset": int(rng.integers(0, cfg.value_beats * cfg.values_per_beat))})
+        words.append(
+            {
+                "visit": to_int(visit),
+                "mask": to_int(stored),
+                "tags": int(rng.integers(0, 1 << 16)),
+                "offset": int(rng.integers(0, cfg.value_beats * cfg.values_per_beat)),
+            }
+        )
     return words
 
 
@@ -110,9 +124,11 @@ async def corner_words(dut: Any) -> None:
     full, top = (1 << cfg.mask_bits) - 1, 1 << cfg.mask_bits - 1
     corners = [(0, 0), (0, full), (full, full), (full, 0), (1, full), (top, full), (top, top), (top | 1, 1)]
     for positions in (1, 2, 255):
-        words = [{"visit": visit, "mask": mask, "offset": n, "tags": n & 0xFFFF}
-                 for n, (visit, mask) in enumerate(w for a in corners for b in corners for w in (a, b))
-                 if positions < 3 or (visit.bit_count() == 1 and n < 20)]
+        words = [
+            {"visit": visit, "mask": mask, "offset": n, "tags": n & 0xFFFF}
+            for n, (visit, mask) in enumerate(w for a in corners for b in corners for w in (a, b))
+            if positions < 3 or (visit.bit_count() == 1 and n < 20)
+        ]
         await play(dut, cfg, words, positions, np.zeros(len(words), int))
     every_bit = [{"visit": 1 << n, "mask": full, "offset": 0, "tags": n} for n in range(cfg.mask_bits)]
     await play(dut, cfg, every_bit, 1, np.zeros(len(every_bit), int))

@@ -37,8 +37,16 @@ class WorkingSet:
     errors: list[bool] = field(default_factory=list)  # sticky error after each event
 
 
-def working_set(cfg: Config, rng: np.random.Generator, records: int, words: int, visited: float = 0.3,
-                kept: float = 0.5, spacing: int = 1, gap: float = 0.0) -> WorkingSet:
+def working_set(
+    cfg: Config,
+    rng: np.random.Generator,
+    records: int,
+    words: int,
+    visited: float = 0.3,
+    kept: float = 0.5,
+    spacing: int = 1,
+    gap: float = 0.0,
+) -> WorkingSet:
     """Random visits in stored order; each visit `spacing` cycles after the one before it."""
     geometry = Geometry(cfg, 0, records * cfg.block_k, 0, words * cfg.block_c, words)
     visit = rng.random((records, words, cfg.mask_bits)) < visited
@@ -51,15 +59,28 @@ def working_set(cfg: Config, rng: np.random.Generator, records: int, words: int,
     for r in range(records):
         for w in range(words):
             bits = np.flatnonzero(visit[r, w])
-            last = {"word_last": 1, "record_last": int(w == words - 1),
-                    "next_explored": int(explored[r, w]), "next_count": int(count[r, w])}
+            last = {
+                "word_last": 1,
+                "record_last": int(w == words - 1),
+                "next_explored": int(explored[r, w]),
+                "next_count": int(count[r, w]),
+            }
             for bit in bits:
                 events.extend([IDLE] * (spacing - 1))
                 chance = rng.integers(0, 2, 3)
                 k = int(keep[r, w, bit])
-                events.append({**IDLE, "valid": 1, "bit": int(bit), "keep": k, "adopted": k & int(chance[0]),
-                               "evicted": (1 - k) & int(chance[1]), "saturated": int(chance[2]),
-                               "candidate": int(candidate[r, w, bit]) & (2 * top - 1)})
+                events.append(
+                    {
+                        **IDLE,
+                        "valid": 1,
+                        "bit": int(bit),
+                        "keep": k,
+                        "adopted": k & int(chance[0]),
+                        "evicted": (1 - k) & int(chance[1]),
+                        "saturated": int(chance[2]),
+                        "candidate": int(candidate[r, w, bit]) & (2 * top - 1),
+                    }
+                )
             if len(bits):
                 events[-1] |= last
             else:  # an empty word; nothing but its end means anything
@@ -69,14 +90,15 @@ def working_set(cfg: Config, rng: np.random.Generator, records: int, words: int,
     stored = np.flatnonzero(keep)
     next_visits = np.where(explored, count, keep.sum(2)).sum(1)
     region = Region(geometry, stored, candidate.reshape(-1)[stored], next_visits)
-    image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()[geometry.header_beats:]]
+    image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()[geometry.header_beats :]]
     masks, values = [], []
     for beats in region.value_beats():
-        masks.append(image[:geometry.mask_beats] if cfg.sparse else [])
-        values.append(image[geometry.mask_beats:geometry.mask_beats + beats])
-        image = image[geometry.mask_beats + beats:]
-    return WorkingSet(events, masks, values, region.nnz_per_record().tolist(), next_visits.tolist(),
-                      errors(cfg, events))
+        masks.append(image[: geometry.mask_beats] if cfg.sparse else [])
+        values.append(image[geometry.mask_beats : geometry.mask_beats + beats])
+        image = image[geometry.mask_beats + beats :]
+    return WorkingSet(
+        events, masks, values, region.nnz_per_record().tolist(), next_visits.tolist(), errors(cfg, events)
+    )
 
 
 def errors(cfg: Config, events: list[Event]) -> list[bool]:
@@ -127,8 +149,16 @@ def drain_script(cfg: Config, rng: np.random.Generator, ws: WorkingSet, gap: flo
     return script
 
 
-async def slot(dut: Any, cfg: Config, rng: np.random.Generator, bank: int, ws: WorkingSet,
-               before: WorkingSet | None = None, gap: float = 0.0, reset_at: int = -1) -> None:
+async def slot(
+    dut: Any,
+    cfg: Config,
+    rng: np.random.Generator,
+    bank: int,
+    ws: WorkingSet,
+    before: WorkingSet | None = None,
+    gap: float = 0.0,
+    reset_at: int = -1,
+) -> None:
     """Encode `ws` into `bank` while `before` is drained from the other; ends as early as allowed."""
     script = drain_script(cfg, rng, before, gap) if before else []
     totals, error, stale = dict.fromkeys(COUNTS, 0), False, True
@@ -207,8 +237,12 @@ async def random_working_sets(dut: Any) -> None:
 async def empty_words_and_empty_records(dut: Any) -> None:
     """Nothing visited at all, one marker a cycle; and visits of which none is kept."""
     cfg, rng = _environment()
-    sets = [working_set(cfg, rng, 8, 3, visited=0.0), working_set(cfg, rng, 5, 2, visited=0.02),
-            working_set(cfg, rng, 3, 2, visited=0.5, kept=0.0), working_set(cfg, rng, 8, 1, visited=0.0)]
+    sets = [
+        working_set(cfg, rng, 8, 3, visited=0.0),
+        working_set(cfg, rng, 5, 2, visited=0.02),
+        working_set(cfg, rng, 3, 2, visited=0.5, kept=0.0),
+        working_set(cfg, rng, 8, 1, visited=0.0),
+    ]
     await chain(dut, cfg, rng, sets)
 
 
@@ -217,8 +251,10 @@ async def everything_kept(dut: Any) -> None:
     """Full mask words; records end exactly at the end of a value beat."""
     cfg, rng = _environment()
     records = fits(cfg, 2, 1.0)
-    sets = [working_set(cfg, rng, records, 2, visited=1.0, kept=1.0),
-            working_set(cfg, rng, records, 2, visited=1.0, kept=1.0, spacing=2)]
+    sets = [
+        working_set(cfg, rng, records, 2, visited=1.0, kept=1.0),
+        working_set(cfg, rng, records, 2, visited=1.0, kept=1.0, spacing=2),
+    ]
     assert not sets[0].errors[-1]
     await chain(dut, cfg, rng, sets)
 
@@ -242,8 +278,11 @@ async def banks_filled_to_the_last_place(dut: Any) -> None:
 async def overflow(dut: Any) -> None:
     """One mask word, one value too many: error from the next cycle to start, nothing overwritten."""
     cfg, rng = _environment()
-    sets = [working_set(cfg, rng, cfg.mask_beats + 1, 1, visited=0.05) if cfg.sparse
-            else working_set(cfg, rng, cfg.value_beats + 1, 1, visited=0.05)]
+    sets = [
+        working_set(cfg, rng, cfg.mask_beats + 1, 1, visited=0.05)
+        if cfg.sparse
+        else working_set(cfg, rng, cfg.value_beats + 1, 1, visited=0.05)
+    ]
     bits = cfg.value_beats * cfg.values_per_beat
     words = min(16, bits // cfg.mask_bits)
     sets.append(working_set(cfg, rng, bits // (cfg.mask_bits * words) + 1, words, visited=1.0, kept=1.0))

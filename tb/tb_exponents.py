@@ -92,8 +92,14 @@ def random_peaks(cfg: Config, rng: np.random.Generator, count: int, tensors: int
     result = []
     for _ in range(count):
         tensor, bits = int(rng.integers(tensors)), int(rng.integers(0, cfg.acc_bits + 1))
-        result.append((tensor, bits if rng.random() < 0.8 else 0, int(rng.integers(-256, 256)) >> int(rng.integers(8)),
-                       Phase(int(phases[tensor]))))
+        result.append(
+            (
+                tensor,
+                bits if rng.random() < 0.8 else 0,
+                int(rng.integers(-256, 256)) >> int(rng.integers(8)),
+                Phase(int(phases[tensor])),
+            )
+        )
     return result
 
 
@@ -106,8 +112,15 @@ async def commits(dut: Any) -> None:
     table = [int(v) for v in rng.integers(-100, 28, cfg.tensors)]
     await write(dut, table)
     await check(dut, table, rng)
-    for count, tensors, gap, with_last in ((40, 1, 0.0, False), (40, 2, 0.0, True), (80, cfg.tensors, 0.0, True),
-                                           (30, 3, 0.5, False), (2, 1, 0.0, True), (1, 1, 0.0, True), (0, 1, 0.0, False)):
+    for count, tensors, gap, with_last in (
+        (40, 1, 0.0, False),
+        (40, 2, 0.0, True),
+        (80, cfg.tensors, 0.0, True),
+        (30, 3, 0.5, False),
+        (2, 1, 0.0, True),
+        (1, 1, 0.0, True),
+        (0, 1, 0.0, False),
+    ):
         peaks = random_peaks(cfg, rng, count, tensors)
         await send(dut, peaks, rng, gap, with_last)
         await finish_commit(dut, cfg, strobe=not with_last)
@@ -134,12 +147,21 @@ async def every_exponent_and_both_clamps(dut: Any) -> None:
     table = [0] * cfg.tensors
     await write(dut, table)
     a = cfg.operand_bits
-    ends = [-256 + 1, 255 + cfg.acc_bits, *range(-2, 3), *range(a - 5, a), *range(a - 104, a - 99), *range(a + 23, a + 29)]
+    ends = [
+        -256 + 1,
+        255 + cfg.acc_bits,
+        *range(-2, 3),
+        *range(a - 5, a),
+        *range(a - 104, a - 99),
+        *range(a + 23, a + 29),
+    ]
     for start in range(0, len(ends), cfg.tensors // 2):
         peaks = []
-        for tensor, peak in enumerate(ends[start:start + cfg.tensors // 2]):
+        for tensor, peak in enumerate(ends[start : start + cfg.tensors // 2]):
             for twice, phase in enumerate((Phase.FW, Phase.BW)):
-                bits = min(max(1, peak + 256), cfg.acc_bits) if peak < 0 else max(1, peak - 255, int(rng.integers(1, 5)))
+                bits = (
+                    min(max(1, peak + 256), cfg.acc_bits) if peak < 0 else max(1, peak - 255, int(rng.integers(1, 5)))
+                )
                 peaks.append((2 * tensor + twice, bits, peak - bits, phase))
         await send(dut, peaks, rng, 0.0, True)
         await finish_commit(dut, cfg, strobe=False)
@@ -189,8 +211,16 @@ async def decay(dut: Any) -> None:
     dut.load.value, dut.advance.value = 0, 0
     await tb.start(dut)
     one = 1 << 16
-    for start, factor in ((one, one), (one, one - 1), (one, 0.9 * one), (0x1FFFF, 0x1FFFF), (1, one - 1), (0, one), (one, 0),
-                          *rng.integers(0, one + 1, (8, 2))):
+    for start, factor in (
+        (one, one),
+        (one, one - 1),
+        (one, 0.9 * one),
+        (0x1FFFF, 0x1FFFF),
+        (1, one - 1),
+        (0, one),
+        (one, 0),
+        *rng.integers(0, one + 1, (8, 2)),
+    ):
         start, factor = int(start), int(factor)
         dut.load.value, dut.load_value.value = 1, start
         await RisingEdge(dut.clk)

@@ -20,9 +20,7 @@ from arch.config import Config
 
 NOP, MAC, DOT = 0, 1, 2
 WRITE_AFTER = 5
-DEFAULTS = {name: 0 for name in (
-    "op value gather_addr psum_addr half bypass gather_bank psum_bank dot_first dot_last load_we load_addr "
-    "load_data side_addr side_we side_clear side_data rst").split()}
+DEFAULTS = dict.fromkeys(["op", "value", "gather_addr", "psum_addr", "half", "bypass", "gather_bank", "psum_bank", "dot_first", "dot_last", "load_we", "load_addr", "load_data", "side_addr", "side_we", "side_clear", "side_data", "rst"], 0)
 Cycle = dict[str, int]
 
 
@@ -144,8 +142,10 @@ def beat(rng: np.random.Generator, cfg: Config) -> int:
 
 def fill(rng: np.random.Generator, cfg: Config, bank: int) -> list[Cycle]:
     """Load a whole gather bank with random operands."""
-    return [{"gather_bank": 1 - bank, "load_we": 1, "load_addr": a, "load_data": beat(rng, cfg)}
-            for a in range(cfg.gather_depth // cfg.bus_elements)]
+    return [
+        {"gather_bank": 1 - bank, "load_we": 1, "load_addr": a, "load_data": beat(rng, cfg)}
+        for a in range(cfg.gather_depth // cfg.bus_elements)
+    ]
 
 
 def with_bypass(stimulus: Iterable[Cycle]) -> list[Cycle]:
@@ -214,7 +214,7 @@ def de_bruijn(symbols: int, length: int) -> list[int]:
     def extend(t: int, period: int) -> None:
         if t > length:
             if length % period == 0:
-                sequence.extend(word[1:period + 1])
+                sequence.extend(word[1 : period + 1])
             return
         word[t] = word[t - period]
         extend(t + 1, period)
@@ -223,7 +223,7 @@ def de_bruijn(symbols: int, length: int) -> list[int]:
             extend(t + 1, t)
 
     extend(1, 1)
-    return sequence + sequence[:length - 1]
+    return sequence + sequence[: length - 1]
 
 
 @cocotb.test()
@@ -252,9 +252,16 @@ async def every_hazard(dut: Any) -> None:
     await clean(dut, cfg)
     stimulus = fill(rng, cfg, 0)
     for symbol in de_bruijn(4, 5):
-        stimulus.append({} if symbol == 3 else {
-            "op": MAC, "psum_addr": symbol, "value": int(operand(rng, cfg.operand_bits, 1)[0]),
-            "gather_addr": int(rng.integers(0, cfg.gather_depth))})
+        stimulus.append(
+            {}
+            if symbol == 3
+            else {
+                "op": MAC,
+                "psum_addr": symbol,
+                "value": int(operand(rng, cfg.operand_bits, 1)[0]),
+                "gather_addr": int(rng.integers(0, cfg.gather_depth)),
+            }
+        )
     stimulus += [{}] * 5 + [{"psum_bank": 1, "side_addr": a} for a in (0, 1, 2, 0)]
     await play(dut, cfg, with_bypass(stimulus))
 
@@ -287,8 +294,18 @@ async def every_address(dut: Any) -> None:
             here = {"gather_bank": bank, "psum_bank": chunk % 2}
             # The chunk before is drained and cleared behind this one; 5 cycles for its last MACs.
             stimulus += [here] * 5
-            stimulus += [{**here, "op": MAC, "value": 1, "psum_addr": a, "side_addr": a, "side_clear": 1,
-                          "gather_addr": base + a} for a in range(min(depth, cfg.gather_depth))]
+            stimulus += [
+                {
+                    **here,
+                    "op": MAC,
+                    "value": 1,
+                    "psum_addr": a,
+                    "side_addr": a,
+                    "side_clear": 1,
+                    "gather_addr": base + a,
+                }
+                for a in range(min(depth, cfg.gather_depth))
+            ]
     await play(dut, cfg, with_bypass(stimulus))
 
 
@@ -302,7 +319,8 @@ async def extreme_sums(dut: Any) -> None:
     lowest = pack([low] * (cfg.columns * cfg.bus_elements), cfg.operand_bits)
     word = pack([low] * 2 * cfg.columns, cfg.operand_bits)
     stimulus: list[Cycle] = [
-        {"gather_bank": 1, "psum_bank": 1, "load_we": 1, "load_data": lowest, "side_we": 1, "side_data": word}]
+        {"gather_bank": 1, "psum_bank": 1, "load_we": 1, "load_data": lowest, "side_we": 1, "side_data": word}
+    ]
     stimulus += [{"op": DOT, "half": n % 2, "dot_first": 1, "dot_last": 1} for n in range(8)]
     stimulus += [{"op": DOT, "half": n % 2, "dot_first": n == 0, "dot_last": n == 63} for n in range(64)]
     await play(dut, cfg, stimulus)

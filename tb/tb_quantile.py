@@ -38,7 +38,9 @@ class Model:
         if step.get("load"):
             self.log2_theta = min(step["load_log2"], log2_limit(self.bits))
         elif due:
-            self.log2_theta = observe(self.log2_theta, due["kept"], due["seen"], due["keep_share"], due["rate"], self.bits)
+            self.log2_theta = observe(
+                self.log2_theta, due["kept"], due["seen"], due["keep_share"], due["rate"], self.bits
+            )
         if step.get("load") or due:
             self.log2_shown[self.now + 1] = self.log2_theta
             self.theta_shown[self.now + LOAD_LATENCY] = theta_from_log2(self.log2_theta, self.bits)
@@ -90,11 +92,22 @@ async def ends_of_the_range(dut: Any) -> None:
     most, wait = (1 << COUNT_BITS) - 1, [{}] * 4
     steps: list[Step] = []
     for rate in (0, 1, 20, 63):
-        for kept, seen, share in ((most, most, 0), (0, most, 65535), (0, 0, 65535), (most, 0, 65535), (1, 1, 65535), (0, 1, 1)):
+        for kept, seen, share in (
+            (most, most, 0),
+            (0, most, 65535),
+            (0, 0, 65535),
+            (most, 0, 65535),
+            (1, 1, 65535),
+            (0, 1, 1),
+        ):
             steps += [{"observe": 1, "kept": kept, "seen": seen, "keep_share": share, "rate": rate}, *wait]
     for value in (0, 1, log2_limit(bits), log2_limit(bits) + 1, (1 << 32) - 1):
-        steps += [{"load": 1, "load_log2": value}, *wait, {"observe": 1, "kept": 0, "seen": 1, "keep_share": 1,
-                                                           "rate": 63}, *wait]
+        steps += [
+            {"load": 1, "load_log2": value},
+            *wait,
+            {"observe": 1, "kept": 0, "seen": 1, "keep_share": 1, "rate": 63},
+            *wait,
+        ]
     await play(dut, bits, steps)
 
 
@@ -113,9 +126,13 @@ async def load_wins_over_an_observation_that_ends(dut: Any) -> None:
     bits, _ = _environment()
     constants = {"keep_share": 100, "rate": 2}
     for distance in range(1, 7):
-        steps: list[Step] = [{"load": 1, "load_log2": 5 << 20}, *[{}] * 4,
-                             {"observe": 1, "kept": 50, "seen": 70, **constants}, *[dict(constants)] * (distance - 1),
-                             {"load": 1, "load_log2": 7 << 20}]
+        steps: list[Step] = [
+            {"load": 1, "load_log2": 5 << 20},
+            *[{}] * 4,
+            {"observe": 1, "kept": 50, "seen": 70, **constants},
+            *[dict(constants)] * (distance - 1),
+            {"load": 1, "load_log2": 7 << 20},
+        ]
         await play(dut, bits, steps)
 
 

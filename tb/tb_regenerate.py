@@ -31,7 +31,7 @@ async def regenerated_weights(dut: Any) -> None:
         k, c, tap = (rng.integers(0, 1 << bits, count) for bits in (13, 13, 6))
         k[0], c[0], tap[0], k[1], c[1], tap[1] = 0, 0, 0, 8191, 8191, 63
         enable = rng.random(count) < rng.choice([0.3, 0.9, 1.0])
-        enable[count - latency:] = False
+        enable[count - latency :] = False
         weights = regenerate.initial(k, c, tap, salt, scale, cfg.operand_bits)
         for now in range(count):
             dut.enable.value = int(enable[now])

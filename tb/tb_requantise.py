@@ -31,8 +31,14 @@ async def play(dut: Any, xs: list[int], shifts: list[int], pause: float) -> None
     given, rng = tb.parameters(), random.Random(tb.seed())
     out_bits = given["out_bits"]
     golden, saturated = requantise(np.array(xs), np.array(shifts), out_bits)
-    wanted = list(zip((int(v) & ((1 << out_bits) - 1) for v in golden), (int(s) for s in saturated),
-                      (int(b) for b in magnitude_bits(np.array(xs))), strict=True))
+    wanted = list(
+        zip(
+            (int(v) & ((1 << out_bits) - 1) for v in golden),
+            (int(s) for s in saturated),
+            (int(b) for b in magnitude_bits(np.array(xs))),
+            strict=True,
+        )
+    )
     moved = 0
     while moved < len(xs) + LATENCY:
         moves = rng.random() >= pause

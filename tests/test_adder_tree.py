@@ -22,12 +22,15 @@ def test_latency_law(inputs: int, latency: int) -> None:
     assert AdderTree.latency(inputs) == latency
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((3, 16, 48), "inputs must be a power of two, not 3"),
-    ((0, 16, 48), "inputs must be a power of two, not 0"),
-    ((4, 0, 48), "input_bits must be at least 1, not 0"),
-    ((16, 32, 35), "sum_bits must be at least 36 for 16 inputs of 32 bits, not 35"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, 16, 48), "inputs must be a power of two, not 3"),
+        ((0, 16, 48), "inputs must be a power of two, not 0"),
+        ((4, 0, 48), "input_bits must be at least 1, not 0"),
+        ((16, 32, 35), "sum_bits must be at least 36 for 16 inputs of 32 bits, not 35"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
 def test_bad_arguments(arguments: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):

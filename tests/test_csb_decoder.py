@@ -6,7 +6,11 @@ from arch.config import PRESETS
 from rtl.csb_decoder import CsbDecoder
 from scripts.simulate import run_bench
 
-CONFIGS = {"tiny": PRESETS["tiny"], "small": PRESETS["small"], "one_lane": PRESETS["tiny"].with_(block_k=16, lane_group=1)}
+CONFIGS = {
+    "tiny": PRESETS["tiny"],
+    "small": PRESETS["small"],
+    "one_lane": PRESETS["tiny"].with_(block_k=16, lane_group=1),
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

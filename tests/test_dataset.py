@@ -23,8 +23,12 @@ def idx(array: np.ndarray) -> bytes:
 def contents(images: int = 7, tests: int = 5, side: int = 3) -> list[np.ndarray]:
     rng = np.random.default_rng(images)
     labels = np.arange(images) % 4
-    return [rng.integers(0, 256, (images, side, side)), labels,
-            rng.integers(0, 256, (tests, side, side)), labels[::-1][:tests]]
+    return [
+        rng.integers(0, 256, (images, side, side)),
+        labels,
+        rng.integers(0, 256, (tests, side, side)),
+        labels[::-1][:tests],
+    ]
 
 
 def write(folder: Path, arrays: list[np.ndarray], gzipped: bool = False) -> None:
@@ -65,8 +69,9 @@ def test_digits() -> None:
     assert digits.train_x.shape == (1437, 64) and digits.test_x.shape == (360, 64)
     assert digits.train_x.dtype == np.uint8 and digits.name == "digits" and digits.classes == 10
     images, labels = load_digits(return_X_y=True)
-    original = sorted(((np.where(i == 16, 255, i * 16)).astype(int).tolist(), int(t))
-                      for i, t in zip(images, labels, strict=True))
+    original = sorted(
+        ((np.where(i == 16, 255, i * 16)).astype(int).tolist(), int(t)) for i, t in zip(images, labels, strict=True)
+    )
     both = [*zip(digits.train_x, digits.train_y, strict=True), *zip(digits.test_x, digits.test_y, strict=True)]
     assert sorted((x.tolist(), int(y)) for x, y in both) == original
     assert np.bincount(digits.test_y, minlength=10).min() >= 20
@@ -105,16 +110,20 @@ def test_mnist_without_network_says_where_to_put_it(searched: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         dataset.load("mnist")
     message = str(caught.value)
-    for part in ("train-images-idx3-ubyte.gz is in none of", str(searched / "cache" / "procrustes" / "mnist"),
-                 str(searched / "work" / "shared" / "data" / "mnist"), "PROCRUSTES_MNIST", *dataset.MIRRORS,
-                 "no network for train-images-idx3-ubyte.gz"):
+    for part in (
+        "train-images-idx3-ubyte.gz is in none of",
+        str(searched / "cache" / "procrustes" / "mnist"),
+        str(searched / "work" / "shared" / "data" / "mnist"),
+        "PROCRUSTES_MNIST",
+        *dataset.MIRRORS,
+        "no network for train-images-idx3-ubyte.gz",
+    ):
         assert part in message
     assert not (searched / "cache").exists()
 
 
 def test_download_is_verified_and_kept(searched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = {f"{stem}.gz": gzip.compress(idx(array), mtime=0)
-              for stem, array in zip(STEMS, contents(), strict=True)}
+    served = {f"{stem}.gz": gzip.compress(idx(array), mtime=0) for stem, array in zip(STEMS, contents(), strict=True)}
     sums = {name[:-3]: hashlib.md5(data).hexdigest() for name, data in served.items()}
     monkeypatch.setattr(dataset, "FILES", sums)
     asked: list[str] = []
@@ -170,12 +179,14 @@ def test_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(idx(np.zeros((7, 3, 3)))[:-1], "62 bytes of data, its header promises 63"),
-     (idx(np.zeros((7, 3, 3))) + b"x", "64 bytes of data, its header promises 63"),
-     (idx(np.zeros((7, 3, 3)))[:15], "15 bytes, the header alone has 16"),
-     (b"", "0 bytes, the header alone has 16"),
-     (idx(np.zeros((7, 9))) + bytes(9), "magic number 0x00000802, it must be 0x00000803"),
-     (b"<html>" + bytes(40), "magic number 0x3c68746d, it must be 0x00000803")],
+    [
+        (idx(np.zeros((7, 3, 3)))[:-1], "62 bytes of data, its header promises 63"),
+        (idx(np.zeros((7, 3, 3))) + b"x", "64 bytes of data, its header promises 63"),
+        (idx(np.zeros((7, 3, 3)))[:15], "15 bytes, the header alone has 16"),
+        (b"", "0 bytes, the header alone has 16"),
+        (idx(np.zeros((7, 9))) + bytes(9), "magic number 0x00000802, it must be 0x00000803"),
+        (b"<html>" + bytes(40), "magic number 0x3c68746d, it must be 0x00000803"),
+    ],
     ids=["short", "long", "half a header", "empty", "labels", "web page"],
 )
 def test_damaged_images(tmp_path: Path, data: bytes, message: str) -> None:
@@ -187,8 +198,12 @@ def test_damaged_images(tmp_path: Path, data: bytes, message: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [lambda data: data[:-9], lambda data: b"plain text", lambda data: data[:10] + b"\x07" + data[11:],
-     lambda data: data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]],
+    [
+        lambda data: data[:-9],
+        lambda data: b"plain text",
+        lambda data: data[:10] + b"\x07" + data[11:],
+        lambda data: data[:-8] + bytes([data[-8] ^ 1]) + data[-7:],
+    ],
     ids=["truncated", "not gzip", "reserved block type", "wrong checksum"],
 )
 def test_damaged_gzip(tmp_path: Path, how: object) -> None:
@@ -201,10 +216,12 @@ def test_damaged_gzip(tmp_path: Path, how: object) -> None:
 
 @pytest.mark.parametrize(
     ("number", "array", "message"),
-    [(1, np.zeros(6), "7 train images and 6 train labels, there must be as many, and at least 1"),
-     (3, np.zeros(6), "5 t10k images and 6 t10k labels, there must be as many, and at least 1"),
-     (2, np.zeros((5, 3, 4)), "test images of 3x4 pixels, the training images have 3x3"),
-     (3, np.array([0, 1, 2, 3, 4]), "test label 4, the training labels end at 3")],
+    [
+        (1, np.zeros(6), "7 train images and 6 train labels, there must be as many, and at least 1"),
+        (3, np.zeros(6), "5 t10k images and 6 t10k labels, there must be as many, and at least 1"),
+        (2, np.zeros((5, 3, 4)), "test images of 3x4 pixels, the training images have 3x3"),
+        (3, np.array([0, 1, 2, 3, 4]), "test label 4, the training labels end at 3"),
+    ],
 )
 def test_files_that_do_not_belong_together(tmp_path: Path, number: int, array: np.ndarray, message: str) -> None:
     arrays = contents()

@@ -62,8 +62,9 @@ def test_phase_without_drain_is_refused() -> None:
 def test_table_equals_golden(name: str) -> None:
     cfg = CONFIGS[name]
     tests = ["commits", "every_exponent_and_both_clamps", "clear_and_reset_forget_peaks"]
-    results = run_bench(lambda: ExponentTable(cfg), "exponents", "tb.tb_exponents", parameters={"config": cfg},
-                        testcase=tests)
+    results = run_bench(
+        lambda: ExponentTable(cfg), "exponents", "tb.tb_exponents", parameters={"config": cfg}, testcase=tests
+    )
     assert results.tests == 3
 
 

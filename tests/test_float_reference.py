@@ -72,8 +72,7 @@ def test_exact_dropback_against_loops(decay: float, period: int, anneal: int) ->
     """The rule once more, with a sort and a loop over single weights."""
     budget = Budget(20, 100 if anneal else 0, anneal)
     block = (2, 4)
-    trainer = FloatTrainer(LAYERS, DropBack(budget, decay=decay, period=period, block=block), lr=0.3,
-                           dtype=np.float64)
+    trainer = FloatTrainer(LAYERS, DropBack(budget, decay=decay, period=period, block=block), lr=0.3, dtype=np.float64)
     places = [(k, c) for n, m in itertools.pairwise(LAYERS) for k in range(m) for c in range(n + 1)]
     initial, delta = trainer.vector.tolist(), [0.0] * len(places)
     for step, (x, y) in enumerate(batches(4, 25)):
@@ -90,8 +89,7 @@ def test_exact_dropback_against_loops(decay: float, period: int, anneal: int) ->
         assert np.array_equal(trainer.delta, delta)
         weights = [decay ** (step + 1) * w + d for w, d in zip(initial, delta, strict=True)]
         assert np.allclose(trainer.vector, weights, rtol=1e-13, atol=0)
-        assert (report.tracked, report.adopted, report.evicted) == (
-            len(kept), len(kept - before), len(before - kept))
+        assert (report.tracked, report.adopted, report.evicted) == (len(kept), len(kept - before), len(before - kept))
         assert report.theta == min(abs(candidate[i]) for i in kept)
     assert (trainer.delta != 0).sum() == 20
 
@@ -134,18 +132,21 @@ def test_sequential_threshold_is_the_papers_loop() -> None:
 def test_averaged_threshold_follows_the_sequential_one() -> None:
     """Chunks of one weight: the same factors up to rho**2; whole chunks: the counts of the stream."""
     ends = []
-    for method in (DropBack(Budget(20), "sequential", rho=1e-4, theta=0.05),
-                   DropBack(Budget(20), "averaged", rho=1e-4, theta=0.05, chunk=1)):
+    for method in (
+        DropBack(Budget(20), "sequential", rho=1e-4, theta=0.05),
+        DropBack(Budget(20), "averaged", rho=1e-4, theta=0.05, chunk=1),
+    ):
         trainer = FloatTrainer(LAYERS, method, lr=0.3, dtype=np.float64)
         ends.append([trainer.step(x, y).theta for x, y in batches(8, 4)][-1])
     assert ends[0] == pytest.approx(ends[1], rel=1e-3)
-    trainer = FloatTrainer(LAYERS, DropBack(Budget(20), "averaged", rho=0.01, theta=0.05, chunk=50), lr=0.3,
-                           dtype=np.float64)
+    trainer = FloatTrainer(
+        LAYERS, DropBack(Budget(20), "averaged", rho=0.01, theta=0.05, chunk=50), lr=0.3, dtype=np.float64
+    )
     [(x, y)] = batches(8, 1)
     report = trainer.step(x, y)
     theta, magnitude = 0.05, abs(0.3 * trainer.gradient)
     for start in range(0, magnitude.size, 50):
-        part = magnitude[start:start + 50]
+        part = magnitude[start : start + 50]
         theta *= math.exp(0.01 * ((part > theta).sum() - 20 / magnitude.size * len(part)))
     assert report.theta == pytest.approx(theta, rel=1e-12)
 
@@ -184,8 +185,11 @@ def test_digits_dense_and_dropback() -> None:
     test = data.test_x / 256, data.test_y
     dense = digits(None).error(*test)
     assert dense < 0.035
-    for method in (DropBack(Budget(1502)), DropBack(Budget(1502), decay=0.99, period=8),
-                   DropBack(Budget(1502, 7510, 700), decay=0.99, period=8)):
+    for method in (
+        DropBack(Budget(1502)),
+        DropBack(Budget(1502), decay=0.99, period=8),
+        DropBack(Budget(1502, 7510, 700), decay=0.99, period=8),
+    ):
         trainer = digits(method)
         assert (trainer.delta != 0).sum() == 1502
         assert trainer.error(*test) < dense + 0.015
@@ -220,19 +224,22 @@ def test_initial_weights() -> None:
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(lambda: Budget(0), "tracked must be at least 1, not 0"),
-     (lambda: Budget(5, 4, 10), "start must be at least tracked = 5, not 4"),
-     (lambda: Budget(5, 9, -1), "anneal_steps must be at least 0, not -1"),
-     (lambda: DropBack(Budget(1), "sorted"),
-      "threshold must be one of exact, averaged, sequential, not 'sorted'"),
-     (lambda: DropBack(Budget(1), decay=1.5), "decay must be between 0 and 1, not 1.5"),
-     (lambda: DropBack(Budget(1), rho=0), "rho must be above 0, not 0"),
-     (lambda: DropBack(Budget(1), chunk=0), "chunk must be above 0, not 0"),
-     (lambda: FloatTrainer([3, 2], DropBack(Budget(1), period=3)),
-      "period must be a power of two between 1 and 64, not 3"),
-     (lambda: FloatTrainer([3]), "layers must be at least two widths of at least 1, not .3."),
-     (lambda: FloatTrainer([3, 0]), "layers must be at least two widths of at least 1, not .3, 0."),
-     (lambda: FloatTrainer([3, 2], DropBack(Budget(9))), "tracked must be at most 8, not 9")],
+    [
+        (lambda: Budget(0), "tracked must be at least 1, not 0"),
+        (lambda: Budget(5, 4, 10), "start must be at least tracked = 5, not 4"),
+        (lambda: Budget(5, 9, -1), "anneal_steps must be at least 0, not -1"),
+        (lambda: DropBack(Budget(1), "sorted"), "threshold must be one of exact, averaged, sequential, not 'sorted'"),
+        (lambda: DropBack(Budget(1), decay=1.5), "decay must be between 0 and 1, not 1.5"),
+        (lambda: DropBack(Budget(1), rho=0), "rho must be above 0, not 0"),
+        (lambda: DropBack(Budget(1), chunk=0), "chunk must be above 0, not 0"),
+        (
+            lambda: FloatTrainer([3, 2], DropBack(Budget(1), period=3)),
+            "period must be a power of two between 1 and 64, not 3",
+        ),
+        (lambda: FloatTrainer([3]), "layers must be at least two widths of at least 1, not .3."),
+        (lambda: FloatTrainer([3, 0]), "layers must be at least two widths of at least 1, not .3, 0."),
+        (lambda: FloatTrainer([3, 2], DropBack(Budget(9))), "tracked must be at most 8, not 9"),
+    ],
     ids=range(11),
 )
 def test_bad_parameters(make: object, message: str) -> None:

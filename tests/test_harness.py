@@ -72,8 +72,10 @@ def copy_engine(cfg: Config = TINY, trace: bool = False) -> str:
         parts = ", ".join(f"32'd{row}, cycle" for row in reversed(range(cfg.rows)))
         assigns = f"assign trace_rows = {{{parts}}}; assign trace_central = {{cycle, rd_req_addr}};"
     text = text.replace("[BITS-1:0]", f"[{cfg.beat_bits - 1}:0]")
-    return text.replace(f"{cfg.beat_bits}-1", f"{cfg.beat_bits - 1}").replace("TRACE_PORTS", extra).replace(
-        "TRACE_ASSIGNS", assigns
+    return (
+        text.replace(f"{cfg.beat_bits}-1", f"{cfg.beat_bits - 1}")
+        .replace("TRACE_PORTS", extra)
+        .replace("TRACE_ASSIGNS", assigns)
     )
 
 
@@ -213,7 +215,11 @@ def test_two_instances_and_two_models_at_once() -> None:
     assert two.run(1000).cycles == 69
     assert three.run(1000, trace=True).cycles == 75
     assert one.run(1000).cycles == 51  # three of its 54 passed in step()
-    for harness, memory, target, count in ((one, before[0], 100, 50), (two, before[1], 200, 60), (three, before[2], 300, 70)):
+    for harness, memory, target, count in (
+        (one, before[0], 100, 50),
+        (two, before[1], 200, 60),
+        (three, before[2], 300, 70),
+    ):
         assert np.array_equal(harness.memory[target : target + count], memory[:count])
 
 

@@ -56,7 +56,11 @@ def test_pe_has_one_multiplier_and_four_memories() -> None:
     assert len(re.findall(r"\$signed\([^)]*\) \* \$signed\([^)]*\)", text)) == 1
     assert text.count(" * ") == 1
     assert sorted(re.findall(r"^  reg \[\d+:0\] (\w+) \[\d+:0\];$", text, re.MULTILINE)) == [
-        "gather0", "gather1", "psum0", "psum1"]
+        "gather0",
+        "gather1",
+        "psum0",
+        "psum1",
+    ]
 
 
 def test_source_locations_on_request() -> None:

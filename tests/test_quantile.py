@@ -40,7 +40,8 @@ def test_log2_from_theta_is_the_inverse(bits: int) -> None:
     assert q.log2_from_theta(1e-9, bits) == 0
     assert q.log2_from_theta(2.0**40, bits) == q.log2_limit(bits)
     assert [q.theta_from_log2(q.log2_from_theta(2**i, bits), bits) for i in range(bits - 1)] == [
-        2**i for i in range(bits - 1)]
+        2**i for i in range(bits - 1)
+    ]
 
 
 def test_observe_is_the_recurrence() -> None:
@@ -65,16 +66,19 @@ def test_it_settles_on_the_share() -> None:
     assert shares[0] > 0.999 and abs(np.mean(shares[100:]) - 0.1) < 0.001
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: q.theta_from_log2(15 << 20, 16), "log2_theta must be between 0 and 15728639, not 15728640"),
-    (lambda: q.observe(-1, 0, 0, 0, 0, 16), "log2_theta must be between 0 and 15728639, not -1"),
-    (lambda: q.observe(0, 1 << 24, 0, 0, 0, 16), "kept must be between 0 and 16777215, not 16777216"),
-    (lambda: q.observe(0, 0, -1, 0, 0, 16), "seen must be between 0 and 16777215, not -1"),
-    (lambda: q.observe(0, 0, 0, 65536, 0, 16), "keep must be between 0 and 65535, not 65536"),
-    (lambda: q.observe(0, 0, 0, 0, 64, 16), "rate must be between 0 and 63, not 64"),
-    (lambda: q.log2_from_theta(0, 16), "theta must be greater than 0, not 0"),
-    (lambda: q.keep_share(1.0), "the share to keep must be between 0 and 0.9999847412109375, not 1.0"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: q.theta_from_log2(15 << 20, 16), "log2_theta must be between 0 and 15728639, not 15728640"),
+        (lambda: q.observe(-1, 0, 0, 0, 0, 16), "log2_theta must be between 0 and 15728639, not -1"),
+        (lambda: q.observe(0, 1 << 24, 0, 0, 0, 16), "kept must be between 0 and 16777215, not 16777216"),
+        (lambda: q.observe(0, 0, -1, 0, 0, 16), "seen must be between 0 and 16777215, not -1"),
+        (lambda: q.observe(0, 0, 0, 65536, 0, 16), "keep must be between 0 and 65535, not 65536"),
+        (lambda: q.observe(0, 0, 0, 0, 64, 16), "rate must be between 0 and 63, not 64"),
+        (lambda: q.log2_from_theta(0, 16), "theta must be greater than 0, not 0"),
+        (lambda: q.keep_share(1.0), "the share to keep must be between 0 and 0.9999847412109375, not 1.0"),
+    ],
+)
 def test_golden_refuses(call, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         call()

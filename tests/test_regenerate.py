@@ -64,9 +64,11 @@ def test_position_packs_the_fields() -> None:
 
 @pytest.mark.parametrize(
     ("k", "c", "tap", "message"),
-    [([8192, 1], 0, 0, "k must be between 0 and 8191, not 8192"),
-     (0, [1, -1], 0, "c must be between 0 and 8191, not -1"),
-     (0, 0, 64, "tap must be between 0 and 63, not 64")],
+    [
+        ([8192, 1], 0, 0, "k must be between 0 and 8191, not 8192"),
+        (0, [1, -1], 0, "c must be between 0 and 8191, not -1"),
+        (0, 0, 64, "tap must be between 0 and 63, not 64"),
+    ],
 )
 def test_position_out_of_range(k: int | list[int], c: int | list[int], tap: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -77,8 +79,10 @@ def test_normal_is_the_definition() -> None:
     rng = np.random.default_rng(2)
     k, c, tap = rng.integers(0, 8192, 300), rng.integers(0, 8192, 300), rng.integers(0, 64, 300)
     for salt in (0, 0xFFFFFFFF, rg.layer_salt(9, 3)):
-        words = [reference_mix(reference_mix((int(a) * 2**19 + int(b) * 2**6 + int(t)) ^ salt))
-                 for a, b, t in zip(k, c, tap, strict=True)]
+        words = [
+            reference_mix(reference_mix((int(a) * 2**19 + int(b) * 2**6 + int(t)) ^ salt))
+            for a, b, t in zip(k, c, tap, strict=True)
+        ]
         assert rg.normal(k, c, tap, salt).tolist() == [sum(w.to_bytes(4, "big")) - 510 for w in words]
     with pytest.raises(ValueError, match="salt must be between 0 and 4294967295, not 4294967296"):
         rg.normal(0, 0, 0, 2**32)
@@ -178,9 +182,7 @@ def test_spectrum_is_that_of_a_random_matrix(salt: int, shape: tuple[int, int]) 
     assert abs(ours - other).mean() < 0.005 * c**0.5
 
 
-@pytest.mark.parametrize(
-    ("std", "exponent"), [(0.05, -15), (0.05, -16), (0.0, -15), (4096.0, 0), (1.0, 0), (0.3, 0)]
-)
+@pytest.mark.parametrize(("std", "exponent"), [(0.05, -15), (0.05, -16), (0.0, -15), (4096.0, 0), (1.0, 0), (0.3, 0)])
 def test_scale_gives_the_wanted_deviation(std: float, exponent: int) -> None:
     scale = rg.scale(std, exponent)
     got = rg.initial(np.arange(512)[:, None], np.arange(512), 0, rg.layer_salt(5, 5), scale, 16).std()
@@ -238,7 +240,7 @@ def test_decay_words_out_of_range() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("period", [1, 2, 4, 8, 16, 32, 64])
 def test_each_word_is_explored_once_in_a_period(shape: tuple[int, int, int], period: int) -> None:
-    grid = np.ogrid[:shape[0], :shape[1], :shape[2]]
+    grid = np.ogrid[: shape[0], : shape[1], : shape[2]]
     first = 1000 * period + 3
     masks = np.array([rg.explored(*grid, step, period) for step in range(first, first + period)])
     assert masks.shape == (period, *shape) and (masks.sum(0) == 1).all()

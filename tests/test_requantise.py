@@ -46,10 +46,27 @@ def test_golden_exhaustive_small() -> None:
         assert (int(value), bool(saturated[row, column])) == expected
 
 
-@pytest.mark.parametrize(("x", "shift", "expected"), [
-    (1, 1, 0), (3, 1, 2), (5, 1, 2), (-1, 1, 0), (-3, 1, -2), (-5, 1, -2), (7, 2, 2), (6, 2, 2), (10, 2, 2),
-    (5, -2, 20), (0, -31, 0), (-1, -7, -128), (1, -7, 127), (-(1 << 63), 63, -1), (-(1 << 62), 63, 0), (127, 0, 127),
-])
+@pytest.mark.parametrize(
+    ("x", "shift", "expected"),
+    [
+        (1, 1, 0),
+        (3, 1, 2),
+        (5, 1, 2),
+        (-1, 1, 0),
+        (-3, 1, -2),
+        (-5, 1, -2),
+        (7, 2, 2),
+        (6, 2, 2),
+        (10, 2, 2),
+        (5, -2, 20),
+        (0, -31, 0),
+        (-1, -7, -128),
+        (1, -7, 127),
+        (-(1 << 63), 63, -1),
+        (-(1 << 62), 63, 0),
+        (127, 0, 127),
+    ],
+)
 def test_rounding_by_hand(x: int, shift: int, expected: int) -> None:
     value, saturated = requantise(x, shift, 8)
     assert int(value) == expected
@@ -64,12 +81,15 @@ def test_magnitude_bits() -> None:
     assert int(magnitude_bits(np.bitwise_or.reduce(np.abs(xs[7:])))) == int(magnitude_bits(np.array(xs[7:])).max())
 
 
-@pytest.mark.parametrize(("shift", "out_bits", "message"), [
-    (-32, 16, "shift must be between -31 and 63, not -32"),
-    ([0, 64], 16, "shift must be between -31 and 63, not 64"),
-    (0, 1, "out_bits must be between 2 and 63, not 1"),
-    (0, 64, "out_bits must be between 2 and 63, not 64"),
-])
+@pytest.mark.parametrize(
+    ("shift", "out_bits", "message"),
+    [
+        (-32, 16, "shift must be between -31 and 63, not -32"),
+        ([0, 64], 16, "shift must be between -31 and 63, not 64"),
+        (0, 1, "out_bits must be between 2 and 63, not 1"),
+        (0, 64, "out_bits must be between 2 and 63, not 64"),
+    ],
+)
 def test_golden_bad_arguments(shift: object, out_bits: int, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         requantise([1, 2], shift, out_bits)
@@ -89,12 +109,15 @@ def test_rtl_equals_golden(in_bits: int, out_bits: int) -> None:
     assert Requantise.LATENCY == 2
 
 
-@pytest.mark.parametrize(("in_bits", "out_bits", "message"), [
-    (1, 16, "in_bits must be between 2 and 64, not 1"),
-    (65, 16, "in_bits must be between 2 and 64, not 65"),
-    (48, 64, "out_bits must be between 2 and 63, not 64"),
-    (48, 1, "out_bits must be between 2 and 63, not 1"),
-])
+@pytest.mark.parametrize(
+    ("in_bits", "out_bits", "message"),
+    [
+        (1, 16, "in_bits must be between 2 and 64, not 1"),
+        (65, 16, "in_bits must be between 2 and 64, not 65"),
+        (48, 64, "out_bits must be between 2 and 63, not 64"),
+        (48, 1, "out_bits must be between 2 and 63, not 1"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
 def test_rtl_bad_arguments(in_bits: int, out_bits: int, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):

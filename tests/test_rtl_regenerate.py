@@ -16,13 +16,19 @@ CONFIGS = {"a16": PRESETS["tiny"], "a8": PRESETS["tiny"].with_(operand_bits=8)}
 def test_regenerate_equals_golden(name: str) -> None:
     cfg = CONFIGS[name]
     parameters = {"config": cfg, "latency": rtl.Regenerate.LATENCY}
-    run_bench(rtl.Regenerate(cfg), "regenerate", "tb.tb_regenerate", parameters=parameters,
-              testcase="regenerated_weights")
+    run_bench(
+        rtl.Regenerate(cfg), "regenerate", "tb.tb_regenerate", parameters=parameters, testcase="regenerated_weights"
+    )
 
 
 def test_exploration_equals_golden() -> None:
-    run_bench(exploration.Exploration(), "exploration", "tb.tb_regenerate",
-              parameters={"latency": exploration.Exploration.LATENCY}, testcase="explored_words")
+    run_bench(
+        exploration.Exploration(),
+        "exploration",
+        "tb.tb_regenerate",
+        parameters={"latency": exploration.Exploration.LATENCY},
+        testcase="explored_words",
+    )
 
 
 def test_constants_are_those_of_the_definition() -> None:

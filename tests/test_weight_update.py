@@ -52,12 +52,15 @@ def test_golden_is_elementwise_and_handles_nothing() -> None:
     assert all(a.shape == (0,) for a in update([], [], 1, 0, 2, 32, False))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"lr_mantissa": -1}, "lr_mantissa must be between 0 and 65535, not -1"),
-    ({"lr_mantissa": 65536}, "lr_mantissa must be between 0 and 65535, not 65536"),
-    ({"theta": 65536}, "theta must be between 0 and 65535, not 65536"),
-    ({"shift": 64}, "shift must be between -31 and 63, not 64"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr_mantissa": -1}, "lr_mantissa must be between 0 and 65535, not -1"),
+        ({"lr_mantissa": 65536}, "lr_mantissa must be between 0 and 65535, not 65536"),
+        ({"theta": 65536}, "theta must be between 0 and 65535, not 65536"),
+        ({"shift": 64}, "shift must be between -31 and 63, not 64"),
+    ],
+)
 def test_golden_refuses(change: dict, message: str) -> None:
     arguments = {"lr_mantissa": 1, "shift": 0, "theta": 0, "delta_bits": 16, "dense": False} | change
     with pytest.raises(ValueError, match=message):
@@ -67,18 +70,25 @@ def test_golden_refuses(change: dict, message: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unit_equals_golden(name: str) -> None:
     cfg, dot_latency = CONFIGS[name], DOT_LATENCY[name]
-    results = run_bench(lambda: WeightUpdate(cfg, dot_latency), "weight_update", "tb.tb_weight_update",
-                        parameters={"config": cfg, "dot_latency": dot_latency})
+    results = run_bench(
+        lambda: WeightUpdate(cfg, dot_latency),
+        "weight_update",
+        "tb.tb_weight_update",
+        parameters={"config": cfg, "dot_latency": dot_latency},
+    )
     assert results.tests == 6
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: WeightUpdate(PRESETS["tiny"], 2), "dot_latency must be between 3 and 59, not 2"),
-    (lambda: WeightUpdate(PRESETS["tiny"], 60), "dot_latency must be between 3 and 59, not 60"),
-    (lambda: VisitDelay(0, 3), "width must be at least 1, not 0"),
-    (lambda: VisitDelay(1, 2), "delay must be between 3 and 64, not 2"),
-    (lambda: VisitDelay(1, 65), "delay must be between 3 and 64, not 65"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WeightUpdate(PRESETS["tiny"], 2), "dot_latency must be between 3 and 59, not 2"),
+        (lambda: WeightUpdate(PRESETS["tiny"], 60), "dot_latency must be between 3 and 59, not 60"),
+        (lambda: VisitDelay(0, 3), "width must be at least 1, not 0"),
+        (lambda: VisitDelay(1, 2), "delay must be between 3 and 64, not 2"),
+        (lambda: VisitDelay(1, 65), "delay must be between 3 and 64, not 65"),
+    ],
+)
 def test_bad_parameters(make, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         make()
