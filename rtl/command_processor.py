@@ -136,7 +136,7 @@ class CommandProcessor(wiring.Component):
 
         # Errors: the oldest command's.
         error, error_index = Signal(4), Signal(INDEX_BITS)
-        for number, stage in enumerate(STAGES):  # later ones override: drain is oldest
+        for stage in STAGES:  # later ones override: drain is oldest
             with m.If(valid[stage] & getattr(self, f"{stage}_error").any()):
                 m.d.comb += [error.eq(getattr(self, f"{stage}_error")), error_index.eq(index[stage])]
 

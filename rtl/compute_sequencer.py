@@ -35,8 +35,8 @@ class ComputeSequencer(wiring.Component):
         not active: done from s + 1
         compute_start in s + START
         FW, BW: done from c + FLOW_END
-        WU: done from c + update_end(cfg);  the observation is made in c + update_end(cfg) - QuantileEstimator.LATENCY - 1,
-            so theta has its new value when `done` rises
+        WU: done from c + update_end(cfg);  the observation is made in
+            c + update_end(cfg) - QuantileEstimator.LATENCY - 1, so theta has its new value when `done` rises
 
     Numbers of the slot, each stable until the next: scale_t, step from s + 3; update_shift (compute command) from
     s + 3; ones, acc_exponent (drain command) from s + 3; drain_shift from s + 4. All are from before any commit

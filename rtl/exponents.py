@@ -26,8 +26,8 @@ class ExponentTable(wiring.Component):
 
     Latency: an exponent is read one cycle after its tensor number (`x`, `aux`, `out`), or in the same cycle
     (`csr`). A peak is taken every cycle (II = 1), in any order of tensors. `commit` in cycle t: entries change
-    during t+2 .. t+tensors+1, `commit_done` is high in cycle t + tensors + `COMMIT_EXTRA`, in which a tensor number may be
-    presented again. From commit to commit_done no peak, read or write is allowed; a peak in the
+    during t+2 .. t+tensors+1, `commit_done` is high in cycle t + tensors + `COMMIT_EXTRA`, in which a tensor
+    number may be presented again. From commit to commit_done no peak, read or write is allowed; a peak in the
     cycle of commit itself still counts.
 
     Args:

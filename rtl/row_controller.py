@@ -73,8 +73,9 @@ class RowController(wiring.Component):
         trace: the record of this cycle, all zero without an operation.
     Ports, visit (WU only, low otherwise), in the cycle of the last position's operation:
         visit_valid, visit_bit, visit_has_value, visit_delta (zero without value); visit_word_last: last visit of
-        its word, or, in its scan cycle and without visit_valid, a word that has none; with it visit_record_last: last word of its
-        record, visit_next_explored: the word is explored in the next step (low in dense mode), visit_next_count: its number of valid positions.
+        its word, or, in its scan cycle and without visit_valid, a word that has none; with it visit_record_last:
+        last word of its record, visit_next_explored: the word is explored in the next step (low in dense mode),
+        visit_next_count: its number of valid positions.
 
     Raises:
         ValueError: cfg.sparse is False.

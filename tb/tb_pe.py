@@ -20,7 +20,29 @@ from arch.config import Config
 
 NOP, MAC, DOT = 0, 1, 2
 WRITE_AFTER = 5
-DEFAULTS = dict.fromkeys(["op", "value", "gather_addr", "psum_addr", "half", "bypass", "gather_bank", "psum_bank", "dot_first", "dot_last", "load_we", "load_addr", "load_data", "side_addr", "side_we", "side_clear", "side_data", "rst"], 0)
+DEFAULTS = dict.fromkeys(
+    [
+        "op",
+        "value",
+        "gather_addr",
+        "psum_addr",
+        "half",
+        "bypass",
+        "gather_bank",
+        "psum_bank",
+        "dot_first",
+        "dot_last",
+        "load_we",
+        "load_addr",
+        "load_data",
+        "side_addr",
+        "side_we",
+        "side_clear",
+        "side_data",
+        "rst",
+    ],
+    0,
+)
 Cycle = dict[str, int]
 
 
