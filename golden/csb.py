@@ -172,7 +172,7 @@ class Region:
     geometry: Geometry
     stored: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     delta: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    visits_next: np.ndarray | None = None
+    visits_next: np.ndarray = None  # type: ignore[assignment]  # filled in where nobody gave it
 
     def __post_init__(self) -> None:
         """Fill in visits_next where nobody gave it: nothing explored, so the stored positions."""
@@ -214,7 +214,6 @@ class Region:
 
     def header(self) -> np.ndarray:
         """Header words, uint32 (1 + records + groups,)."""
-        assert self.visits_next is not None
         nnz = self.nnz_per_record().astype(np.uint32)
         return np.concatenate(
             [

@@ -133,7 +133,8 @@ def initial_weights(layers: Sequence[int], seed: int, source: str = "regenerate"
             w = generator.normal(size=(outputs, inputs + 1))
         else:
             salt = regenerate.layer_salt(seed, number)
-            w = regenerate.normal(*np.ogrid[:outputs, : inputs + 1], 0, salt) / regenerate.NORMAL_STD
+            k, c = np.ogrid[:outputs, : inputs + 1]
+            w = regenerate.normal(k, c, 0, salt) / regenerate.NORMAL_STD
         w[:, -1] = 0
         weights.append(w * (2 / inputs) ** 0.5)
     return weights
@@ -274,8 +275,8 @@ def _explored(method: DropBack, shapes: list[tuple[int, ...]]) -> NDArray[np.boo
     for step in range(method.period):
         parts = []
         for k, c in shapes:
-            grid = np.ogrid[: -(-k // rows), : -(-c // columns)]
-            words = regenerate.explored(*grid, 0, step, method.period)
+            kb, cb = np.ogrid[: -(-k // rows), : -(-c // columns)]
+            words = regenerate.explored(kb, cb, 0, step, method.period)
             parts.append(words.repeat(rows, 0).repeat(columns, 1)[:k, :c].ravel())
         shares.append(np.concatenate(parts))
     return np.array(shares)

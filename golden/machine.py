@@ -86,7 +86,8 @@ class Machine:
         self.peak: dict[int, tuple[int, Phase]] = {}
         self._segments: list[Region] = []
         self._assignment: tuple[np.ndarray, np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
-        self._x = self._aux = self._gate = np.zeros((0, 0, 0))
+        self._x: np.ndarray = np.zeros((0, 0, 0))
+        self._aux, self._gate = self._x, self._x > 0
         self._acc: np.ndarray | None = None
         self._tiles: list[np.ndarray] = []
         self._matrices: list[np.ndarray] = []
@@ -118,11 +119,11 @@ class Machine:
         self._planned = [self._store(c["w_addr"] + g * c.get("w_stride", 0)) for g in range(c["segments"])]
         regions = [s.region for s in self._planned]
         if phase == Phase.WU:
-            counts = sum(r.visits_next for r in regions)
+            counts = np.sum([r.visits_next for r in regions], axis=0)
         elif phase == Phase.BW:
             counts = np.concatenate([r.nnz_per_group() for r in regions])
         else:
-            counts = sum(r.nnz_per_record() for r in regions)[c["record0"] :]
+            counts = np.sum([r.nnz_per_record() for r in regions], axis=0)[c["record0"] :]
         counts = np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)
         policy = POLICIES[Policy(c.get("policy", 0))]
         self._assignment = balance(counts, self.cfg.rows, c["cap"], policy)

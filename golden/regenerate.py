@@ -42,15 +42,15 @@ def mix(z: ArrayLike) -> NDArray[np.uint32]:
     Returns:
         uint32, the shape of `z`.
     """
-    z = np.asarray(z).astype(np.uint32)
+    h: NDArray[np.uint32] = np.asarray(z).astype(np.uint32)
     with np.errstate(over="ignore"):  # numpy warns for scalars; the wrap is wanted
-        z = z + (z << np.uint32(12))
-        z = z ^ (z >> np.uint32(19))
-        z = z + (z << np.uint32(5))
-        z = z ^ (z << np.uint32(9))
-        z = z + (z << np.uint32(3))
-        z = z ^ (z >> np.uint32(16))
-    return np.asarray(z, dtype=np.uint32)
+        h = h + (h << np.uint32(12))
+        h = h ^ (h >> np.uint32(19))
+        h = h + (h << np.uint32(5))
+        h = h ^ (h << np.uint32(9))
+        h = h + (h << np.uint32(3))
+        h = h ^ (h >> np.uint32(16))
+    return np.asarray(h, dtype=np.uint32)
 
 
 def position(k: ArrayLike, c: ArrayLike, tap: ArrayLike) -> NDArray[np.uint32]:

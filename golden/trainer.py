@@ -94,7 +94,7 @@ class Trainer:
         self.fetched: tuple[int, bool] | None = None
         self._initial_exponents()
         self.set_learning_rate(learning_rate)
-        if not dense:
+        if budget is not None:
             self.set_budget(budget)
             self.machine.log2_theta = quantile.log2_from_theta(1.0, cfg.delta_bits)
 
