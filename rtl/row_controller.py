@@ -425,7 +425,15 @@ class RowController(wiring.Component):
             "psum": self.psum_addr,
             "value": self.value,
         }
-        with m.If(self.op != Op.NOP):
-            for name, value in fields.items():
-                field = trace.RECORD[name]
-                m.d.comb += self.trace[field.low : field.low + field.bits].eq(value)
+        record, width = [], 0
+        for name, field in sorted(trace.RECORD.items(), key=lambda item: item[1].low):
+            record += [Const(0, field.low - width), _extend(fields[name], field.bits)]
+            width = field.low + field.bits
+        # One expression for all bits: bits that nothing drives would be a process without inputs in Verilog.
+        m.d.comb += self.trace.eq(Mux(self.op == Op.NOP, 0, Cat(*record, Const(0, trace.BITS - width))))
+
+
+def _extend(value: Value, bits: int) -> Value:
+    """The low `bits` bits of a value, extended by its sign or zeros to that many."""
+    fill = value[-1] if value.shape().signed else Const(0, 1)
+    return Cat(value, fill.replicate(max(0, bits - len(value))))[:bits]
