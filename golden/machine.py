@@ -54,7 +54,8 @@ class Work:
     """What one executed command tells the timing law and the counters."""
 
     command: dict[str, int]
-    totals: list[int] = field(default_factory=list)  # record beats of the segments loaded
+    offsets: list[int] = field(default_factory=list)  # record beats skipped in the segments loaded
+    totals: list[int] = field(default_factory=list)  # record beats loaded of them
     walk: Walk | None = None
     regions: list[Region] = field(default_factory=list)  # segments in the weight buffers
     operand: list[np.ndarray] = field(default_factory=list)  # per segment: broadcast values (FW, BW)
@@ -143,6 +144,7 @@ class Machine:
             chosen = self._planned[first : first + c["load_segments"]]
             self._segments = [s.region.rows(c["record0"], c["records"]) for s in chosen]
             self._tiles_scale = -1
+            work.offsets = [s.region.rows(0, c["record0"]).record_beats() if c["record0"] else 0 for s in chosen]
             work.totals = [r.record_beats() for r in self._segments]
 
     def _scale(self, c: dict[str, int]) -> int:

@@ -117,7 +117,6 @@ class Network:
         outputs = [*activations[1:], self.logits]
         gradients = [self.memory.tensor(u, n) for n in self.sizes[1:]]
         for i, (inputs, count) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
-            std = (2 / inputs) ** 0.5
             layer = Layer(
                 i,
                 count,
@@ -125,7 +124,7 @@ class Network:
                 self._tiles(count, inputs),
                 [],
                 regenerate.layer_salt(self.seed, i),
-                regenerate.scale(std, self.weight_exponent),
+                regenerate.scale(he_std(inputs), self.weight_exponent),
                 activations[i],
                 outputs[i],
                 gradients[i],
@@ -559,6 +558,11 @@ class Network:
                     )
                 )
         return program
+
+
+def he_std(inputs: int) -> float:
+    """Standard deviation of a layer's initial weights (He et al., 2015)."""
+    return float((2 / inputs) ** 0.5)
 
 
 def _spans(address: int, run: int, runs: int, stride: int) -> list[tuple[int, int]]:

@@ -141,14 +141,22 @@ def scale(std: float, weight_exponent: int) -> int:
     Raises:
         ValueError: `std` is negative or does not fit the scale at this exponent.
     """
-    exact = std / 2.0**weight_exponent / NORMAL_STD * 2**SCALE_SHIFT
-    bound = (1 << SCALE_BITS) - 1
-    if not 0 <= exact < bound + 0.5:
+    exact, bound = _exact_scale(std, weight_exponent), (1 << SCALE_BITS) - 1
+    if not fits(std, weight_exponent):
         raise ValueError(
             f"std {std} at weight_exponent {weight_exponent} needs the scale {exact:.1f},"
             f" it must be between 0 and {bound}"
         )
     return round(exact)
+
+
+def fits(std: float, weight_exponent: int) -> bool:
+    """Whether `scale` takes this standard deviation at this exponent."""
+    return 0 <= _exact_scale(std, weight_exponent) < (1 << SCALE_BITS) - 0.5
+
+
+def _exact_scale(std: float, weight_exponent: int) -> float:
+    return std / 2.0**weight_exponent / NORMAL_STD * 2**SCALE_SHIFT
 
 
 def decay_factor(decay_per_step: float) -> int:

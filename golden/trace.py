@@ -1,7 +1,7 @@
-"""The trace the array must show: for every cycle and row what is issued, from the row lists.
+"""The trace the machine must show: what every row issues and the central units do in every cycle of a program.
 
-One record (arch.trace) per cycle and row; zero where nothing is issued. Addresses follow from the
-definitions in docs/architecture.md, section 4.
+Rows: one record (`arch.trace.RECORD`) a cycle and row, from the row lists; zero where nothing is issued. Addresses follow
+from the definitions in docs/architecture.md, section 4. Central units: from the timing law alone.
 """
 
 from __future__ import annotations
@@ -10,33 +10,42 @@ import numpy as np
 
 from arch.command import Phase
 from arch.config import Config
-from arch.trace import RECORD
+from arch.trace import CENTRAL, RECORD
 from golden.csb import Region
 from golden.machine import Work
-from golden.timing import Schedule
+from golden.reading import KINDS
+from golden.timing import (
+    COMPUTE_START,
+    OBSERVE,
+    ROW_START,
+    STAGES,
+    Schedule,
+    drain_writes,
+    rows_done,
+    tree_levels,
+)
 
 MAC, DOT = 1, 2
 
 
-def expected(cfg: Config, works: list[Work], schedule: Schedule, start_latency: int) -> np.ndarray:
+def rows(cfg: Config, works: list[Work], schedule: Schedule) -> np.ndarray:
     """Trace of a program.
 
     Args:
         cfg: configuration.
         works: what the commands did.
         schedule: its slots.
-        start_latency: cycles from a slot's start to the first operation of a row.
 
     Returns:
         uint64 (cycles, rows).
     """
     out = np.zeros((schedule.cycles, cfg.rows), np.uint64)
     for slot in schedule.slots:
-        index = slot.stages[3]
+        index = slot.stages[STAGES.index("compute")]
         if index is None or works[index].walk is None:
             continue
         row, cycle, record = operations(cfg, works[index], index)
-        out[slot.start + start_latency + cycle, row] = record
+        out[slot.start + COMPUTE_START + ROW_START + cycle, row] = record
     return out
 
 
@@ -82,3 +91,52 @@ def _where(
         if phase != Phase.WU:
             value[at] = work.operand[q][p]
     return gather, unit, lane, value
+
+
+def central(cfg: Config, works: list[Work], timing: Schedule) -> np.ndarray:
+    """What the central units do in every cycle of a program: uint64 (cycles,), see `arch.trace.CENTRAL`."""
+    columns = {name: np.zeros(timing.cycles, np.uint64) for name in CENTRAL}
+    columns["busy"][:] = 1
+    columns["done"][:] = 0b11111
+    columns["request_kind"][:] = columns["response_kind"][:] = len(KINDS)
+    columns["finish"][-1] = 1
+    for slot in timing.slots:
+        here = {name: column[slot.start : slot.start + slot.length] for name, column in columns.items()}
+        here["slot_start"][0] = 1
+        for side, first in (("request", slot.reads.request_from), ("response", slot.reads.response_from)):
+            for kind in range(len(KINDS)):
+                here[f"{side}_kind"][first[kind] : first[kind + 1]] = kind
+        here["request"][slot.reads.request] = 1
+        here["response"][slot.reads.response] = 1
+        for number, (name, index) in enumerate(zip(STAGES, slot.stages, strict=True)):
+            if index is not None:
+                here["valid"][:] |= np.uint64(1 << number)
+                here[f"{name}_index"][:] = index
+            here["done"][1 : max(1, slot.lasts[number])] &= ~np.uint64(1 << number)
+        here["done"][1 : slot.reads.response_from[-1]] &= ~np.uint64(1 << len(STAGES))
+        compute, drain = (None if index is None else works[index] for index in slot.stages[2:])
+        if compute is not None and compute.walk is not None:
+            here["compute_start"][COMPUTE_START] = 1
+            if compute.command["phase"] == Phase.WU:
+                here["observe"][rows_done(compute) + OBSERVE + tree_levels(cfg)] = 1
+        writes = drain_writes(cfg, drain) if drain is not None else None
+        if writes is not None:
+            here["write"][writes.cycle] = 1
+        if slot.commit is not None:
+            here["commit"][slot.commit] = 1
+    record = np.zeros(timing.cycles, np.uint64)
+    for name, place in CENTRAL.items():
+        record |= columns[name] << np.uint64(place.low)
+    return record
+
+
+def accesses(cfg: Config, works: list[Work], timing: Schedule) -> tuple[np.ndarray, np.ndarray]:
+    """Requests and writes of a program: two int64 arrays (n, 2) of cycle and beat address."""
+    reads, writes = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
+    for slot in timing.slots:
+        reads.append(np.stack([slot.start + slot.reads.request, slot.reads.address], 1))
+        drain = slot.stages[3]
+        wrote = drain_writes(cfg, works[drain]) if drain is not None else None
+        if wrote is not None:
+            writes.append(np.stack([slot.start + wrote.cycle, wrote.address], 1))
+    return np.concatenate(reads), np.concatenate(writes)

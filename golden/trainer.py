@@ -1,23 +1,37 @@
 """Training on the golden machine: minibatches in, two programs a step, weights out.
 
 `Trainer` is the host: it writes inputs and softmax gradients to memory, sets the control registers
-and swaps the two generations of weights. The same class drives the RTL in lock-step through
-`scripts.train`; here it only needs the golden machine.
+and swaps the two generations of weights. A `Follower` is told everything the host does; the one in
+`scripts.lockstep` does the same to the RTL and compares.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from arch.config import Config
 from golden import quantile, regenerate
 from golden.machine import Machine, Settings, Work
-from golden.memory import Memory
-from golden.program import Network, Tiling
+from golden.memory import Memory, Tensor
+from golden.program import Network, Tiling, he_std
 from golden.softmax import gradient_exponent, softmax_gradient
+
+
+class Follower(Protocol):
+    """Somebody who does to another machine what the host does to the golden one."""
+
+    def wrote(self, address: int, beats: int) -> None:
+        """The host wrote `beats` beats of the memory image from `address` on."""
+
+    def ran(self, program: list[dict[str, int]], works: list[Work]) -> None:
+        """The golden machine executed a program with the present settings."""
+
+    def forgot(self) -> None:
+        """The host had the machine forget unfinished sums and peaks."""
 
 
 @dataclass
@@ -39,6 +53,14 @@ class StepResult:
     def seen(self) -> int:
         """Weights visited by the weight update."""
         return sum(w.seen for w in self.backward)
+
+
+def weight_exponent(sizes: tuple[int, ...], operand_bits: int) -> int:
+    """Exponent of the weights: -(A-2), so that they reach 2; larger where narrow layers start with a wide spread."""
+    exponent = -(operand_bits - 2)
+    while not regenerate.fits(he_std(min(sizes[:-1])), exponent):
+        exponent += 1
+    return exponent
 
 
 class Trainer:
@@ -82,7 +104,7 @@ class Trainer:
             period_log2=period.bit_length() - 1,
             dense=dense,
             factor=regenerate.decay_factor(decay),
-            weight_exponent=-(cfg.operand_bits - 2),
+            weight_exponent=weight_exponent(self.sizes, cfg.operand_bits),
         )
         self.memory = Memory(cfg, memory_beats, keep_image)
         self.network = Network(
@@ -92,6 +114,7 @@ class Trainer:
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0
         self.fetched: tuple[int, bool] | None = None
+        self.follower: Follower | None = None
         self._initial_exponents()
         self.set_learning_rate(learning_rate)
         if budget is not None:
@@ -141,7 +164,18 @@ class Trainer:
         full = np.zeros((u * n, width), np.int32)
         full[: len(x), : x.shape[1]] = x
         full[:, self.sizes[0]] = 1 << -self.machine.exponent[0]
-        self.memory.put_tile(tensor.address, width // self.cfg.bus_elements, full.reshape(u, n, width))
+        self._put(tensor, full.reshape(u, n, width))
+
+    def _put(self, tensor: Tensor, data: np.ndarray) -> None:
+        self.memory.put_tile(tensor.address, data.shape[2] // self.cfg.bus_elements, data)
+        if self.follower:
+            self.follower.wrote(tensor.address, tensor.beats(self.cfg))
+
+    def _execute(self, program: list[dict[str, int]]) -> list[Work]:
+        works = self.machine.execute(program)
+        if self.follower:
+            self.follower.ran(program, works)
+        return works
 
     def logits(self, samples: int) -> np.ndarray:
         """Logits (samples, classes) of the last forward program."""
@@ -157,7 +191,7 @@ class Trainer:
         u, n, width = layer.dy.data.shape
         full = np.zeros((u * n, width), np.int32)
         full[: len(labels), : values.shape[1]] = values
-        self.memory.put_tile(layer.dy.address, width // self.cfg.bus_elements, full.reshape(u, n, width))
+        self._put(layer.dy, full.reshape(u, n, width))
         return loss, right
 
     def programs(self, following: bool) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
@@ -170,12 +204,12 @@ class Trainer:
         """One training step on a minibatch of input mantissas; `following` is the next one, if known."""
         self.put_input(x)
         programs = self.programs(following is not None)
-        forward = self.machine.execute(programs[0])
+        forward = self._execute(programs[0])
         loss, right = self.put_gradient(labels)
         if following is not None:
             self.put_input(following, 1 - self.generation)
         visits = self.dense_visits
-        backward = self.machine.execute(programs[1])
+        backward = self._execute(programs[1])
         self.generation ^= 1
         self.fetched = (self.generation, visits) if following is not None else None
         return StepResult(forward, backward, loss, right, len(labels))
@@ -191,7 +225,9 @@ class Trainer:
         for start in range(0, len(x), self.batch):
             part = x[start : start + self.batch]
             self.put_input(part)
-            self.machine.execute(self.network.forward(self.generation, self.dense_visits))
+            self._execute(self.network.forward(self.generation, self.dense_visits))
             out.append(self.logits(len(part)).argmax(axis=1))
         self.machine.peak, self.machine.exponent = peaks, exponents
+        if self.follower:
+            self.follower.forgot()
         return np.concatenate(out)

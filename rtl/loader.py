@@ -30,7 +30,7 @@ class Loader(wiring.Component):
 
     Law, from the cycle s of `slot_start`; P_5 is the cycle in which the reader's kind_done[W] rises:
 
-        not active, or NOP: done from s + 1
+        not active, or nothing to load: done from s + 1
         otherwise: done from max(P_5, e) + SETTLE; e = s + ENTRIES + units in BW with load_w, else e = 0
 
     SETTLE covers the pipelines behind the last beat and the errors of the rows. Latencies from the
@@ -64,7 +64,7 @@ class Loader(wiring.Component):
         gate_we, gate_bank, gate_addr, gate_data: to the gate buffer. `gate_bank` is the bank of the command in the
         load stage, from s + 2 on: the next one for a BW command with load_aux, otherwise as before.
         done, error: level; `error` is a `Status`, cleared by slot_start and valid when done: MASK_OVERFLOW,
-        VALUE_OVERFLOW (of a row), HEADER (records contradict block_rows); the first of these that applies.
+        VALUE_OVERFLOW (of a row), HEADER (what is loaded contradicts `records`); the first of these that applies.
     """
 
     X_LATENCY = 1
@@ -135,7 +135,7 @@ class Loader(wiring.Component):
         begin, works, weights, back = Signal(), Signal(), Signal(), Signal()
         m.d.sync += begin.eq(self.slot_start)
         m.d.comb += [
-            works.eq(self.active & (command.phase != Phase.NOP)),
+            works.eq(self.active & (command.load_x | command.load_aux | command.load_w)),
             weights.eq(works & command.load_w),
             back.eq(command.phase == Phase.BW),
         ]
@@ -295,7 +295,7 @@ class Loader(wiring.Component):
             self.load_start.eq(start),
             parser.start.eq(self.slot_start),
             parser.mask_beats.eq(command.mask_beats),
-            parser.block_rows.eq(command.block_rows),
+            parser.records.eq(command.records),
             parser.in_valid.eq(self.in_valid & (self.in_kind == Kind.W)),
             parser.in_last.eq(self.in_last),
             parser.in_data.eq(self.in_data),
@@ -308,7 +308,11 @@ class Loader(wiring.Component):
             self.load_slot.eq(self.assign_slot),
             self.load_all.eq(back),
         ]
-        m.d.sync += self.load_kb.eq((command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + parser.record)
+        first_kb = Signal.like(self.load_kb)
+        m.d.sync += [
+            first_kb.eq((command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + command.record0),
+            self.load_kb.eq(first_kb + parser.record),
+        ]
         loading = Signal()  # a beat of this slot has passed
         with m.If(self.slot_start):
             m.d.sync += loading.eq(0)
@@ -347,7 +351,7 @@ class Loader(wiring.Component):
             begin_1.eq(begin),
             begin_2.eq(begin_1),
             over.eq(looked),
-            base_step.eq(command.block_rows[:base_bits] * command.mask_beats[:base_bits]),
+            base_step.eq(command.records[:base_bits] * command.mask_beats[:base_bits]),
         ]
         with m.If(self.slot_start):
             m.d.sync += [looking.eq(0), looked.eq(0), over.eq(0)]

@@ -29,7 +29,7 @@ class _State(Enum):
     IDLE = 0
     CHECK = 1
     HEADERS = 2
-    WALK = 3
+    WALK = 5
     BALANCE = 4
 
 
@@ -43,10 +43,14 @@ class Planner(wiring.Component):
         with `plan`: h = max(s + VALIDATE + 1, P_X), P_X the cycle in which the reader's kind_done[PLAN] rises;
           N = segments * (1 + block_rows + groups) header words;
           done from h + N + WALK + balance_cycles(units, rows, policy) + 1   (golden.balancer.balance_cycles)
-        a region total beyond 16 bits: Status.HEADER, done from h + N + WALK + 1.
+        a header that contradicts itself: Status.HEADER, done from h + N + WALK + 1.
 
-    Counts: unit i of FW and NOP: sum of nnz of record i over the segments; WU: of visits (high half); BW: unit
-    g * groups + j: nnz of lane group j of segment g. Saturated at 65535. Words of units >= `units` are left out.
+    What to load of a region follows from its records' counts: a record takes mask_beats + ceil(nnz / values_per_beat)
+    beats; the command's records are `records` of them from `record0` on. Their sum over all records must be
+    the header's word 0, and fit 16 bits.
+
+    Counts: unit i of FW and NOP: sum of nnz of record record0 + i over the segments; WU: of visits (high half); BW:
+    unit g * groups + j: nnz of lane group j of segment g. Saturated at 65535. Units >= `units` are left out.
 
     Args:
         cfg: widths and sizes.
@@ -56,7 +60,7 @@ class Planner(wiring.Component):
         slot_start, active, command: as for every engine; stable from the cycle after slot_start.
         in_valid, in_kind, in_data, kind_done: the reader's out_valid, out_kind, out_data, kind_done.
         plan_ok: to the reader: the headers of this command may be read.
-        total_we, total_bank, total_segment, total_value: to the reader's table.
+        total_we, total_bank, total_segment, total_value, offset_value: to the reader's table.
         bank: assignment bank of the command in the plan stage, from s + 2 on (the next one for a command with
         `plan`, otherwise that of the command before).
         assign_we, assign_unit, assign_row, assign_slot: to the assignment table, together with `bank`.
@@ -65,7 +69,7 @@ class Planner(wiring.Component):
     """
 
     VALIDATE = Validator.CYCLES
-    WALK = 3
+    WALK = 5
 
     def __init__(self, cfg: Config, balancer: wiring.Component | None = None) -> None:
         self._cfg = cfg
@@ -84,6 +88,7 @@ class Planner(wiring.Component):
                 "total_bank": Out(BANK_BITS),
                 "total_segment": Out(SEGMENT_BITS),
                 "total_value": Out(RUN_BITS),
+                "offset_value": Out(RUN_BITS),
                 "bank": Out(BANK_BITS),
                 "assign_we": Out(1),
                 "assign_unit": Out(unit_bits(cfg)),
@@ -153,7 +158,8 @@ class Planner(wiring.Component):
     def _walk(self, m: Module, state: Signal, balancer: wiring.Component) -> tuple[Signal, Signal]:
         """Header buffer and walk, in state WALK: address, word, use, one word a cycle.
 
-        Returns: `walked`, high in the cycle after the last word was used, and whether a total did not fit.
+        Returns: `walked`, high once the last word was used and its region's beats are known, and whether a header
+        contradicts itself.
         """
         cfg, command = self._cfg, self.command
         address_bits = log2_exact(PLAN_BEATS, "plan beats")
@@ -180,10 +186,16 @@ class Planner(wiring.Component):
         beat, word = Signal(address_bits), Signal(17)
         lane = Signal(range(cfg.words_per_beat))
         unit = Signal(20)
-        is_total, is_counted, ends = Signal(), Signal(), Signal()
+        first_word, past_word = Signal(17), Signal(17)  # words of the command's records
+        m.d.sync += [first_word.eq(command.record0 + 1), past_word.eq(first_word + command.records)]
+        is_total, is_record, is_chosen, is_counted, ends = Signal(), Signal(), Signal(), Signal(), Signal()
+        is_before = Signal()
         m.d.comb += [
             is_total.eq(word == 0),
-            is_counted.eq(~is_total & ((word <= command.block_rows) ^ back)),
+            is_record.eq(~is_total & (word <= command.block_rows)),
+            is_before.eq(is_record & (word < first_word)),
+            is_chosen.eq(is_record & ~is_before & (word < past_word)),
+            is_counted.eq(Mux(back, ~is_total & ~is_record, is_chosen)),
             ends.eq(word == last_word),
             read.en.eq(1),
             read.addr.eq(beat),
@@ -211,7 +223,11 @@ class Planner(wiring.Component):
             {
                 "walking": walking,
                 "is_total": is_total,
+                "is_record": is_record,
+                "is_before": is_before,
+                "is_chosen": is_chosen,
                 "is_counted": is_counted,
+                "ends": ends,
                 "segment": segment,
                 "lane": lane,
                 "unit": unit,
@@ -227,13 +243,8 @@ class Planner(wiring.Component):
         content = Signal(32, reset_less=True)
         m.d.sync += content.eq(read.data.word_select(stages[1]["lane"], 32))
         use = stages[2]
-        total, narrow, count = Signal(), Signal(32), Signal(COUNT_BITS)
+        narrow, count = Signal(32), Signal(COUNT_BITS)
         m.d.comb += [
-            total.eq(use["walking"] & use["is_total"]),
-            self.total_we.eq(total),
-            self.total_bank.eq(self.bank),
-            self.total_segment.eq(use["segment"]),
-            self.total_value.eq(content[:RUN_BITS]),
             narrow.eq(Mux(back, content, Mux(command.phase == Phase.WU, content[16:], content[:16]))),
             count.eq(Mux(narrow[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, narrow)),
             balancer.count_we.eq(use["walking"] & use["is_counted"] & (use["unit"] < command.units)),
@@ -241,11 +252,52 @@ class Planner(wiring.Component):
             balancer.count_index.eq(use["unit"]),
             balancer.count_value.eq(count),
         ]
-        contradicts, walked, last_used = Signal(), Signal(), Signal()
+        contradicts = self._beats(m, use, content)
+        # Two more stages until the last region's beats are in the table.
+        last_used, settled, walked = Signal(), Signal(), Signal()
+        m.d.sync += [
+            last_used.eq(use["walking"] & ~stages[1]["walking"]),
+            settled.eq(last_used),
+            walked.eq(settled),
+        ]
+        return walked, contradicts
+
+    def _beats(self, m: Module, use: dict[str, Signal], content: Signal) -> Signal:
+        """Beats of a region's records, added up as its words pass: all, before the command's, and the command's.
+
+        Returns: whether a region's header contradicts itself; valid once the walk is over.
+        """
+        command = self.command
+        shift = log2_exact(self._cfg.values_per_beat, "values_per_beat")
+        # Stage 3: beats of one record. Stage 4: the sums; word 0 empties them.
+        beats = Signal(17, reset_less=True)
+        names = ("walking", "is_total", "is_record", "is_before", "is_chosen", "ends", "segment")
+        now = {name: Signal.like(use[name], name=f"{name}_3", reset_less=name != "walking") for name in names}
+        promised_3, promised = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        m.d.sync += [signal.eq(use[name]) for name, signal in now.items()]
+        m.d.sync += [
+            beats.eq(command.mask_beats + ((content[:16] + ((1 << shift) - 1)) >> shift)),
+            promised_3.eq(content),
+        ]
+        every, before, chosen = (Signal(32, name=name, reset_less=True) for name in ("every", "before", "chosen"))
+        ended = Signal()
+        m.d.sync += ended.eq(now["walking"] & now["ends"])
+        m.d.sync += self.total_segment.eq(now["segment"])
+        with m.If(now["walking"]):
+            with m.If(now["is_total"]):
+                m.d.sync += [promised.eq(promised_3), every.eq(0), before.eq(0), chosen.eq(0)]
+            for number, flag in ((every, "is_record"), (before, "is_before"), (chosen, "is_chosen")):
+                with m.If(now[flag]):
+                    m.d.sync += number.eq(number + beats)
+        m.d.comb += [
+            self.total_we.eq(ended),
+            self.total_bank.eq(self.bank),
+            self.total_value.eq(chosen),
+            self.offset_value.eq(before),
+        ]
+        contradicts = Signal()
         with m.If(self.slot_start):
             m.d.sync += contradicts.eq(0)
-        with m.Elif(total & content[RUN_BITS:].any()):
+        with m.Elif(ended & ((every != promised) | every[RUN_BITS:].any())):
             m.d.sync += contradicts.eq(1)
-        m.d.comb += last_used.eq(use["walking"] & ~stages[1]["walking"])
-        m.d.sync += walked.eq(last_used)
-        return walked, contradicts
+        return contradicts

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.data import ArrayLayout
+from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -150,7 +150,8 @@ class Reader(wiring.Component):
 
     Runs. FETCH: one of `fetch_beats(cfg)` at program_addr + fetch_index * fetch_beats. PLAN: `segments` of
     header_beats at w_addr + g * w_stride. X, AUX: x_runs of x_run at x_addr + r * x_stride, likewise aux. W:
-    load_segments runs, run q of total[bank, segment + q] beats at w_addr + (segment + q) * w_stride + header_beats.
+    load_segments runs, run q of total[bank, segment + q] beats at w_addr + (segment + q) * w_stride + header_beats +
+    offset[bank, segment + q].
 
     Args:
         cfg: widths.
@@ -161,9 +162,10 @@ class Reader(wiring.Component):
         fetch_active, program_addr, fetch_index: what to fetch.
         plan_active, plan_command, plan_ok: PLAN is read iff plan_active, plan_command.plan and plan_ok (the
         planner's word that the headers fit).
-        load_active, load_command, load_bank: X, AUX and W are read iff load_active, the phase is not NOP, and
-        load_x, load_aux (BW, WU only) or load_w.
-        total_we, total_bank, total_segment, total_value: table of record beats, written by the planner.
+        load_active, load_command, load_bank: X, AUX and W are read iff load_active and load_x, load_aux (BW, WU only)
+        or load_w.
+        total_we, total_bank, total_segment, total_value, offset_value: table of beats to load of a region, and of those to
+        skip before them, written by the planner.
         rd_req_*, rd_resp_*: memory port, beat addresses.
         hold: no response is accepted in this cycle (from the loader).
         out_valid, out_kind, out_run, out_index, out_last, out_data: a response, taken in this cycle. `out_last` marks
@@ -193,6 +195,7 @@ class Reader(wiring.Component):
                 "total_bank": In(BANK_BITS),
                 "total_segment": In(SEGMENT_BITS),
                 "total_value": In(RUN_BITS),
+                "offset_value": In(RUN_BITS),
                 "rd_req_valid": Out(1),
                 "rd_req_ready": In(1),
                 "rd_req_addr": Out(32),
@@ -217,31 +220,34 @@ class Reader(wiring.Component):
         m = Module()
         m.submodules.requests = requests = ListWalker()
         m.submodules.responses = responses = ListWalker()
-        m.submodules.totals = totals = Memory(shape=RUN_BITS, depth=1 << (BANK_BITS + SEGMENT_BITS), init=[])
+        m.submodules.totals = totals = Memory(
+            shape=StructLayout({"offset": RUN_BITS, "total": RUN_BITS}), depth=1 << (BANK_BITS + SEGMENT_BITS), init=[]
+        )
         plan, load = self.plan_command, self.load_command
 
         # -- the five lists, the same for both walkers -----------------------------------------
-        loads, stationary = Signal(), Signal()
-        m.d.comb += [
-            loads.eq(self.load_active & (load.phase != Phase.NOP)),
-            stationary.eq(load.phase == Phase.WU),
-        ]
+        stationary = Signal()
+        m.d.comb += stationary.eq(load.phase == Phase.WU)
         write = totals.write_port()
         m.d.comb += [
             write.en.eq(self.total_we),
             write.addr.eq((self.total_bank << SEGMENT_BITS) | self.total_segment),
-            write.data.eq(self.total_value),
+            write.data.total.eq(self.total_value),
+            write.data.offset.eq(self.offset_value),
         ]
+        skip = Signal(RUN_BITS)
         for walker in (requests, responses):
             read = totals.read_port()
+            if walker is requests:
+                m.d.comb += skip.eq(Mux(walker.kind == Kind.W, read.data.offset, 0))
             segment = Signal(SEGMENT_BITS)
             m.d.comb += [
                 walker.start.eq(self.slot_start),
                 walker.active[Kind.FETCH].eq(self.fetch_active),
                 walker.active[Kind.PLAN].eq(self.plan_active & plan.plan & self.plan_ok),
-                walker.active[Kind.X].eq(loads & load.load_x),
-                walker.active[Kind.AUX].eq(loads & load.load_aux & (load.phase != Phase.FW)),
-                walker.active[Kind.W].eq(loads & load.load_w),
+                walker.active[Kind.X].eq(self.load_active & load.load_x),
+                walker.active[Kind.AUX].eq(self.load_active & load.load_aux & load.phase.matches(Phase.BW, Phase.WU)),
+                walker.active[Kind.W].eq(self.load_active & load.load_w),
                 walker.runs[Kind.FETCH].eq(1),
                 walker.runs[Kind.PLAN].eq(plan.segments),
                 walker.runs[Kind.X].eq(load.x_runs),
@@ -251,7 +257,7 @@ class Reader(wiring.Component):
                 walker.length[Kind.PLAN].eq(plan.header_beats),
                 walker.length[Kind.X].eq(load.x_run),
                 walker.length[Kind.AUX].eq(load.aux_run),
-                walker.length[Kind.W].eq(read.data),
+                walker.length[Kind.W].eq(read.data.total),
                 segment.eq(load.segment + walker.peek),
                 read.addr.eq((self.load_bank << SEGMENT_BITS) | segment),
                 read.en.eq(1),
@@ -294,7 +300,7 @@ class Reader(wiring.Component):
             self.req_kind.eq(requests.kind),
         ]
         with m.If(requests.setup):
-            m.d.sync += [address.eq(run_start), next_start.eq(run_start + stride)]
+            m.d.sync += [address.eq(run_start + skip), next_start.eq(run_start + stride)]
         with m.If(accepted):
             m.d.sync += address.eq(address + 1)
             with m.If(slow):

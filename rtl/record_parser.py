@@ -26,7 +26,7 @@ class RecordParser(wiring.Component):
         cfg: widths.
 
     Ports:
-        start: forget everything (pulse; no beat may be under way). mask_beats (at least 1), block_rows:
+        start: forget everything (pulse; no beat may be under way). mask_beats (at least 1), records:
         constant from the cycle after it.
         in_valid, in_last, in_data: beat of records; in_last marks the last one of a region.
         record: number in its region of the record whose beat is at the outputs in the next cycle.
@@ -34,7 +34,7 @@ class RecordParser(wiring.Component):
         offsets: for each mask word the values of its record before it, `rtl.weight_buffer.offset_bits` each
         (modulo that; a record that needs more does not fit a row).
         regions: regions that ended so far. error: a region ended within a record, or with another number of
-        records than block_rows, or went on after the last; sticky until `start`, and nothing is valid from then on.
+        records than records, or went on after the last; sticky until `start`, and nothing is valid from then on.
     """
 
     LATENCY = 4
@@ -45,7 +45,7 @@ class RecordParser(wiring.Component):
             {
                 "start": In(1),
                 "mask_beats": In(8),
-                "block_rows": In(16),
+                "records": In(16),
                 "in_valid": In(1),
                 "in_last": In(1),
                 "in_data": In(cfg.beat_bits),
@@ -101,14 +101,14 @@ class RecordParser(wiring.Component):
             after.eq(nonzeros + total),
             value_beats.eq((after + ((1 << value_shift) - 1)) >> value_shift),
             last_mask.eq(masks_seen + 1 == self.mask_beats),
-            surplus.eq(self.record == self.block_rows),
+            surplus.eq(self.record == self.records),
             taken.eq(valid_3 & ~self.error),
         ]
         with m.If(in_values):
             m.d.comb += record_end.eq(values_left == 1)
         with m.Else():
             m.d.comb += record_end.eq(last_mask & (after == 0))
-        m.d.comb += wrong_end.eq(last_3 & ~(record_end & (self.record + 1 == self.block_rows)))
+        m.d.comb += wrong_end.eq(last_3 & ~(record_end & (self.record + 1 == self.records)))
         with m.If(taken):
             with m.If(in_values):
                 m.d.sync += [values_left.eq(values_left - 1), in_values.eq(~record_end)]

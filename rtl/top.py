@@ -14,9 +14,10 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSi
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from arch.command import Field, Phase
+from arch.command import Phase
 from arch.config import Config, log2_exact
 from arch.trace import BITS as TRACE_BITS
+from arch.trace import CENTRAL
 from rtl.assignment import AssignmentTable
 from rtl.command_processor import STAGES, CommandProcessor
 from rtl.compute_sequencer import EVENTS, ComputeSequencer
@@ -66,28 +67,6 @@ _LOAD_BUS = (
 _FIELDS = ("phase", "words", "mask_beats", "positions", "log2_positions", "gather_stride", "k_end", "c_end", "salt")
 _BANKS = ("weight_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
 
-#: Bits of the port `trace_central`, one record a cycle.
-CENTRAL: dict[str, Field] = {
-    "busy": Field(0, 0, 1),
-    "slot_start": Field(0, 1, 1),
-    "valid": Field(0, 2, 4),  # plan, load, compute, drain hold a command
-    "request": Field(0, 6, 1),  # a read request is taken
-    "request_kind": Field(0, 7, 3),  # rtl.reader.Kind of it; 5 when the list is over
-    "response": Field(0, 10, 1),  # a response is taken
-    "response_kind": Field(0, 11, 3),
-    "write": Field(0, 14, 1),  # a beat is written
-    "done": Field(0, 15, 5),  # plan, load, compute, drain, reader
-    "compute_start": Field(0, 20, 1),
-    "observe": Field(0, 21, 1),
-    "commit": Field(0, 22, 1),
-    "finish": Field(0, 23, 1),
-    "scrub": Field(0, 24, 1),
-    "plan_index": Field(0, 28, 9),
-    "load_index": Field(0, 37, 9),
-    "compute_index": Field(0, 46, 9),
-    "drain_index": Field(0, 55, 9),
-}
-
 
 class Accelerator(wiring.Component):
     """The machine. Laws: see `CommandProcessor` and the engines.
@@ -99,7 +78,7 @@ class Accelerator(wiring.Component):
     Ports:
         ctl_*: control port (`Registers`). busy: a program runs.
         rd_req_*, rd_resp_*, wr_*: memory port; addresses count beats; responses come in order.
-        trace_rows: the record of row r (`arch.trace`) at bits [64 r, 64 r + 64). trace_central: see `CENTRAL`.
+        trace_rows: the record of row r (`arch.trace`) at bits [64 r, 64 r + 64). trace_central: see `arch.trace.CENTRAL`.
     """
 
     def __init__(self, cfg: Config, *, emit: bool = True) -> None:
@@ -390,7 +369,10 @@ class Accelerator(wiring.Component):
             "commit": self._drain.commit,
             "finish": processor.finish,
             "scrub": processor.scrubbing,
-            **{f"{stage}_index": getattr(processor, f"{stage}_index") for stage in STAGES},
+            **{
+                f"{stage}_index": Mux(getattr(processor, f"{stage}_valid"), getattr(processor, f"{stage}_index"), 0)
+                for stage in STAGES
+            },
         }
         record, at = [], 0
         for name, field in CENTRAL.items():

@@ -32,16 +32,19 @@ class Validator(wiring.Component):
     Latency: `verdict` is valid in the cycle with step = CYCLES - 1, `plan_ok` from the cycle with step = 1 on.
 
     - MAGIC: magic is not `arch.command.MAGIC`.
-    - FIELD, all but NOP: positions = 0 or > 2^log2_positions; load_x with x_run = 0, x_runs = 0, or x_runs > 1
-      and gather_stride no multiple of E; words = 0; mask_beats * masks_per_beat < words (sparse builds);
-      block_rows = 0; segments = 0 or > 8; segment + load_segments > segments; FW or BW with drain and
-      out_run = 0 or out_run * E < out_channels + ones; c0 no multiple of Bc; k0 no multiple of Bk;
-      log2_lanes not log2 of Bk (BW: of LG); segments * header_beats > 64.
-    - FIELD, every command with `plan`, NOP too: segments = 0 or > 8; segments * header_beats > 64;
-      header_beats * words_per_beat < 1 + block_rows + groups; units > block_rows (BW: > segments * groups).
-    - GATHER_OVERFLOW, all but NOP, with load_x: (x_runs - 1) * gather_stride + x_run * E > gather_depth.
-    - UNITS_OVERFLOW, all but NOP, and every plan: units > cfg.units, or units > rows * cap.
-    - PSUM_OVERFLOW, all but NOP: cap << log2_lanes << log2_positions > psum_depth (WU: times stationary_pack).
+    - FIELD, all but a NOP that loads nothing: positions = 0 or > 2^log2_positions; load_x with x_run = 0, x_runs = 0,
+      or x_runs > 1 and gather_stride no multiple of E; words = 0; mask_beats * masks_per_beat < words (sparse
+      builds); WU with records != block_rows or words * Bc > gather_depth; segment + load_segments > segments; FW or
+      BW with drain and out_run = 0 or out_run * E < out_channels + ones; c0 no multiple of Bc; k0 no multiple of Bk;
+      log2_lanes not log2 of Bk (BW: of LG).
+    - FIELD, likewise, and every plan: segments = 0 or > 8; segments * header_beats > 64; records = 0;
+      record0 + records > block_rows.
+    - FIELD, every plan: header_beats * words_per_beat < 1 + block_rows + groups; units > records (BW: > segments *
+      groups).
+    - GATHER_OVERFLOW, with load_x: (x_runs - 1) * gather_stride + x_run * E > gather_depth.
+    - UNITS_OVERFLOW, likewise, and every plan: units > cfg.units, or units > rows * cap.
+    - PSUM_OVERFLOW, all but a NOP that loads nothing: cap << log2_lanes << log2_positions > psum_depth (WU: times
+      stationary_pack).
     - GATE_OVERFLOW, BW with load_aux: aux_runs * aux_run > gate_beats.
 
     Args:
@@ -72,7 +75,7 @@ class Validator(wiring.Component):
         element = log2_exact(cfg.bus_elements, "bus_elements")
         works, multiplies, back, update = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            works.eq(command.phase != Phase.NOP),
+            works.eq((command.phase != Phase.NOP) | command.load_x | command.load_w),
             multiplies.eq((command.phase == Phase.FW) | (command.phase == Phase.BW)),
             back.eq(command.phase == Phase.BW),
             update.eq(command.phase == Phase.WU),
@@ -96,18 +99,24 @@ class Validator(wiring.Component):
             with m.Case(3):
                 m.d.sync += gate_full.eq(product > cfg.gate_beats)
             with m.Case(4):
-                m.d.sync += uncounted.eq(command.units > Mux(back, product, command.block_rows))
+                m.d.sync += uncounted.eq(command.units > Mux(back, product, command.records))
 
         # Everything else is compared every cycle, and right from step 1 on.
         header_beats, header_words, header_room = Signal(12), Signal(18), Signal(18)
-        magic, headers_fit, segments_bad = Signal(), Signal(), Signal()
+        magic, headers_fit, range_bad = Signal(), Signal(), Signal()
         m.d.comb += [
             magic.eq(command.magic == MAGIC),
-            segments_bad.eq((command.segments == 0) | (command.segments > MAX_SEGMENTS)),
+            range_bad.eq(
+                (command.segments == 0)
+                | (command.segments > MAX_SEGMENTS)
+                | (header_beats > PLAN_BEATS)
+                | (command.records == 0)
+                | (command.record0 + command.records > command.block_rows)
+            ),
             header_beats.eq(command.segments[:4] * command.header_beats),
             header_words.eq(1 + command.block_rows + command.groups),
             header_room.eq(command.header_beats << log2_exact(cfg.words_per_beat, "words_per_beat")),
-            headers_fit.eq(~segments_bad & (header_beats <= PLAN_BEATS) & (header_room >= header_words)),
+            headers_fit.eq(~range_bad & (header_room >= header_words)),
         ]
         lanes = Mux(back, log2_exact(cfg.lane_group, "lane_group"), log2_exact(cfg.block_k, "block_k"))
         contradictions = [
@@ -116,15 +125,14 @@ class Validator(wiring.Component):
             command.load_x & ((command.x_run == 0) | (command.x_runs == 0)),
             command.load_x & (command.x_runs > 1) & command.gather_stride[:element].any(),
             command.words == 0,
-            command.block_rows == 0,
-            segments_bad,
+            range_bad,
+            update & ((command.records != command.block_rows) | (command.words > cfg.gather_depth // cfg.block_c)),
             command.segment + command.load_segments > command.segments,
             command.drain & multiplies & (command.out_run == 0),
             command.drain & multiplies & ((command.out_run << element) < command.out_channels + command.ones),
             command.c0[: log2_exact(cfg.block_c, "block_c")].any(),
             command.k0[: log2_exact(cfg.block_k, "block_k")].any(),
             command.log2_lanes != lanes,
-            header_beats > PLAN_BEATS,
         ]
         if cfg.sparse:  # the dense build stores no masks
             shift = log2_exact(cfg.masks_per_beat, "masks_per_beat")

@@ -1,0 +1,75 @@
+"""Timing of the drain: in which cycle of a slot each beat is written, and where.
+
+Partial sums leave one element of all columns a cycle, so a beat of E elements takes E cycles. New blocks leave record
+by record, a beat a cycle: a mask beat whenever the lane tally has counted the words of the one before, value beats in
+between and after; the header comes last, a word a cycle. All cycles count from the slot's start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arch.config import Config
+
+QUEUE = 2  # push to write
+FLOW_PUSH = 8  # first element to push of its beat, beyond E
+FLOW_DONE = 11  # last element to drained
+BLOCK_START = 3
+BLOCK_RECORD = 2  # cycles between the beats of two records
+BLOCK_PUSH = 2  # beat taken from its row to push
+BLOCK_HEADER = 3
+BLOCK_DONE = 3
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Beats written in one slot, in order: cycle and address of each."""
+
+    cycle: np.ndarray
+    address: np.ndarray
+
+
+def flow_done(cfg: Config, c: dict[str, int]) -> int:
+    """Cycles until all partial sums of FW or BW are drained."""
+    return c["positions"] * c["out_run"] * cfg.bus_elements + FLOW_DONE
+
+
+def flow_writes(cfg: Config, c: dict[str, int]) -> Writes:
+    """Partial sums of FW and BW: positions * out_run beats, E cycles each."""
+    u, j = np.divmod(np.arange(c["positions"] * c["out_run"]), c["out_run"])
+    beat = np.arange(len(u)) + 1
+    return Writes(beat * cfg.bus_elements + FLOW_PUSH + QUEUE, c["out_addr"] + u * c.get("out_stride", 0) + j)
+
+
+def _record_cycles(c: dict[str, int], value_beats: list[int]) -> np.ndarray:
+    words = c["words"] if c["mask_beats"] else 1
+    return np.maximum(c["mask_beats"] + np.asarray(value_beats, np.int64), words) + BLOCK_RECORD
+
+
+def block_done(cfg: Config, c: dict[str, int], value_beats: list[int]) -> int:
+    """Cycles until the new blocks of WU are drained, `value_beats` of every record."""
+    header = BLOCK_HEADER + cfg.words_per_beat * c["header_beats"]
+    return BLOCK_START + int(_record_cycles(c, value_beats).sum()) + header + BLOCK_DONE
+
+
+def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writes:
+    """New blocks of WU: the beats of every record, then the header."""
+    masks, values = c["mask_beats"], np.asarray(value_beats, np.int64)
+    begins = BLOCK_START + BLOCK_RECORD + np.concatenate([[0], np.cumsum(_record_cycles(c, value_beats))])
+    firsts = c["out_addr"] + c["header_beats"] + np.concatenate([[0], np.cumsum(masks + values)[:-1]])
+    mask = np.arange(masks) * cfg.masks_per_beat
+    cycles, addresses = [], []
+    for begin, first, count in zip(begins[:-1].tolist(), firsts.tolist(), value_beats, strict=True):
+        between = np.setdiff1d(np.arange(masks * cfg.masks_per_beat + count), mask)[:count]
+        cycle = begin + np.concatenate([mask, between])
+        order = np.argsort(cycle, kind="stable")
+        cycles.append(cycle[order])
+        addresses.append((first + np.arange(masks + count))[order])
+    # Where the next record's counts would be taken the tally settles; then the header, a word a cycle.
+    beats = np.arange(c["header_beats"])
+    header = int(begins[-1]) + (beats + 1) * cfg.words_per_beat - 1
+    return Writes(
+        np.concatenate([*cycles, header]) + BLOCK_PUSH + QUEUE, np.concatenate([*addresses, c["out_addr"] + beats])
+    )
