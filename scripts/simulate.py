@@ -163,7 +163,7 @@ def run_bench(
         testcase: run only the test or tests of this name.
 
     Returns:
-        Where the results are. JUnit XML lies under `build/results`.
+        Where the results are: under `build/results`, or the folder named by PROCRUSTES_RESULTS.
 
     Raises:
         BenchFailure: fewer than one test ran, or one of them failed.
@@ -176,7 +176,7 @@ def run_bench(
     waves = waves or os.environ.get("WAVES", "0") not in ("", "0")
     folder = build_bench(text, top, waves)
 
-    results = ROOT / "build" / "results"
+    results = Path(os.environ.get("PROCRUSTES_RESULTS") or ROOT / "build" / "results").resolve()
     results.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix=f"{_label(bench_module)}-", dir=results))
     junit, log = run / "results.xml", run / "bench.log"
@@ -213,6 +213,9 @@ def _check(bench: str, run: Path, junit: Path, log: Path, code: object, waves: b
         tests, failures = get_results(junit)
     except (RuntimeError, ElementTree.ParseError) as error:
         raise BenchFailure(f"{bench} ended without results ({code or error})\n{where}") from None
+    # One file per bench, named for what ran, where a reader (or a CI system) looks for it.
+    kept = run.parent / f"{run.name}.xml"
+    shutil.copyfile(junit, kept)
     skipped = len(ElementTree.parse(junit).getroot().findall(".//skipped"))
     if failures:
         raise BenchFailure(f"{bench}: {failures} of {tests} tests failed\n{where}")
@@ -220,9 +223,6 @@ def _check(bench: str, run: Path, junit: Path, log: Path, code: object, waves: b
         raise BenchFailure(f"{bench}: no test ran\n{where}")
     if code:
         raise BenchFailure(f"{bench}: the simulator ended abnormally ({code})\n{where}")
-    # One file per bench, named for what ran, where a reader (or a CI system) looks for it.
-    kept = run.parent / f"{run.name}.xml"
-    shutil.copyfile(junit, kept)
     return Results(tests - skipped, kept, log, run / "dump.vcd" if waves else None)
 
 

@@ -78,7 +78,8 @@ async def shifts_mixed_with_pauses(dut: Any) -> None:
 async def results_are_zero_after_reset(dut: Any) -> None:
     """The output registers reset."""
     await tb.start(dut)
-    dut.en.value, dut.x.value, dut.shift.value = 1, 1000, -31
+    largest = (1 << (tb.parameters()["in_bits"] - 1)) - 1
+    dut.en.value, dut.x.value, dut.shift.value = 1, largest, -31
     for _ in range(4):
         await RisingEdge(dut.clk)
     assert int(dut.saturated.value) == 1

@@ -36,7 +36,8 @@ class Convention(wiring.Component):
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Write a bench module and return its name."""
+    """Write a bench module and return its name; what it leaves, failures on purpose, stays out of build/results."""
+    monkeypatch.setenv("PROCRUSTES_RESULTS", str(tmp_path / "results"))
 
     def write(name: str, text: str) -> str:
         (tmp_path / f"{name}.py").write_text(text)
