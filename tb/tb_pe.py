@@ -1,8 +1,9 @@
 """Bench of a row of PEs: every output of every cycle against a model without a pipeline.
 
 `RowModel` computes each operation at once and delays only what the interface promises to delay:
-a MAC is seen by reads from T0 + 5 on, a word of the side port one cycle after its address, a sum of
-products 4 + log2 C cycles after its last DOT. Stimuli keep the rules of `rtl.pe.RowControl`.
+a MAC is seen by reads from T0 + 5 on, a word of the side port one cycle after its address, a loaded
+operand by operations of the next cycle on (in the other bank), a sum of products 4 + log2 C cycles after its
+last DOT. Stimuli keep the rules of `rtl.pe.RowControl`.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ DEFAULTS = dict.fromkeys(
         "load_addr",
         "load_data",
         "side_addr",
-        "side_we",
         "side_clear",
-        "side_data",
+        "stat_bank",
+        "stat_we",
+        "stat_addr",
+        "stat_data",
         "rst",
     ],
     0,
@@ -66,6 +69,7 @@ class RowModel:
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         self.gather = np.zeros((2, cfg.gather_depth, cfg.columns), dtype=np.int64)
+        self.stationary = np.zeros((2, cfg.psum_depth, cfg.columns, 2), dtype=np.int64)  # both halves
         self.exact = np.zeros((2, cfg.psum_depth, cfg.columns), dtype=np.int64)  # all MACs so far
         self.seen = self.exact.copy()  # what a read in this cycle returns
         self.writes: list[tuple[int, int, int, np.ndarray]] = []  # (first cycle seen, bank, address, word)
@@ -91,9 +95,7 @@ class RowModel:
             self.writes.append((now + WRITE_AFTER, bank, i["psum_addr"], word))
             self.last_mac[bank] = now
         elif i["op"] == DOT:
-            a = cfg.operand_bits
-            word = self.seen[bank, i["psum_addr"]] >> (a * i["half"]) & ((1 << a) - 1)
-            stationary = word - ((word >> (a - 1)) << a)
+            stationary = self.stationary[i["stat_bank"], i["psum_addr"], :, i["half"]]
             dot = int((gathered * stationary).sum())
             self.running = dot if i["dot_first"] else self.running + dot
             if i["dot_last"]:
@@ -103,14 +105,13 @@ class RowModel:
             beat = unpack(i["load_data"], cfg.operand_bits, cfg.columns * cfg.bus_elements)
             rows = slice(i["load_addr"] * cfg.bus_elements, (i["load_addr"] + 1) * cfg.bus_elements)
             self.gather[1 - i["gather_bank"], rows] = beat.reshape(cfg.columns, cfg.bus_elements).T
-        if i["side_we"] or i["side_clear"]:
+        if i["stat_we"]:
+            words = unpack(i["stat_data"], cfg.operand_bits, 2 * cfg.columns)
+            self.stationary[1 - i["stat_bank"], i["stat_addr"]] = words.reshape(cfg.columns, 2)
+        if i["side_clear"]:
             assert self.last_mac[side] <= now - WRITE_AFTER, "the stimulus writes a bank still in use"
-            words = 0
-            if not i["side_clear"]:
-                bits = cfg.delta_bits
-                words = unpack(i["side_data"], bits, cfg.columns) & ((1 << bits) - 1)
-            self.exact[side, i["side_addr"]] = self.seen[side, i["side_addr"]] = words
-            # The new word is not in this cycle's answer, which was copied above.
+            self.exact[side, i["side_addr"]] = self.seen[side, i["side_addr"]] = 0
+            # The zero is not in this cycle's answer, which was copied above.
         if i["rst"]:
             # What has not reached the write stage by this cycle is lost.
             self.writes = [w for w in self.writes if w[0] <= now + 1]
@@ -162,6 +163,11 @@ def beat(rng: np.random.Generator, cfg: Config) -> int:
     return pack(operand(rng, cfg.operand_bits, cfg.columns * cfg.bus_elements), cfg.operand_bits)
 
 
+def stationary_word(rng: np.random.Generator, cfg: Config) -> int:
+    """A random word of the stationary bus."""
+    return pack(operand(rng, cfg.operand_bits, 2 * cfg.columns), cfg.operand_bits)
+
+
 def fill(rng: np.random.Generator, cfg: Config, bank: int) -> list[Cycle]:
     """Load a whole gather bank with random operands."""
     return [
@@ -189,7 +195,7 @@ def with_bypass(stimulus: Iterable[Cycle]) -> list[Cycle]:
 def random_stimulus(cfg: Config, rng: np.random.Generator, cycles: int, resets: float) -> list[Cycle]:
     """Operations, loads, side accesses, bank flips and resets, all at once."""
     stimulus: list[Cycle] = []
-    banks = {"gather_bank": 0, "psum_bank": 0}
+    banks = {"gather_bank": 0, "psum_bank": 0, "stat_bank": 0}
     last_mac: dict[int, int] = defaultdict(lambda: -WRITE_AFTER)
     mode, left, density, fresh = MAC, 0, 1.0, True
     for now in range(cycles):
@@ -206,7 +212,7 @@ def random_stimulus(cfg: Config, rng: np.random.Generator, cycles: int, resets: 
         cycle["psum_addr"] = int(rng.integers(0, 3 if near else cfg.psum_depth))
         cycle["value"] = int(operand(rng, cfg.operand_bits, 1)[0])
         cycle["half"] = int(rng.integers(0, 2))
-        if rng.random() < density and not (mode == DOT and last_mac[bank] == now - 1):
+        if rng.random() < density:
             cycle["op"] = mode
         if mode == DOT:
             cycle["dot_first"] = int(fresh or rng.random() < 0.3)
@@ -219,9 +225,11 @@ def random_stimulus(cfg: Config, rng: np.random.Generator, cycles: int, resets: 
         cycle["load_addr"] = int(rng.integers(0, (16 if near else cfg.gather_depth) // cfg.bus_elements))
         cycle["load_data"] = beat(rng, cfg)
         cycle["side_addr"] = int(rng.integers(0, 3 if near else cfg.psum_depth))
-        cycle["side_data"] = pack(operand(rng, cfg.delta_bits, cfg.columns), cfg.delta_bits)
+        cycle["stat_we"] = int(rng.random() < 0.5)
+        cycle["stat_addr"] = int(rng.integers(0, 3 if near else cfg.psum_depth))
+        cycle["stat_data"] = stationary_word(rng, cfg)
         if last_mac[1 - bank] <= now - WRITE_AFTER:
-            cycle["side_we"], cycle["side_clear"] = int(rng.random() < 0.5), int(rng.random() < 0.1)
+            cycle["side_clear"] = int(rng.random() < 0.1)
         if rng.random() < resets:
             cycle["rst"] = 1
             fresh = True
@@ -332,6 +340,38 @@ async def every_address(dut: Any) -> None:
 
 
 @cocotb.test()
+async def every_stationary_address(dut: Any) -> None:
+    """Both halves of each word of both stationary banks reach the sum; a bank loads while the other is read."""
+    cfg = tb.config()
+    rng = np.random.default_rng(tb.seed())
+    await tb.start(dut)
+    await clean(dut, cfg)
+    depth = cfg.psum_depth
+    stimulus = fill(rng, cfg, 0)
+    stimulus += [
+        {"stat_bank": 1, "stat_we": 1, "stat_addr": a, "stat_data": stationary_word(rng, cfg)} for a in range(depth)
+    ]
+    for bank in (0, 1, 0):
+        stimulus += [
+            {
+                "op": DOT,
+                "dot_first": 1,
+                "dot_last": 1,
+                "gather_addr": int(rng.integers(0, cfg.gather_depth)),
+                "psum_addr": a,
+                "half": half,
+                "stat_bank": bank,
+                "stat_we": half,
+                "stat_addr": a,
+                "stat_data": stationary_word(rng, cfg),
+            }
+            for a in range(depth)
+            for half in (0, 1)
+        ]
+    await play(dut, cfg, stimulus)
+
+
+@cocotb.test()
 async def extreme_sums(dut: Any) -> None:
     """The largest products in all columns, in both halves, one sum a cycle and a long one."""
     cfg = tb.config()
@@ -341,25 +381,40 @@ async def extreme_sums(dut: Any) -> None:
     lowest = pack([low] * (cfg.columns * cfg.bus_elements), cfg.operand_bits)
     word = pack([low] * 2 * cfg.columns, cfg.operand_bits)
     stimulus: list[Cycle] = [
-        {"gather_bank": 1, "psum_bank": 1, "load_we": 1, "load_data": lowest, "side_we": 1, "side_data": word}
+        {"gather_bank": 1, "load_we": 1, "load_data": lowest, "stat_bank": 1, "stat_we": 1, "stat_data": word}
     ]
     stimulus += [{"op": DOT, "half": n % 2, "dot_first": 1, "dot_last": 1} for n in range(8)]
     stimulus += [{"op": DOT, "half": n % 2, "dot_first": n == 0, "dot_last": n == 63} for n in range(64)]
-    await play(dut, cfg, stimulus)
+    model = await play(dut, cfg, stimulus)
+    assert model.running == 64 * cfg.columns * low * low
 
 
 @cocotb.test()
 async def side_port(dut: Any) -> None:
-    """A word written is read as it was before in that cycle; clearing wins over writing."""
+    """A word cleared is read as it was in that cycle and as zero after; only that word of that bank is cleared."""
     cfg = tb.config()
     rng = np.random.default_rng(tb.seed())
     await tb.start(dut)
     await clean(dut, cfg)
-    stimulus: list[Cycle] = []
-    for we, clear in ((1, 0), (0, 0), (1, 1), (0, 0), (1, 0), (0, 1), (0, 0)):
-        data = pack(operand(rng, cfg.delta_bits, cfg.columns) | 1, cfg.delta_bits)
-        stimulus.append({"side_addr": cfg.psum_depth - 1, "side_we": we, "side_clear": clear, "side_data": data})
-    await play(dut, cfg, stimulus)
+    stimulus = fill(rng, cfg, 0)
+    last = cfg.psum_depth - 1
+    for bank in (0, 1):
+        stimulus += [
+            {"op": MAC, "value": 1 + a, "gather_addr": a, "psum_addr": a, "psum_bank": bank} for a in (0, 1, last)
+        ]
+    stimulus += [{}] * WRITE_AFTER
+    for side, address, clear in (
+        (1, last, 0),
+        (1, last, 1),
+        (1, last, 0),
+        (0, last, 0),
+        (0, 1, 1),
+        (1, 1, 0),
+        (0, 1, 0),
+    ):
+        stimulus += [{"psum_bank": 1 - side, "side_addr": address, "side_clear": clear}]
+    model = await play(dut, cfg, stimulus)
+    assert not model.seen[1, last].any() and model.seen[0, last].any()
 
 
 async def clean(dut: Any, cfg: Config) -> None:
@@ -368,12 +423,13 @@ async def clean(dut: Any, cfg: Config) -> None:
         if name != "rst":
             getattr(dut, name).value = 0
     for bank in range(2):
-        dut.gather_bank.value = dut.psum_bank.value = bank
-        dut.load_we.value = dut.side_clear.value = 1
+        dut.gather_bank.value = dut.psum_bank.value = dut.stat_bank.value = bank
+        dut.load_we.value = dut.side_clear.value = dut.stat_we.value = 1
         for address in range(max(cfg.gather_depth // cfg.bus_elements, cfg.psum_depth)):
             dut.load_addr.value = address % (cfg.gather_depth // cfg.bus_elements)
-            dut.side_addr.value = address % cfg.psum_depth
+            dut.side_addr.value = dut.stat_addr.value = address % cfg.psum_depth
             await RisingEdge(dut.clk)
-    for name in ("gather_bank", "psum_bank", "load_we", "load_addr", "side_clear", "side_addr"):
-        getattr(dut, name).value = 0
+    for name in DEFAULTS:
+        if name != "rst":
+            getattr(dut, name).value = 0
     await RisingEdge(dut.clk)

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Row of PEs: the Verilated row against a model without a pipeline, and what its Verilog looks like."""
 
 import re
@@ -25,14 +26,14 @@ def row(name: str) -> str:
 @pytest.mark.parametrize(("name", "seed"), [*((name, 1) for name in CONFIGS), ("tiny", 2)])
 def test_row_equals_model(name: str, seed: int) -> None:
     results = run_bench(row(name), "pe_row", "tb.tb_pe", parameters={"config": CONFIGS[name]}, seed=seed)
-    assert results.tests == 7
+    assert results.tests == 8
 
 
 def test_submodules_behave_as_the_instances_do() -> None:
     cfg = CONFIGS["two"]
     text = verilog(RowDatapath(cfg, emit=False), cfg, "pe_row")
     assert not re.search(r"^module pe\b", text, re.MULTILINE)
-    assert run_bench(text, "pe_row", "tb.tb_pe", parameters={"config": cfg}).tests == 7
+    assert run_bench(text, "pe_row", "tb.tb_pe", parameters={"config": cfg}).tests == 8
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -51,16 +52,33 @@ def test_pe_is_one_module_however_many_there_are() -> None:
     assert "src =" not in text
 
 
-def test_pe_has_one_multiplier_and_four_memories() -> None:
-    text = verilog(PE(CONFIGS["tiny"]), CONFIGS["tiny"], "pe")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_pe_has_one_multiplier_and_six_memories(name: str) -> None:
+    cfg = CONFIGS[name]
+    text = verilog(PE(cfg), cfg, "pe")
     assert len(re.findall(r"\$signed\([^)]*\) \* \$signed\([^)]*\)", text)) == 1
     assert text.count(" * ") == 1
-    assert sorted(re.findall(r"^  reg \[\d+:0\] (\w+) \[\d+:0\];$", text, re.MULTILINE)) == [
-        "gather0",
-        "gather1",
-        "psum0",
-        "psum1",
-    ]
+    assert sorted(re.findall(r"^  reg \[(\d+):0\] (\w+) \[(\d+):0\];$", text, re.MULTILINE)) == sorted(
+        (str(bits - 1), f"{memory}{bank}", str(depth - 1))
+        for memory, bits, depth in (
+            ("gather", cfg.bus_elements * cfg.operand_bits, cfg.gather_depth // cfg.bus_elements),
+            ("psum", cfg.acc_bits, cfg.psum_depth),
+            ("stationary", cfg.delta_bits, cfg.psum_depth),
+        )
+        for bank in range(2)
+    )
+
+
+def test_pe_memories_are_rams() -> None:
+    """A memory is read only behind a register and written in one place: what synthesis makes a RAM of."""
+    text = verilog(PE(CONFIGS["tiny"]), CONFIGS["tiny"], "pe")
+    for memory in (f"{name}{bank}" for name in ("gather", "psum", "stationary") for bank in range(2)):
+        accesses = re.findall(rf"^ *(.*\b{memory}\[.*);$", text, re.MULTILINE)
+        writes = [line for line in accesses if re.fullmatch(rf"{memory}\[\D\S+\] <= .+", line)]
+        reads = [line for line in accesses if re.fullmatch(rf"\S+ <= {memory}\[\D\S+\]", line)]
+        initial = [line for line in accesses if re.fullmatch(rf"{memory}\[\d+\] = \d+'[dh]0+", line)]
+        assert (len(writes), len(reads)) == (1, 1)
+        assert len(accesses) == 2 + len(initial)
 
 
 def test_source_locations_on_request() -> None:

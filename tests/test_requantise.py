@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Requantiser: golden against Python integers and fractions, RTL against golden."""
 
 import random
@@ -118,7 +119,6 @@ def test_rtl_equals_golden(in_bits: int, out_bits: int) -> None:
         (48, 1, "out_bits must be between 2 and 63, not 1"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
 def test_rtl_bad_arguments(in_bits: int, out_bits: int, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         Requantise(in_bits, out_bits)

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Weight update: the golden rule against exact fractions, the Verilated unit against the golden rule."""
 
 from fractions import Fraction
