@@ -169,6 +169,8 @@ class Loader(wiring.Component):
         ]
         with m.If(self.slot_start):
             m.d.sync += [busy.eq(1), settled.eq(0), self.error.eq(Status.OK)]
+        with m.Elif(~works):
+            m.d.sync += busy.eq(0)
         with m.Elif(busy & over):
             m.d.sync += settled.eq(settled + 1)
             with m.If(settled == self.SETTLE - 1):
