@@ -39,7 +39,7 @@ def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
     else:
         weights = np.zeros(g.positions, np.int64)
     top = (1 << bits - 1) - 1
-    rounded = requantise(region.delta, bits, bits)[0]
+    rounded = requantise(region.delta, bits, bits + 1)[0]  # one bit more: only the sum saturates
     weights[region.stored] = np.clip(weights[region.stored] + rounded, -top - 1, top)
     return weights
 

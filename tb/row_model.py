@@ -1,0 +1,300 @@
+"""A working set as one row sees it: what it is loaded with, and what it must issue in every cycle.
+
+Written from docs/architecture.md, sections 2 to 4, word by word and bit by bit, with plain loops: independent of
+the golden model's array formulas (`Job.golden_records` gives those, so that a bench can hold both against the RTL).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from arch.command import Phase
+from arch.config import Config
+from golden import regenerate
+from golden.csb import Geometry, Region
+from golden.machine import Settings, Work
+from golden.phases import as_matrix, backward, forward, read_weights, weight_update
+from golden.trace import operations
+
+MAC, DOT = 1, 2
+Cycle = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A mask word that a row walks: segment, record, word in the record, lane group (BW), slot of its unit."""
+
+    segment: int
+    record: int
+    word: int
+    group: int
+    slot: int
+
+
+@dataclass
+class Job:
+    """A working set.
+
+    Attributes:
+        regions: its segments, each `c_step` channels after the one before.
+        owner: row and slot of every unit: block rows (FW, WU) or lane groups of all segments (BW).
+        c_end: of the command; in BW it leaves out the bias.
+        others: as in the command and the settings.
+    """
+
+    cfg: Config
+    phase: Phase
+    regions: list[Region]
+    owner: tuple[np.ndarray, np.ndarray]
+    positions: int
+    stride: int
+    c_end: int
+    scale: int = 0
+    salt: int = 0
+    step: int = 0
+    log2_period: int = 0
+    dense: bool = False
+    command: int = 0
+    deltas: list[dict[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Index the stored values by segment and position."""
+        self.deltas = [dict(zip(r.stored.tolist(), r.delta.tolist(), strict=True)) for r in self.regions]
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the first segment; the others have the same records and words."""
+        return self.regions[0].geometry
+
+    @property
+    def log2_positions(self) -> int:
+        """Positions of a partial sum's place."""
+        return (self.positions - 1).bit_length()
+
+    @property
+    def channels(self) -> int:
+        """Gathered channels, those of padded blocks included."""
+        g = self.geometry
+        units = g.records * self.cfg.block_k, len(self.regions) * g.words * self.cfg.block_c
+        return units[0] if self.phase == Phase.BW else units[1]
+
+    @property
+    def command_fields(self) -> dict[str, int]:
+        """What the golden phases read from a command."""
+        g, cfg = self.geometry, self.cfg
+        lanes = cfg.lane_group if self.phase == Phase.BW else cfg.block_k
+        return {
+            "phase": int(self.phase),
+            "positions": self.positions,
+            "log2_positions": self.log2_positions,
+            "log2_lanes": lanes.bit_length() - 1,
+            "gather_stride": self.stride,
+            "c_step": g.words * cfg.block_c,
+            "c_end": self.c_end,
+        }
+
+    def settings(self) -> Cycle:
+        """Inputs of the controller that are constant while it computes."""
+        g = self.geometry
+        return {
+            "phase": int(self.phase),
+            "words": g.words,
+            "mask_beats": g.mask_beats,
+            "block_rows": g.records,
+            "positions": self.positions,
+            "log2_positions": self.log2_positions,
+            "gather_stride": self.stride,
+            "k0": g.k0,
+            "k_end": g.k_end,
+            "c_end": self.c_end,
+            "salt": self.salt,
+            "scale_t": self.scale,
+            "dense_mode": int(self.dense),
+            "step": self.step & 63,
+            "log2_period": self.log2_period,
+            "command": self.command & 255,
+        }
+
+    # -- load side --------------------------------------------------------------------------
+    def beats(self) -> list[tuple[int, Cycle]]:
+        """(record, load bus) of every beat, in the order of memory; who owns it is not in it."""
+        cfg, g, result = self.cfg, self.geometry, []
+        room = 2 * cfg.value_beats * cfg.values_per_beat
+        for q, region in enumerate(self.regions):
+            image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()[g.header_beats :]]
+            at = 0
+            for record, values in enumerate(region.value_beats().tolist()):
+                before = 0
+                for beat in range(g.mask_beats + values):
+                    is_value, offsets = beat >= g.mask_beats, 0
+                    for lane in range(cfg.masks_per_beat if not is_value else 0):
+                        mask = image[at] >> lane * cfg.mask_bits & (1 << cfg.mask_bits) - 1
+                        offsets |= before % room << lane * (room.bit_length() - 1)
+                        before += mask.bit_count()
+                    bus = {
+                        "load_valid": 1,
+                        "load_is_value": int(is_value),
+                        "load_data": image[at],
+                        "load_offsets": offsets,
+                        "load_first": int(beat == 0 and self.phase != Phase.BW),
+                        "load_channel": q * g.words * cfg.block_c,
+                        "load_kb": g.k0 // cfg.block_k + record,
+                        "load_cb": region.geometry.c0 // cfg.block_c,
+                    }
+                    if self.phase != Phase.BW:
+                        bus["load_slot"] = int(self.owner[1][record])
+                    result.append((record, bus))
+                    at += 1
+        return result
+
+    def entries(self) -> list[tuple[int, Cycle]]:
+        """(unit, entry bus) of every lane group; empty but in BW."""
+        if self.phase != Phase.BW:
+            return []
+        cfg, g, result = self.cfg, self.geometry, []
+        for unit, slot in enumerate(self.owner[1].tolist()):
+            segment, group = divmod(unit, g.groups)
+            word, in_word = divmod(group, cfg.groups_per_word)
+            bus = {
+                "entry_valid": 1,
+                "entry_slot": slot,
+                "entry_word": word,
+                "entry_group": in_word,
+                "entry_record_base": segment * g.records * g.mask_beats,
+                "entry_cb": self.regions[segment].geometry.c0 // cfg.block_c + word,
+            }
+            result.append((unit, bus))
+        return result
+
+    # -- compute side -----------------------------------------------------------------------
+    def words(self, row: int) -> list[Word]:
+        """The list of a row, in order."""
+        g, (rows, slots), result = self.geometry, self.owner, []
+        if self.phase == Phase.BW:
+            for unit in np.flatnonzero(rows == row).tolist():
+                segment, group = divmod(unit, g.groups)
+                word, in_word = divmod(group, self.cfg.groups_per_word)
+                result += [Word(segment, r, word, in_word, int(slots[unit])) for r in range(g.records)]
+        else:
+            for segment in range(len(self.regions)):
+                for record in np.flatnonzero(rows == row).tolist():
+                    result += [Word(segment, record, w, 0, int(slots[record])) for w in range(g.words)]
+        return result
+
+    def cycles(self, row: int) -> list[Cycle]:
+        """What the row shows from its first operation or scan on; names are those of the controller's ports."""
+        result: list[Cycle] = []
+        for word in self.words(row):
+            visits = self._visits(word)
+            last = self._word_end(word) if self.phase == Phase.WU else {}
+            if not visits:
+                result.append({"is_scan": 1, **last})
+            for number, (bit, delta) in enumerate(visits):
+                for u in range(self.positions):
+                    cycle = self._operation(word, bit, delta, u)
+                    if number == len(visits) - 1 and u == self.positions - 1:
+                        cycle |= last
+                    result.append(cycle)
+        if self.phase != Phase.WU:
+            for now, cycle in enumerate(result):
+                if "op" in cycle:
+                    near = [d for d in (1, 2, 3) if d <= now and result[now - d].get("psum_addr") == cycle["psum_addr"]]
+                    cycle["bypass"] = min(near, default=0)
+        return result
+
+    def _place(self, word: Word, bit: int) -> tuple[int, int]:
+        """Absolute channels (k, c) of a bit."""
+        k, c = divmod(bit, self.cfg.block_c)
+        g = self.regions[word.segment].geometry
+        return g.k0 + word.record * self.cfg.block_k + k, g.c0 + word.word * self.cfg.block_c + c
+
+    def _is_valid(self, word: Word, bit: int) -> bool:
+        k, c = self._place(word, bit)
+        return k < self.geometry.k_end and c < self.c_end
+
+    def _is_explored(self, word: Word, step: int) -> bool:
+        k, c = self._place(word, 0)
+        at = k // self.cfg.block_k, c // self.cfg.block_c
+        return not self.dense and bool(regenerate.explored(*at, 0, step, 1 << self.log2_period))
+
+    def _visits(self, word: Word) -> list[tuple[int, int | None]]:
+        """(bit, stored value or None) of every visited bit of a word."""
+        everything = self._is_explored(word, self.step) if self.phase == Phase.WU else self.scale != 0
+        first = (word.record * self.geometry.words + word.word) * self.cfg.mask_bits
+        visits = []
+        for bit in range(self.cfg.mask_bits):
+            delta = self.deltas[word.segment].get(first + bit)
+            lane_group = bit % self.cfg.block_c // self.cfg.lane_group
+            mine = self.phase != Phase.BW or lane_group == word.group
+            if mine and self._is_valid(word, bit) and (everything or delta is not None):
+                visits.append((bit, delta))
+        return visits
+
+    def _word_end(self, word: Word) -> Cycle:
+        return {
+            "visit_word_last": 1,
+            "visit_record_last": int(word.word == self.geometry.words - 1),
+            "visit_next_explored": int(self._is_explored(word, self.step + 1)),
+            "visit_next_count": sum(self._is_valid(word, bit) for bit in range(self.cfg.mask_bits)),
+        }
+
+    def _operation(self, word: Word, bit: int, delta: int | None, u: int) -> Cycle:
+        cfg, g = self.cfg, self.geometry
+        k, c = divmod(bit, cfg.block_c)
+        channel = word.record * cfg.block_k + k
+        if self.phase != Phase.BW:
+            channel = (word.segment * g.words + word.word) * cfg.block_c + c
+        cycle = {"is_busy": 1, "gather_addr": u * self.stride + channel}
+        if self.phase == Phase.WU:
+            unit, half = divmod(word.slot * cfg.block_k + k, cfg.stationary_pack)
+            cycle |= {"op": DOT, "half": half, "psum_addr": (unit << self.log2_positions) + u, "bypass": 0}
+            cycle |= {"dot_first": int(u == 0), "dot_last": int(u == self.positions - 1)}
+            if u == self.positions - 1:
+                cycle |= {"visit_valid": 1, "visit_bit": bit, "visit_has_value": int(delta is not None)}
+                cycle["visit_delta"] = delta or 0
+            return cycle
+        lanes, lane = (cfg.lane_group, c % cfg.lane_group) if self.phase == Phase.BW else (cfg.block_k, k)
+        psum = (word.slot * lanes + lane << self.log2_positions) + u
+        return cycle | {"op": MAC, "psum_addr": psum, "value": self._weight(*self._place(word, bit), delta or 0)}
+
+    def _weight(self, k: int, c: int, delta: int) -> int:
+        """`sat(rhe(delta / 2**A) + W0)`; `round` of a fraction rounds half to even."""
+        bits = self.cfg.operand_bits
+        initial = int(regenerate.initial(k, c, 0, self.salt, self.scale, bits)) if self.scale else 0
+        top = 1 << bits - 1
+        return min(max(round(Fraction(delta, 1 << bits)) + initial, -top), top - 1)
+
+    # -- golden -----------------------------------------------------------------------------
+    def golden(self, x: np.ndarray | None = None, aux: np.ndarray | None = None, **update: int) -> tuple[Work, object]:
+        """The golden model's working set, and its sums (FW, BW) or its `Updated` (WU).
+
+        Args:
+            x: gathered operand, (positions, columns, channels); zero if left out.
+            aux: stationary operand, likewise.
+            update: `learning`, `shift` and `theta` of WU.
+        """
+        cfg, c = self.cfg, self.command_fields
+        x = np.zeros((self.positions, cfg.columns, self.channels)) if x is None else x
+        work = Work(c, regions=self.regions, slots=self.owner)
+        if self.phase == Phase.WU:
+            settings = Settings(learning=update.get("learning", 1), period_log2=self.log2_period, dense=self.dense)
+            given = (self.step, settings, update.get("shift", 0), update.get("theta", 0))
+            if aux is None:
+                aux = np.zeros((self.positions, cfg.columns, self.geometry.records * cfg.block_k))
+            updated = weight_update(cfg, c, self.regions[0], x, aux, self.owner, *given)
+            work.walk = updated.walk
+            return work, updated
+        work.operand = [read_weights(r, self.scale, self.salt) for r in self.regions]
+        matrices = [as_matrix(r, w) for r, w in zip(self.regions, work.operand, strict=True)]
+        run = forward if self.phase == Phase.FW else backward
+        sums, work.walk = run(cfg, c, self.regions, matrices, x, self.owner, self.scale != 0)
+        return work, sums
+
+    def golden_records(self, row: int) -> dict[int, int]:
+        """Trace records of a row by cycle from its first operation or scan on."""
+        rows, cycles, records = operations(self.cfg, self.golden()[0], self.command)
+        mine = rows == row
+        return dict(zip(cycles[mine].tolist(), records[mine].tolist(), strict=True))
