@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from arch.config import Config
+from golden import regenerate
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,28 @@ class Geometry:
         return np.tile(self.c0 // self.cfg.block_c + np.arange(self.words), self.records)
 
     @cached_property
+    def explore_word(self) -> np.ndarray:
+        """What decides the exploration of every mask word, uint32 (records*words,): see `regenerate.explored`."""
+        return regenerate.explore_word(self.kb, self.cb, 0)
+
+    @cached_property
+    def valid_positions(self) -> np.ndarray:
+        """The positions that are weights, in stored order."""
+        return np.flatnonzero(self.valid)
+
+    def to_matrix(self, stored_order: np.ndarray) -> np.ndarray:
+        """Stored order to the tile as a padded matrix (records*Bk, words*Bc)."""
+        cfg = self.cfg
+        shape = (self.records, self.words, cfg.block_k, cfg.block_c)
+        return stored_order.reshape(shape).swapaxes(1, 2).reshape(shape[0] * shape[2], shape[1] * shape[3])
+
+    def to_stored_order(self, matrix: np.ndarray) -> np.ndarray:
+        """The inverse of `to_matrix`."""
+        cfg = self.cfg
+        shape = (self.records, cfg.block_k, self.words, cfg.block_c)
+        return matrix.reshape(shape).swapaxes(1, 2).reshape(self.positions)
+
+    @cached_property
     def valid_per_word(self) -> np.ndarray:
         """Valid positions of every mask word, shape (records*words,)."""
         return self.valid.reshape(-1, self.cfg.mask_bits).sum(1)
@@ -160,7 +183,7 @@ class Geometry:
 
 @dataclass
 class Region:
-    """The stored weights of one region.
+    """The stored weights of one region; not to be changed once it has been read.
 
     Attributes:
         geometry: its shape.
@@ -186,9 +209,22 @@ class Region:
             return self
         if not 0 <= first < first + count <= g.records:
             raise ValueError(f"records {first} to {first + count} of a region of {g.records}")
-        part = g.rows(first, count)
-        low, high = np.searchsorted(self.stored, [first * g.record_bits, (first + count) * g.record_bits])
-        return Region(part, self.stored[low:high] - first * g.record_bits, self.delta[low:high])
+        if (first, count) not in self._parts:
+            part = g.rows(first, count)
+            low, high = np.searchsorted(self.stored, [first * g.record_bits, (first + count) * g.record_bits])
+            stored = self.stored[low:high] - first * g.record_bits if first else self.stored[low:high]
+            nnz = self.nnz_per_record()[first : first + count]
+            self._parts[first, count] = Region(part, stored, self.delta[low:high], nnz)
+        return self._parts[first, count]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, int], Region]:
+        return {}
+
+    @cached_property
+    def matrices(self) -> dict[tuple[int, int], np.ndarray]:
+        """Weights as a matrix by scale and salt: a cache of golden.phases, filled where wanted."""
+        return {}
 
     def per_word(self) -> np.ndarray:
         """Stored positions of every mask word, shape (records*words,)."""
@@ -197,7 +233,13 @@ class Region:
 
     def nnz_per_record(self) -> np.ndarray:
         """Stored positions of every record."""
-        return np.bincount(self.stored // self.geometry.record_bits, minlength=self.geometry.records)
+        return self._nnz
+
+    @cached_property
+    def _nnz(self) -> np.ndarray:
+        g = self.geometry
+        ends = np.searchsorted(self.stored, np.arange(1, g.records + 1) * g.record_bits)
+        return np.diff(ends, prepend=0)
 
     def nnz_per_group(self) -> np.ndarray:
         """Stored positions of every lane group (all records), shape (groups,)."""

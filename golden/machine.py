@@ -7,7 +7,10 @@ in program order; the pipeline may overlap them only where that cannot be seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -17,10 +20,11 @@ from golden import exponents, quantile, regenerate
 from golden.balancer import balance, row_loads
 from golden.csb import Region
 from golden.memory import Memory, Store
-from golden.phases import as_matrix, backward, forward, read_weights, weight_update
-from golden.requantise import magnitude_bits, requantise
+from golden.phases import backward, forward, read_weights, weight_matrix, weight_update
+from golden.requantise import requantise
 from golden.walk import Walk
 
+T = TypeVar("T")
 POLICIES = {Policy.NONE: "none", Policy.PAIR: "pair", Policy.LPT: "lpt"}
 
 
@@ -49,19 +53,71 @@ class Settings:
     dense: bool = False
 
 
+class Late(Generic[T]):
+    """A field given as a value or as a function called when it is first read: training alone needs no timing."""
+
+    def __init__(self, default: Callable[[], T]) -> None:
+        """`default` makes the value of a field that is not given."""
+        self.default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Remember under which name the value is kept."""
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> T:
+        """The value."""
+        if instance is None:
+            return self.default  # type: ignore[return-value]  # what a dataclass takes as the field's default
+        value = instance.__dict__[self.name]
+        if callable(value):
+            value = instance.__dict__[self.name] = value()
+        return value
+
+    def __set__(self, instance: object, value: T | Callable[[], T]) -> None:
+        """Give the value, or how to make it."""
+        instance.__dict__[self.name] = value
+
+
+class Assignment(Sequence[np.ndarray]):
+    """(row, slot) of every unit of a planned command, balanced when first read (values do not depend on it)."""
+
+    def __init__(self, counts: np.ndarray, rows: int, cap: int, policy: str) -> None:
+        """Arguments of `golden.balancer.balance`; a bad one is refused here, as it is there."""
+        self.counts, self.rows, self._given = counts, rows, (counts, rows, cap, policy)
+        if policy != "lpt" or len(counts) > rows * cap:
+            self.both  # noqa: B018  (for the refusals)
+
+    @cached_property
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """The two arrays."""
+        return balance(*self._given)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        """Rows (0) or slots (1)."""
+        return self.both[index]
+
+    def __len__(self) -> int:
+        """Two."""
+        return 2
+
+    def row_visits(self) -> np.ndarray:
+        """Balanced counts by row."""
+        return row_loads(self.counts, self.both[0], self.rows)
+
+
 @dataclass
 class Work:
     """What one executed command tells the timing law and the counters."""
 
     command: dict[str, int]
-    offsets: list[int] = field(default_factory=list)  # record beats skipped in the segments loaded
-    totals: list[int] = field(default_factory=list)  # record beats loaded of them
+    offsets: Late[list[int]] = Late(list)  # record beats skipped in the segments loaded
+    totals: Late[list[int]] = Late(list)  # record beats loaded of them
     walk: Walk | None = None
     regions: list[Region] = field(default_factory=list)  # segments in the weight buffers
-    operand: list[np.ndarray] = field(default_factory=list)  # per segment: broadcast values (FW, BW)
-    slots: tuple[np.ndarray, np.ndarray] | None = None  # (row, slot) of every unit
-    row_visits: np.ndarray | None = None  # balanced counts by row (planned commands)
-    drained: list[int] = field(default_factory=list)  # WU: value beats of every record
+    operand: Late[list[np.ndarray]] = Late(list)  # per segment: broadcast values (FW, BW)
+    slots: Sequence[np.ndarray] | None = None  # (row, slot) of every unit
+    row_visits: Late[np.ndarray | None] = Late(lambda: None)  # balanced counts by row (planned commands)
+    drained: Late[list[int]] = Late(list)  # WU: value beats of every record
     kept: int = 0
     seen: int = 0
     adopted: int = 0
@@ -86,13 +142,10 @@ class Machine:
         self.exponent = [0] * cfg.tensors
         self.peak: dict[int, tuple[int, Phase]] = {}
         self._segments: list[Region] = []
-        self._assignment: tuple[np.ndarray, np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
+        self._assignment: Sequence[np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
         self._x: np.ndarray = np.zeros((0, 0, 0))
         self._aux, self._gate = self._x, self._x > 0
         self._acc: np.ndarray | None = None
-        self._tiles: list[np.ndarray] = []
-        self._matrices: list[np.ndarray] = []
-        self._tiles_scale = -1
 
     def execute(self, program: list[dict[str, int]]) -> list[Work]:
         """Run commands in order; returns what each did."""
@@ -127,8 +180,8 @@ class Machine:
             counts = np.sum([r.nnz_per_record() for r in regions], axis=0)[c["record0"] :]
         counts = np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)
         policy = POLICIES[Policy(c.get("policy", 0))]
-        self._assignment = balance(counts, self.cfg.rows, c["cap"], policy)
-        work.row_visits = row_loads(counts, self._assignment[0], self.cfg.rows)
+        assignment = Assignment(counts, self.cfg.rows, c["cap"], policy)
+        self._assignment, work.row_visits = assignment, assignment.row_visits
 
     def _load(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         if c.get("load_x"):
@@ -143,23 +196,20 @@ class Machine:
             first = c.get("segment", 0)
             chosen = self._planned[first : first + c["load_segments"]]
             self._segments = [s.region.rows(c["record0"], c["records"]) for s in chosen]
-            self._tiles_scale = -1
-            work.offsets = [s.region.rows(0, c["record0"]).record_beats() if c["record0"] else 0 for s in chosen]
-            work.totals = [r.record_beats() for r in self._segments]
+            skipped = [s.region.rows(0, c["record0"]) for s in chosen] if c["record0"] else []
+            loaded = self._segments
+            work.offsets = lambda: [r.record_beats() for r in skipped] or [0] * len(loaded)
+            work.totals = lambda: [r.record_beats() for r in loaded]
 
     def _scale(self, c: dict[str, int]) -> int:
         return regenerate.decayed(c.get("scale", 0), self.decay)
 
     def _multiply(self, c: dict[str, int], phase: Phase, work: Work) -> None:
-        scale = self._scale(c)
-        if scale != self._tiles_scale:
-            self._tiles = [read_weights(r, scale, c.get("salt", 0)) for r in self._segments]
-            self._matrices = [as_matrix(r, t) for r, t in zip(self._segments, self._tiles, strict=True)]
-            self._tiles_scale = scale
-        tiles = self._tiles
+        scale, salt, regions = self._scale(c), c.get("salt", 0), self._segments
+        tiles = [weight_matrix(r, scale, salt) for r in regions]
         run = forward if phase == Phase.FW else backward
-        products, work.walk = run(self.cfg, c, self._segments, self._matrices, self._x, self._assignment, scale != 0)
-        work.operand = tiles
+        products, work.walk = run(self.cfg, c, regions, tiles, self._x, self._assignment, scale != 0)
+        work.operand = lambda: [read_weights(r, scale, salt) for r in regions]
         self._acc = products if self._acc is None else self._acc + products
 
     def _drain(self, c: dict[str, int], phase: Phase, work: Work) -> None:
@@ -174,8 +224,8 @@ class Machine:
             acc = np.where(self._gate[:, :, :channels], acc, 0)
         exponent = self.exponent[c["x_tensor"]] + self.settings.weight_exponent
         values, saturated = requantise(acc, self.exponent[out] - exponent, self.cfg.operand_bits)
-        work.saturated = int(saturated.sum())
-        largest = int(magnitude_bits(np.abs(acc).max()))
+        work.saturated = int(np.count_nonzero(saturated))
+        largest = int(np.abs(acc).max()).bit_length()
         if largest:
             before = self.peak.get(out, (-(1 << 15), phase))[0]
             self.peak[out] = (max(before, largest + exponent), phase)
@@ -206,7 +256,7 @@ class Machine:
         self.log2_theta = quantile.observe(self.log2_theta, work.kept, work.seen, s.keep, s.rate, self.cfg.delta_bits)
         if c.get("drain"):
             self.memory.put_region(self._store(c["out_addr"]), result.region)
-            work.drained = [int(n) for n in result.region.value_beats()]
+            work.drained = lambda: result.region.value_beats().tolist()
 
     def _commit(self) -> None:
         for tensor, (peak, phase) in self.peak.items():

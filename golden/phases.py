@@ -7,7 +7,9 @@ in the matrices, so both views agree.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +24,36 @@ from golden.weight_update import update
 if TYPE_CHECKING:
     from golden.machine import Settings
 
-Assignment = tuple[np.ndarray, np.ndarray]
+Assignment = Sequence[np.ndarray]  # (row, slot) of every unit
+WalkParts = tuple[list[np.ndarray], list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]
+
+
+class LateWalk(Walk):
+    """Row lists that are made when first asked for: training without timing never asks."""
+
+    def __init__(self, cfg: Config, positions: int, make: Callable[[], WalkParts]) -> None:
+        """`make` gives, segment by segment, rows of words, words of visits and sources of visits."""
+        self.cfg, self.positions, self._make = cfg, positions, make
+
+    @cached_property
+    def _parts(self) -> WalkParts:
+        return self._make()
+
+    @cached_property
+    def word_row(self) -> np.ndarray:  # type: ignore[override]
+        """Row of every word."""
+        return np.concatenate(self._parts[0])
+
+    @cached_property
+    def visit_word(self) -> np.ndarray:  # type: ignore[override]
+        """Word of every visited weight."""
+        return np.concatenate(self._parts[1])
+
+    @cached_property
+    def visit_source(self) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]
+        """(segment index, position) of every visited weight."""
+        segments, positions = zip(*self._parts[2], strict=True)
+        return np.concatenate(segments), np.concatenate(positions)
 
 
 def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
@@ -40,16 +71,22 @@ def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
         weights = np.zeros(g.positions, np.int64)
     top = (1 << bits - 1) - 1
     rounded = requantise(region.delta, bits, bits + 1)[0]  # one bit more: only the sum saturates
+    if len(region.stored) == g.positions:
+        return np.clip(weights + rounded, -top - 1, top)
     weights[region.stored] = np.clip(weights[region.stored] + rounded, -top - 1, top)
     return weights
 
 
 def as_matrix(region: Region, stored_order: np.ndarray) -> np.ndarray:
     """Stored order to a float64 matrix (records*Bk, words*Bc)."""
-    g = region.geometry
-    full = np.empty(g.positions, np.float64)
-    full[g.flat] = stored_order
-    return full.reshape(g.records * g.cfg.block_k, g.words * g.cfg.block_c)
+    return region.geometry.to_matrix(stored_order).astype(np.float64)
+
+
+def weight_matrix(region: Region, scale: int, salt: int) -> np.ndarray:
+    """`read_weights` as a matrix, made once for a region."""
+    if (scale, salt) not in region.matrices:
+        region.matrices[scale, salt] = as_matrix(region, read_weights(region, scale, salt))
+    return region.matrices[scale, salt]
 
 
 def _columns(x: np.ndarray, first: int, width: int) -> np.ndarray:
@@ -81,19 +118,23 @@ def forward(
         dense_visits: every valid position is visited (regenerated weights are not zero yet).
     """
     total = None
-    rows, visits, sources, base = [], [], [], 0
     for q, (region, tile) in enumerate(zip(regions, tiles, strict=True)):
-        g = region.geometry
-        y = tile @ _columns(x, q * c["c_step"], g.words * cfg.block_c)
+        y = tile @ _columns(x, q * c["c_step"], region.geometry.words * cfg.block_c)
         total = y if total is None else total + y
-        visited = np.flatnonzero(g.valid) if dense_visits else region.stored
-        rows.append(np.repeat(assignment[0][: g.records], g.words))
-        visits.append(base + visited // cfg.mask_bits)
-        sources.append((np.full(len(visited), q), visited))
-        base += g.records * g.words
     assert total is not None
-    walk = _walk(cfg, c, rows, visits, sources)
-    return total.reshape(total.shape[0], c["positions"], cfg.columns), walk
+
+    def walk() -> WalkParts:
+        rows, visits, sources, base = [], [], [], 0
+        for q, region in enumerate(regions):
+            g = region.geometry
+            visited = g.valid_positions if dense_visits else region.stored
+            rows.append(np.repeat(assignment[0][: g.records], g.words))
+            visits.append(base + visited // cfg.mask_bits)
+            sources.append((np.full(len(visited), q), visited))
+            base += g.records * g.words
+        return rows, visits, sources
+
+    return total.reshape(total.shape[0], c["positions"], cfg.columns), LateWalk(cfg, c["positions"], walk)
 
 
 def backward(
@@ -110,27 +151,29 @@ def backward(
     Arguments as `forward`; `x` is the gradient, `assignment` that of the lane groups. Bias channels
     (at or beyond the command's c_end) are not visited.
     """
-    products, rows, visits, sources, base = [], [], [], [], 0
-    for q, (region, tile) in enumerate(zip(regions, tiles, strict=True)):
-        g = region.geometry
-        products.append(tile.T @ _columns(x, 0, g.records * cfg.block_k))
-        inside = g.c_of < c["c_end"]
-        if dense_visits:
-            visited = np.flatnonzero(g.valid & inside)
-        else:
-            visited = region.stored[inside[region.stored]]
-        record, group = np.divmod(g.group_of[visited], g.groups)
-        word = group * g.records + record
-        order = np.argsort(word, kind="stable")
-        units = assignment[0][q * g.groups : (q + 1) * g.groups]
-        rows.append(np.repeat(units, g.records))
-        keep = group[order] < len(units)
-        visits.append(base + word[order][keep])
-        sources.append((np.full(int(keep.sum()), q), visited[order][keep]))
-        base += len(units) * g.records
-    walk = _walk(cfg, c, rows, visits, sources)
+    products = []
+    for region, tile in zip(regions, tiles, strict=True):
+        products.append(tile.T @ _columns(x, 0, region.geometry.records * cfg.block_k))
     total = np.concatenate(products)
-    return total.reshape(total.shape[0], c["positions"], cfg.columns), walk
+
+    def walk() -> WalkParts:
+        rows, visits, sources, base = [], [], [], 0
+        for q, region in enumerate(regions):
+            g = region.geometry
+            visited = g.valid_positions if dense_visits else region.stored
+            visited = visited[g.c_of[visited] < c["c_end"]]
+            record, group = np.divmod(g.group_of[visited], g.groups)
+            word = group * g.records + record
+            order = np.argsort(word, kind="stable")
+            units = assignment[0][q * g.groups : (q + 1) * g.groups]
+            rows.append(np.repeat(units, g.records))
+            keep = group[order] < len(units)
+            visits.append(base + word[order][keep])
+            sources.append((np.full(int(keep.sum()), q), visited[order][keep]))
+            base += len(units) * g.records
+        return rows, visits, sources
+
+    return total.reshape(total.shape[0], c["positions"], cfg.columns), LateWalk(cfg, c["positions"], walk)
 
 
 @dataclass
@@ -172,57 +215,40 @@ def weight_update(
         shift: right shift that brings g * learning to units of the accumulated update.
         theta: threshold.
     """
-    g, period = region.geometry, 1 << s.period_log2
+    g, mask = region.geometry, (1 << s.period_log2) - 1
     had = np.zeros(g.positions, bool)
     had[region.stored] = True
     if s.dense:
         visited = region.stored
     else:
-        words = regenerate.explored(g.kb, g.cb, 0, step, period)
+        words = (g.explore_word & np.uint32(mask)) == (step & mask)
         wanted = (had.reshape(-1, cfg.mask_bits) | words[:, None]).reshape(-1) & g.valid
         visited = np.flatnonzero(wanted)
-    gradient = _columns(dy, 0, g.records * cfg.block_k) @ _columns(x, 0, g.words * cfg.block_c).T
-    old = np.zeros(g.positions, np.int64)
-    old[region.stored] = region.delta
-    dot = gradient.reshape(-1)[g.flat[visited]].astype(np.int64)
-    new, kept, saturated = update(old[visited], dot, s.learning, shift, theta, cfg.delta_bits, s.dense)
-    stored = visited[kept]
     before = had[visited]
-    fresh = Region(g, stored, new[kept])
-    ones = fresh.per_word()
+    gradient = _columns(dy, 0, g.records * cfg.block_k) @ _columns(x, 0, g.words * cfg.block_c).T
+    dot = g.to_stored_order(gradient)[visited].astype(np.int64)
+    if len(visited) == len(region.stored):
+        old = region.delta
+    else:
+        old = np.zeros(len(visited), np.int64)
+        old[before] = region.delta
+    new, kept, saturated = update(old, dot, s.learning, shift, theta, cfg.delta_bits, s.dense)
+    fresh = Region(g, visited, new) if s.dense else Region(g, visited[kept], new[kept])
     if not s.dense:
-        following = regenerate.explored(g.kb, g.cb, 0, step + 1, period)
-        ones = np.where(following, g.valid_per_word, ones)
-    fresh.visits_next = ones.reshape(g.records, g.words).sum(1)
-    walk = _walk(
-        cfg,
-        c,
-        [np.repeat(assignment[0][: g.records], g.words)],
-        [visited // cfg.mask_bits],
-        [(np.zeros(len(visited), int), visited)],
-    )
+        following = (g.explore_word & np.uint32(mask)) == (step + 1 & mask)
+        ones = np.where(following, g.valid_per_word, fresh.per_word())
+        fresh.visits_next = ones.reshape(g.records, g.words).sum(1)
+
+    def walk() -> WalkParts:
+        rows = np.repeat(assignment[0][: g.records], g.words)
+        return [rows], [visited // cfg.mask_bits], [(np.zeros(len(visited), int), visited)]
+
     return Updated(
         fresh,
-        walk,
-        int(kept.sum()),
+        LateWalk(cfg, c["positions"], walk),
+        int(np.count_nonzero(kept)),
         len(visited),
-        int((kept & ~before).sum()),
-        int((before & ~kept).sum()),
-        int(np.sum(saturated)),
-    )
-
-
-def _walk(
-    cfg: Config,
-    c: dict[str, int],
-    rows: list[np.ndarray],
-    visits: list[np.ndarray],
-    sources: list[tuple[np.ndarray, np.ndarray]],
-) -> Walk:
-    return Walk(
-        cfg,
-        c["positions"],
-        np.concatenate(rows),
-        np.concatenate(visits),
-        (np.concatenate([s[0] for s in sources]), np.concatenate([s[1] for s in sources])),
+        int(np.count_nonzero(kept & ~before)),
+        int(np.count_nonzero(before & ~kept)),
+        int(np.count_nonzero(saturated)),
     )

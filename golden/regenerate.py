@@ -227,8 +227,12 @@ def explored(kb: ArrayLike, cb: ArrayLike, tap: ArrayLike, step: int, period: in
     """
     if not (isinstance(period, int) and 1 <= period <= PERIOD_LIMIT and period & (period - 1) == 0):
         raise ValueError(f"period must be a power of two between 1 and {PERIOD_LIMIT}, not {period}")
-    z = mix(position(kb, cb, tap) ^ np.uint32(EXPLORE_SALT))
-    return np.asarray((z & np.uint32(period - 1)) == (step & (period - 1)))
+    return np.asarray((explore_word(kb, cb, tap) & np.uint32(period - 1)) == (step & (period - 1)))
+
+
+def explore_word(kb: ArrayLike, cb: ArrayLike, tap: ArrayLike) -> NDArray[np.uint32]:
+    """Hash whose residue modulo T is the step in which a mask word is explored; arguments as `explored`."""
+    return mix(position(kb, cb, tap) ^ np.uint32(EXPLORE_SALT))
 
 
 def _bounded(name: str, value: int, limit: int) -> int:

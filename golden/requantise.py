@@ -34,11 +34,13 @@ def requantise(x: ArrayLike, shift: ArrayLike, out_bits: int) -> tuple[NDArray[n
     """
     if not MIN_OUT_BITS <= out_bits <= MAX_OUT_BITS:
         raise ValueError(f"out_bits must be between {MIN_OUT_BITS} and {MAX_OUT_BITS}, not {out_bits}")
+    top = (1 << (out_bits - 1)) - 1
+    if isinstance(shift, int) and 0 <= shift < MAX_SHIFT:
+        return _right(_int64(x, "x"), shift, top)
     x, shift = np.broadcast_arrays(_int64(x, "x"), _int64(shift, "shift"))
     outside = (shift < MIN_SHIFT) | (shift > MAX_SHIFT)
     if outside.any():
         raise ValueError(f"shift must be between {MIN_SHIFT} and {MAX_SHIFT}, not {shift[outside].flat[0]}")
-    top = (1 << (out_bits - 1)) - 1
     bottom = -top - 1
 
     # Right: floor and remainder of a division by 2**right; both are exact for any int64.
@@ -57,6 +59,18 @@ def requantise(x: ArrayLike, shift: ArrayLike, out_bits: int) -> tuple[NDArray[n
     kept = np.where(too_high | too_low, 0, rounded) << left
     values = np.where(too_high, top, np.where(too_low, bottom, kept))
     return values.astype(np.int64), too_high | too_low
+
+
+def _right(x: NDArray[np.int64], shift: int, top: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The same for one shift to the right: what training spends its time on, in fewer passes over the data."""
+    rounded = x >> shift
+    if shift:
+        # Up where the remainder is above one half, or is one half and the quotient is odd. No sum overflows:
+        # the remainder is below 2**62.
+        up = (x & (1 << shift) - 1) + (rounded & 1) > 1 << shift - 1
+        rounded = rounded + up
+    values = np.clip(rounded, -top - 1, top)
+    return values, values != rounded
 
 
 def magnitude_bits(x: ArrayLike) -> NDArray[np.int64]:
@@ -82,4 +96,4 @@ def _int64(value: ArrayLike, name: str) -> NDArray[np.int64]:
     array = np.asarray(value)
     if array.dtype.kind not in "iu" or array.dtype == np.uint64:
         raise TypeError(f"{name} must be integers that fit int64, not {array.dtype}")
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)

@@ -53,5 +53,8 @@ def update(
     exact = np.asarray(delta, dtype=np.int64) - step
     limit = np.int64(1) << np.int64(delta_bits - 1)
     candidate = np.clip(exact, -limit, limit - 1)
-    kept = np.full(candidate.shape, True) if dense else np.abs(candidate) > theta
-    return np.where(kept, candidate, 0), kept, step_saturated | (candidate != exact)
+    saturated = step_saturated | (candidate != exact)
+    if dense:
+        return candidate, np.full(candidate.shape, True), saturated
+    kept = np.abs(candidate) > theta
+    return np.where(kept, candidate, 0), kept, saturated
