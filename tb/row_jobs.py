@@ -10,6 +10,10 @@ from golden.csb import Geometry, Region
 from tb.row_model import Job
 
 
+class NoRoom(ValueError):
+    """The job's operands or partial sums do not fit the configuration."""
+
+
 def random_job(
     cfg: Config,
     rng: np.random.Generator,
@@ -21,7 +25,7 @@ def random_job(
     words: int = 1,
     records: int = 3,
     rows: int = 2,
-    ragged: bool = True,
+    missing: tuple[int, int] | None = None,
     dense_visits: bool = False,
     empty_row: int = -1,
     at: tuple[int, int] | None = None,
@@ -39,16 +43,19 @@ def random_job(
         words: mask words of a record.
         records: block rows; a row takes as many units as it has partial sums for.
         rows: that units are dealt to, from row 0 on.
-        ragged: the last block row and the last segment end in the middle of a block.
+        missing: channels (output, input) by which the last block row and the last segment are short, random if None.
         dense_visits: the regenerated weights are not zero.
         empty_row: a row without units.
         at: block coordinates of the first block; otherwise at random.
         more: further attributes of `Job`.
+
+    Raises:
+        NoRoom: operands or units do not fit.
     """
     kb, cb = at if at is not None else (int(rng.integers(0, 200)), int(rng.integers(0, 50)))
     k0, c0, width = kb * cfg.block_k, cb * cfg.block_c, words * cfg.block_c
-    k_end = k0 + records * cfg.block_k - (int(rng.integers(0, cfg.block_k)) if ragged else 0)
-    last_end = c0 + segments * width - (int(rng.integers(0, width)) if ragged else 0)
+    short = missing or (int(rng.integers(0, cfg.block_k)), int(rng.integers(0, width)))
+    k_end, last_end = k0 + records * cfg.block_k - short[0], c0 + segments * width - short[1]
     regions = []
     for q in range(segments):
         end = min(c0 + (q + 1) * width, last_end)
@@ -58,6 +65,8 @@ def random_job(
     bias = int(phase == Phase.BW and last_end > c0 + 1 and rng.random() < 0.7)
     g = regions[0].geometry
     channels = records * cfg.block_k if phase == Phase.BW else segments * width
+    if positions * channels > cfg.gather_depth:
+        raise NoRoom(f"{positions} x {channels} gathered operands, room for {cfg.gather_depth}")
     stride = channels + int(rng.integers(0, max(1, cfg.gather_depth // positions - channels + 1)))
     job = Job(
         cfg,
@@ -74,7 +83,6 @@ def random_job(
     )
     for name, value in more.items():
         setattr(job, name, value)
-    assert (positions - 1) * stride + channels <= cfg.gather_depth, "the gathered operand does not fit"
     return job
 
 
@@ -85,7 +93,8 @@ def deal(
     lanes = {Phase.FW: cfg.block_k, Phase.BW: cfg.lane_group, Phase.WU: cfg.block_k // cfg.stationary_pack}[phase]
     room = cfg.psum_depth // (lanes << (positions - 1).bit_length())
     places = [(row, slot) for row in range(rows) if row != empty_row for slot in range(room)]
-    assert units <= len(places), f"{units} units, {len(places)} places"
+    if units > len(places):
+        raise NoRoom(f"{units} units, {len(places)} places")
     chosen = rng.permutation(len(places))[:units] if rng.random() < 0.5 else np.arange(units) * len(places) // units
     owner = np.array([places[n] for n in chosen], np.int64).reshape(units, 2)
     return owner[:, 0], owner[:, 1]

@@ -1,0 +1,336 @@
+"""Bench of the row controller: every operation of every cycle against the row model and the golden trace.
+
+Slots follow each other as in the machine: while a working set computes from one bank, the next is loaded into
+the other, at random pace, among beats and entries of other rows. What must be constant only during compute is
+random outside it. `row_model` says what each cycle shows; this file only adds START_LATENCY and the rest of the
+interface. Outputs that mean nothing in a cycle are not looked at in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import RisingEdge
+
+import tb
+from arch.command import Phase
+from arch.config import Config
+from tb.row_jobs import NoRoom, random_job
+from tb.row_model import Cycle, Job
+
+ALWAYS = ("op", "is_busy", "is_scan", "done", "visit_valid", "visit_word_last", "load_error")
+ROW, OTHER = 0, 1
+SIGNED = ("value", "visit_delta")
+
+
+@dataclass
+class Load:
+    """The load buses of a slot, a cycle an element, and the error after each."""
+
+    cycles: list[Cycle]
+    errors: list[int] = field(default_factory=list)
+
+
+def load(cfg: Config, rng: np.random.Generator, job: Job, row: int, gap: float, surplus: list[Cycle] = ()) -> Load:  # type: ignore[assignment]
+    """Beats and entries of a job, both in order, either first; then `surplus`, which must not fit."""
+    beats = [{**bus, "load_mine": mine(job, record, row)} for record, bus in job.beats()]
+    entries = [{**bus, "entry_mine": int(job.owner[0][unit] == row)} for unit, bus in job.entries()]
+    cycles: list[Cycle] = []
+    while beats or entries:
+        cycle: Cycle = {}
+        if beats and rng.random() >= gap:
+            cycle |= beats.pop(0)
+        if entries and rng.random() >= gap:
+            cycle |= entries.pop(0)
+        cycles.append(cycle)
+    cycles += surplus
+    return Load(cycles, errors(cfg, cycles))
+
+
+def mine(job: Job, record: int, row: int) -> int:
+    """Whether a record's beats are taken by a row: all of them in BW."""
+    return int(job.phase == Phase.BW or job.owner[0][record] == row)
+
+
+def errors(cfg: Config, cycles: list[Cycle]) -> list[int]:
+    """load_error after each cycle, from the number of things loaded."""
+    room = {"mask": cfg.mask_beats, "value": cfg.value_beats}
+    room["entry"] = max(cfg.mask_beats, cfg.psum_depth // cfg.lane_group)
+    error, result = 0, []
+    for c in cycles:
+        taken, is_value = c.get("load_valid", 0) and c.get("load_mine", 0), c.get("load_is_value", 0)
+        wants = {"mask": taken and not is_value, "value": taken and is_value}
+        wants["entry"] = (wants["mask"] and c["load_first"]) or (c.get("entry_valid", 0) and c.get("entry_mine", 0))
+        for kind in wants:
+            if wants[kind]:
+                room[kind] -= 1
+                if room[kind] < 0 and not error:
+                    error = 2 if kind == "value" else 1
+        result.append(error)
+    return result
+
+
+class Driver:
+    """Ports with the values they last got: writing costs more than comparing."""
+
+    def __init__(self, dut: Any) -> None:
+        self.dut, self.shown = dut, dict[str, int]()
+
+    def write(self, name: str, value: int) -> None:
+        if self.shown.get(name) != value:
+            getattr(self.dut, name).value = value
+            self.shown[name] = value
+
+    def read(self, name: str) -> int:
+        handle = getattr(self.dut, name).value
+        return handle.to_signed() if name in SIGNED else int(handle)
+
+
+LOAD = ("load_valid", "load_is_value", "load_data", "load_offsets", "load_mine", "load_first", "load_slot",
+        "load_channel", "load_kb", "load_cb", "entry_valid", "entry_mine", "entry_slot", "entry_word", "entry_group",
+        "entry_record_base", "entry_cb")  # fmt: skip
+STROBES = ("load_valid", "entry_valid")
+
+
+async def slot(
+    driver: Driver,
+    cfg: Config,
+    rng: np.random.Generator,
+    bank: int,
+    compute: Job | None,
+    loading: Load | None,
+    row: int = ROW,
+    reset_at: int = -1,
+) -> None:
+    """One slot: `compute` from `bank` while `loading` goes to the other one; ends when both are through."""
+    latency = tb.parameters()["start_latency"]
+    dut, has_trace = driver.dut, cfg.trace
+    begin = int(rng.integers(0, 4))
+    shown = compute.cycles(row) if compute else []
+    records = compute.golden_records(row) if compute and has_trace else {}
+    first = begin + latency
+    done = first + len(shown)
+    cycles = loading.cycles if loading else []
+    settings = compute.settings() if compute else {}
+    error: int | None = None  # not known before the first load_start
+    for t in range(max(done + 1 if compute else 4, len(cycles) + 2)):
+        driver.write("bank", bank)
+        driver.write("load_start", int(t == 0 and loading is not None))
+        given = cycles[t - 1] if 0 < t <= len(cycles) else {}
+        if t == 0 and loading is not None:  # lost
+            given = {"load_valid": 1, "load_mine": 1, "load_first": 1, "load_is_value": int(rng.integers(0, 2))}
+        for name in LOAD:
+            if name in given or name in STROBES:
+                driver.write(name, given.get(name, 0))
+            elif rng.random() < 0.1:
+                driver.write(name, int(rng.integers(0, 1 << min(62, len(getattr(dut, name))))))
+        driver.write("compute_start", int(compute is not None and t == begin))
+        for name, value in settings.items():
+            inside = begin <= t <= done
+            if inside or rng.random() < 0.1:
+                width = len(getattr(dut, name))
+                driver.write(name, value if inside else int(rng.integers(0, 1 << min(width, 62))))
+        driver.write("rst", int(t == reset_at))
+        await RisingEdge(dut.clk)
+        wanted = shown[t - first] if compute and first <= t < done else {}
+        idle = not compute or t <= begin or t >= done
+        seen = {name: driver.read(name) for name in ALWAYS}
+        expected = {name: wanted.get(name, 0) for name in ALWAYS} | {"done": int(idle)}
+        expected["load_error"] = seen["load_error"] if error is None else error
+        assert seen == expected, f"cycle {t} (first operation in {first}): {seen}, not {expected}"
+        for name, value in wanted.items():
+            if name not in seen:
+                got = driver.read(name)
+                assert got == value, f"{name} in cycle {t} (operation {t - first}): {got}, not {value}; {wanted}"
+        if has_trace:
+            got, want = int(dut.trace_record.value), records.get(t - first, 0)
+            assert got == want, f"trace in cycle {t} (operation {t - first}): {got:#x}, not {want:#x}"
+        if loading is not None:
+            error = ([0, *loading.errors])[min(t, len(cycles))]
+        if t == reset_at:
+            driver.write("rst", 0)
+            return
+
+
+async def chain(driver: Driver, cfg: Config, rng: np.random.Generator, jobs: list[Job], row: int = ROW) -> int:
+    """Slot after slot, banks alternating; each job is loaded while the one before it computes. Operations issued."""
+    before: Job | None = None
+    for index, job in enumerate([*jobs, None]):
+        loading = load(cfg, rng, job, row, float(rng.choice([0, 0, 0.4]))) if job else None
+        assert loading is None or not loading.errors or loading.errors[-1] == 0, "the job does not fit"
+        await slot(driver, cfg, rng, index % 2, before, loading, row)
+        before = job
+    return sum("op" in c for job in jobs for c in job.cycles(row))
+
+
+async def environment(dut: Any) -> tuple[Driver, Config, np.random.Generator]:
+    """A row in reset state, all inputs driven."""
+    driver = Driver(dut)
+    await tb.start(dut)
+    return driver, tb.config(), np.random.default_rng(tb.seed())
+
+
+def most_words(cfg: Config, positions: int, segments: int = 1) -> int:
+    """Mask words of a record of which the gathered operands fit, at most 3."""
+    return min(3, cfg.gather_depth // (positions * segments * cfg.block_c))
+
+
+@cocotb.test()
+async def random_working_sets(dut: Any) -> None:
+    """All phases, numbers of positions, densities and shapes, back to back."""
+    driver, cfg, rng = await environment(dut)
+    jobs = []
+    shapes = product((Phase.FW, Phase.BW, Phase.WU), (1, 2, 3, 5), ((0.05, False), (0.4, False), (0.1, True)), range(3))
+    for phase, positions, (density, dense_visits), _ in shapes:
+        segments = 1 if phase == Phase.WU else int(rng.integers(1, 3))
+        given = {
+            "segments": segments,
+            "words": int(rng.integers(1, max(1, most_words(cfg, positions, segments)) + 1)),
+            "records": int(rng.integers(1, 4)),
+            "log2_period": int(rng.integers(0, 7)),
+        }
+        jobs += fitting(cfg, rng, phase, positions, density / positions, dense_visits, given)
+    assert len(jobs) > 50
+    order = rng.permutation(len(jobs))
+    assert await chain(driver, cfg, rng, [jobs[n] for n in order]) > 500
+
+
+def fitting(
+    cfg: Config,
+    rng: np.random.Generator,
+    phase: Phase,
+    positions: int,
+    density: float,
+    dense_visits: bool,
+    given: dict[str, int],
+) -> list[Job]:
+    """A random job, or none if partial sums or operands of this shape do not fit."""
+    try:
+        return [random_job(cfg, rng, phase, positions=positions, density=density, dense_visits=dense_visits, **given)]
+    except NoRoom:
+        return []
+
+
+@cocotb.test()
+async def empty_rows_and_empty_words(dut: Any) -> None:
+    """No entry at all in any phase, records of zeros only, and both between rows with work: scans and nulls."""
+    driver, cfg, rng = await environment(dut)
+    jobs, words = [], most_words(cfg, 1)
+    for phase in (Phase.FW, Phase.BW, Phase.WU):
+        sparse = {"density": 0.0, "log2_period": 6, "step": 0}
+        jobs += [
+            random_job(cfg, rng, phase, words=words, empty_row=ROW),
+            random_job(cfg, rng, phase, words=words, records=4, **sparse),
+            random_job(cfg, rng, phase, words=words, empty_row=ROW),
+            random_job(cfg, rng, phase, words=1, records=1, rows=1, density=0.5),
+            random_job(cfg, rng, phase, words=1, records=1, rows=1, density=0.0, log2_period=6),
+            random_job(cfg, rng, phase, words=words, records=4, density=1.5 / cfg.mask_bits, log2_period=6),
+        ]
+    scans = sum("is_scan" in c for job in jobs for c in job.cycles(ROW))
+    assert scans > 20 and any(not job.words(ROW) for job in jobs)
+    await chain(driver, cfg, rng, jobs)
+
+
+@cocotb.test()
+async def everything_stored(dut: Any) -> None:
+    """Full masks, whole blocks; each weight visited in each phase, U = 1 and 2, dense mode too."""
+    driver, cfg, rng = await environment(dut)
+    jobs = []
+    for phase in (Phase.FW, Phase.BW, Phase.WU):
+        for positions in (1, 2):
+            for more in ({}, {"dense": True}, {"dense_visits": True}):
+                if phase == Phase.WU and "dense_visits" in more:
+                    continue
+                jobs.append(
+                    random_job(cfg, rng, phase, positions=positions, density=1.0, missing=(0, 0), records=2, **more)
+                )
+    await chain(driver, cfg, rng, jobs)
+
+
+@cocotb.test()
+async def ragged_edges(dut: Any) -> None:
+    """The last valid channels at any place of a block, words outside; coordinates at both ends of their range."""
+    driver, cfg, rng = await environment(dut)
+    jobs, words = [], most_words(cfg, 1)
+    for phase in (Phase.FW, Phase.BW, Phase.WU):
+        for short in {0, 1, cfg.block_c, words * cfg.block_c - 1, *rng.integers(0, words * cfg.block_c, 4).tolist()}:
+            for at in ((0, 0), (8192 // cfg.block_k - 2, 0), (0, 8192 // cfg.block_c - words)):
+                missing = (int(rng.integers(0, cfg.block_k)), min(short, words * cfg.block_c - 1))
+                jobs.append(random_job(cfg, rng, phase, words=words, records=2, density=0.2, missing=missing, at=at,
+                                       dense_visits=bool(rng.integers(0, 2)), log2_period=1))  # fmt: skip
+    await chain(driver, cfg, rng, jobs)
+
+
+@cocotb.test()
+async def hazards(dut: Any) -> None:
+    """Partial sums that come back after one, two, three and more cycles: all bypass distances occur."""
+    driver, cfg, rng = await environment(dut)
+    jobs = []
+    for positions in (1, 2, 3, 4):
+        for phase, density in ((Phase.FW, 1.0), (Phase.BW, 1.0), (Phase.FW, 0.2), (Phase.BW, 0.3)):
+            given = {"words": 1, "records": 4 if phase == Phase.BW else 1, "missing": (0, 0)}
+            jobs += fitting(cfg, rng, phase, positions, density, False, given)
+    distances = {c.get("bypass", 0) for job in jobs for c in job.cycles(ROW)}
+    assert distances == {0, 1, 2, 3}
+    await chain(driver, cfg, rng, jobs)
+
+
+@cocotb.test()
+async def exploration(dut: Any) -> None:
+    """Every step of a period: a word is explored in one of them and announced in the one before."""
+    driver, cfg, rng = await environment(dut)
+    jobs, explored = [], 0
+    for period in (0, 1, 2, 3):
+        for step in range(1 << period):
+            job = random_job(cfg, rng, Phase.WU, words=most_words(cfg, 1), records=2, density=0.02, rows=1,
+                             at=(5, 1), log2_period=period, step=step)  # fmt: skip
+            jobs.append(job)
+            explored += sum(c.get("visit_next_explored", 0) for c in job.cycles(ROW)) if period == 3 else 0
+    assert explored == len(jobs[-1].words(ROW))
+    jobs.append(random_job(cfg, rng, Phase.WU, density=0.5, log2_period=0, dense=True))
+    await chain(driver, cfg, rng, jobs)
+
+
+@cocotb.test()
+async def full_buffers_and_overflow(dut: Any) -> None:
+    """Masks, values, entries to the last place without error; one more sets the error and harms nothing before it."""
+    driver, cfg, rng = await environment(dut)
+    beat = {"load_valid": 1, "load_mine": 1, "load_first": 0, "load_is_value": 0, "load_data": 1, "load_offsets": 0}
+    surplus = {
+        "mask": beat,
+        "value": {**beat, "load_is_value": 1},
+        "entry": {"entry_valid": 1, "entry_mine": 1, "entry_slot": 0, "entry_word": 0},
+    }
+    before: Job | None = None
+    for index, kind in enumerate(("mask", "value", "entry", "mask", "value")):
+        job = random_job(cfg, rng, Phase.BW, records=min(cfg.mask_beats, 4), density=0.1, rows=1)
+        taken = load(cfg, rng, job, ROW, 0.0).cycles
+        left = {
+            "mask": cfg.mask_beats - sum(c.get("load_is_value", 1) == 0 for c in taken),
+            "value": cfg.value_beats - sum(c.get("load_is_value", 0) for c in taken),
+            "entry": max(cfg.mask_beats, cfg.psum_depth // cfg.lane_group) - len(job.entries()),
+        }
+        # After the first that does not fit: others that do not or would, of which the error says nothing.
+        more = [surplus[kind]] * (left[kind] + 2) + [surplus["mask"], surplus["value"]]
+        loading = load(cfg, rng, job, ROW, 0.1, more)
+        assert loading.errors[-1] == (2 if kind == "value" else 1) and loading.errors[-5] == 0
+        await slot(driver, cfg, rng, index % 2, before, loading)
+        before = None if kind == "entry" else job  # the surplus lane groups that fit would be walked
+    await slot(driver, cfg, rng, 1, before, None)
+
+
+@cocotb.test()
+async def reset_in_flight(dut: Any) -> None:
+    """Whatever the row was doing, after reset it is done and silent, and the next working set is exact."""
+    driver, cfg, rng = await environment(dut)
+    for at in (1, 5, 9, 14, 16, 19, 22, 30):
+        for phase in (Phase.FW, Phase.WU):
+            job, other = (random_job(cfg, rng, phase, density=0.6, rows=1, log2_period=2) for _ in range(2))
+            await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
+            await slot(driver, cfg, rng, 0, job, load(cfg, rng, other, ROW, 0.0), reset_at=at)
+            await slot(driver, cfg, rng, 1, None, None)
+            await chain(driver, cfg, rng, [other])
