@@ -306,7 +306,8 @@ async def full_buffers_and_overflow(dut: Any) -> None:
         "entry": {"entry_valid": 1, "entry_mine": 1, "entry_slot": 0, "entry_word": 0},
     }
     before: Job | None = None
-    for index, kind in enumerate(("mask", "value", "entry", "mask", "value")):
+    kinds = (("mask", "value"), ("value", "mask"), ("entry", "value"), ("mask", "entry"), ("value", "entry"))
+    for index, (kind, other) in enumerate(kinds):
         job = random_job(cfg, rng, Phase.BW, records=min(cfg.mask_beats, 4), density=0.1, rows=1)
         taken = load(cfg, rng, job, ROW, 0.0).cycles
         left = {
@@ -314,12 +315,13 @@ async def full_buffers_and_overflow(dut: Any) -> None:
             "value": cfg.value_beats - sum(c.get("load_is_value", 0) for c in taken),
             "entry": max(cfg.mask_beats, cfg.psum_depth // cfg.lane_group) - len(job.entries()),
         }
-        # After the first that does not fit: others that do not or would, of which the error says nothing.
-        more = [surplus[kind]] * (left[kind] + 2) + [surplus["mask"], surplus["value"]]
+        # After what does not fit, another thing that does not: the first error stays.
+        more = [surplus[kind]] * (left[kind] + 2) + [surplus[other]] * (left[other] + 1)
         loading = load(cfg, rng, job, ROW, 0.1, more)
-        assert loading.errors[-1] == (2 if kind == "value" else 1) and loading.errors[-5] == 0
+        fits = len(loading.cycles) - len(more) + left[kind]
+        assert loading.errors[fits - 1] == 0 and loading.errors[fits] == loading.errors[-1] == 1 + (kind == "value")
         await slot(driver, cfg, rng, index % 2, before, loading)
-        before = None if kind == "entry" else job  # the surplus lane groups that fit would be walked
+        before = None if "entry" in (kind, other) else job  # the surplus lane groups that fit would be walked
     await slot(driver, cfg, rng, 1, before, None)
 
 

@@ -1,0 +1,257 @@
+"""Bench of a row: controller, PEs, weight update and encoder together, in all phases, against the golden model.
+
+Slots follow each other as in the machine: one working set is loaded, one computes, one is drained, each in banks
+of its own that flip between slots. In every cycle: done, busy, scan and the events of the weight update; after it,
+partial sums through the side port (which clears them), or new records, beat for beat. The buses also carry what
+belongs to other rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import RisingEdge
+
+import tb
+from arch.command import Phase
+from arch.config import Config
+from tb.row_jobs import random_job
+from tb.row_model import Cycle
+from tb.row_work import EVENTS, Work, make_work
+
+ROWS = 3  # that units are dealt to
+ENCODED = 2  # cycles from an event until it can be drained
+DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 after the last MAC
+BANKS = ("weight_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
+VALID = ("load_valid", "entry_valid", "col_we", "stat_we", "side_clear")
+DRAIN = ("drain_start", "drain_kind", "drain_next", "drain_record_next")
+
+
+def pack(numbers: np.ndarray, bits: int) -> int:
+    """Signed numbers side by side, the first lowest."""
+    return sum((int(n) & (1 << bits) - 1) << i * bits for i, n in enumerate(numbers.ravel()))
+
+
+def loads(work: Work, rng: np.random.Generator, gap: float) -> list[Cycle]:
+    """All that is loaded for a working set, a cycle an element: weights, entries, both operands side by side."""
+    cfg, job, number = work.job.cfg, work.job, work.row
+    everywhere = job.phase == Phase.BW
+    weights = [
+        {**bus, "load_all": int(everywhere), "load_row": int(rng.integers(0, 4) if everywhere else job.owner[0][r])}
+        for r, bus in job.beats()
+    ]
+    for bus in weights:  # the loader marks first beats in every phase; a row ignores the mark in BW
+        bus["load_first"] |= int(everywhere and rng.integers(0, 2))
+    entries = [{**bus, "entry_row": int(job.owner[0][unit])} for unit, bus in job.entries()]
+    e, a = cfg.bus_elements, cfg.operand_bits
+    columns = [
+        {"col_we": 1, "col_addr": w, "col_data": pack(work.gather[:, w * e : (w + 1) * e], a)}
+        for w in rng.permutation(cfg.gather_depth // e).tolist()
+    ]
+    halves = slice(0, cfg.stationary_pack)
+    stationary = [
+        {"stat_we": 1, "stat_addr": at, "stat_row": row, "stat_data": pack(of[:, at, halves], a)}
+        for at in range(cfg.psum_depth if job.phase == Phase.WU else 0)
+        for row, of in ((number, work.stationary), ((number + 1) % ROWS, 1 - work.stationary))
+    ]
+    streams = [s for s in (weights, entries, columns, stationary) if s]
+    cycles = []
+    while any(streams):
+        cycles.append({n: v for s in streams if s and rng.random() >= gap for n, v in s.pop(0).items()})
+    return cycles
+
+
+def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tuple[Cycle, Cycle]]:
+    """Per cycle of a slot: what drains the working set of the slot before, and what shows from the next cycle on."""
+    script: list[tuple[Cycle, Cycle]] = [({}, {})] * DRAIN_FROM
+    if work is None or (work.job.phase == Phase.WU and work.overflows()):
+        return script
+    if work.job.phase != Phase.WU:
+        for sums in (work.sums, 0 * work.sums):  # cleared behind the first read
+            for at in rng.permutation(cfg.psum_depth).tolist():
+                script.append(({"side_addr": at, "side_clear": 1}, {"side_q": pack(sums[:, at], cfg.acc_bits)}))
+        return script
+    for number, record in enumerate(work.records):
+        script.append(({"drain_start" if number == 0 else "drain_record_next": 1}, {"drain_info": record.info}))
+        for kind, beats in ((0, record.masks), (1, record.values)):
+            for beat in beats:
+                script += [({}, {})] * int(rng.random() < 0.2)
+                script.append(({"drain_next": 1, "drain_kind": kind}, {"drain_data": beat}))
+    return script
+
+
+class Row:
+    """A row under test: its ports, its number, and the bank parity of the next slot."""
+
+    def __init__(self, dut: Any, cfg: Config, rng: np.random.Generator) -> None:
+        self.dut, self.cfg, self.rng = dut, cfg, rng
+        self.shown: dict[str, int] = {}
+        self.number, self.parity = int(rng.integers(0, ROWS)), 0
+        self.computed: Work | None = None
+
+    def write(self, given: Cycle) -> None:
+        """Drive ports that change."""
+        for name, value in given.items():
+            if self.shown.get(name) != value:
+                getattr(self.dut, name).value = value & (1 << len(getattr(self.dut, name))) - 1
+                self.shown[name] = value
+
+    async def slot(self, compute: Work | None, load: Work | None, reset_at: int = -1) -> None:
+        """Load, compute and drain; ends when all are through."""
+        given, rng, cfg = tb.parameters(), self.rng, self.cfg
+        begin = int(rng.integers(1, 4))
+        first = begin + given["start_latency"]
+        shown = compute.cycles if compute else []
+        end = first + len(shown)
+        to_event = given["dot_latency"] + given["update_latency"]
+        loading = loads(load, rng, float(rng.choice([0, 0.3]))) if load else []
+        drain = drains(self.computed, cfg, rng)
+        events = compute.events if compute else {}
+        updating = compute is not None and compute.job.phase == Phase.WU
+        self.write({**dict.fromkeys(BANKS, self.parity), "number": self.number})
+        wants: Cycle = {}
+        if compute:
+            self.write({**compute.job.settings(), **compute.constants})
+        last = end + (to_event + ENCODED if updating else 1) if compute else 0
+        for t in range(max(last, len(loading) + 1, len(drain) + 1)):
+            strobes, shows = drain[t] if t < len(drain) else ({}, {})
+            self.write(
+                dict.fromkeys((*VALID, *DRAIN), 0)
+                | (loading[t - 1] if 0 < t <= len(loading) else {})
+                | strobes
+                | {"load_start": int(t == 0 and load is not None), "update_start": int(t == 0 and updating)}
+                | {"compute_start": int(t == begin and compute is not None), "rst": int(t == reset_at)}
+            )
+            await RisingEdge(self.dut.clk)
+            now = shown[t - first] if first <= t < end else {}
+            wanted = {
+                "done": int(not compute or not begin < t < end),
+                "is_busy": now.get("is_busy", 0),
+                "is_scan": now.get("is_scan", 0),
+                "load_error": 0,
+                **{name: int(name in events.get(t - first - to_event, ())) for name in EVENTS},
+                **wants,
+            }
+            if t == 0 and self.computed is None:
+                del wanted["load_error"]
+            seen = {name: int(getattr(self.dut, name).value) for name in wanted}
+            assert seen == wanted, f"cycle {t} (first operation in {first}): {seen}, not {wanted}"
+            wants = shows
+            if t == reset_at:
+                self.write(dict.fromkeys(("rst", "compute_start", *VALID, *DRAIN), 0))
+                self.computed = None
+                return
+        if updating:
+            assert int(self.dut.update_error.value) == compute.overflows()
+        self.computed, self.parity = compute, 1 - self.parity
+
+    async def chain(self, works: list[Work]) -> None:
+        """Slot after slot, three working sets under way."""
+        before: Work | None = None
+        for work in [*works, None, None]:
+            await self.slot(before, work)
+            before = work
+
+    async def scrub(self) -> None:
+        """Zero all partial sums, as after power-up."""
+        for bank in (0, 1):
+            self.write({"psum_bank": bank})
+            for at in range(self.cfg.psum_depth):
+                self.write({"side_addr": at, "side_clear": 1})
+                await RisingEdge(self.dut.clk)
+        self.write({"side_clear": 0})
+
+
+async def environment(dut: Any) -> Row:
+    """A row in reset state without partial sums."""
+    row = Row(dut, tb.config(), np.random.default_rng(tb.seed()))
+    row.write(dict.fromkeys((*VALID, *DRAIN, "compute_start", "load_start", "update_start"), 0))
+    await tb.start(dut)
+    await row.scrub()
+    return row
+
+
+def work(row: Row, phase: Phase, constants: Cycle | None = None, **shape: Any) -> Work:
+    """A random working set with its results; with `rows=1` all of it belongs to the row under test."""
+    job = random_job(row.cfg, row.rng, phase, **{"rows": ROWS, **shape})
+    job.owner = (job.owner[0] + row.number) % ROWS, job.owner[1]
+    return make_work(job, row.number, row.rng, **(constants or {}))
+
+
+@cocotb.test()
+async def forward_and_backward(dut: Any) -> None:
+    """Partial sums of every place equal the golden products, and zero elsewhere; back to back."""
+    row = await environment(dut)
+    works = []
+    for phase in (Phase.FW, Phase.BW, Phase.BW, Phase.FW):
+        for positions in (1, 2, 3):
+            for density, dense_visits in ((0.3, False), (0.1, True)):
+                works.append(work(row, phase, positions=positions, density=density, dense_visits=dense_visits,
+                                  segments=int(row.rng.integers(1, 3))))  # fmt: skip
+    assert sum(w.sums.any() for w in works) > 10
+    await row.chain([works[n] for n in row.rng.permutation(len(works))])
+
+
+@cocotb.test()
+async def weight_updates(dut: Any) -> None:
+    """New records equal the golden region, events come in their cycles; empty words and rows among them."""
+    row = await environment(dut)
+    works = []
+    for positions in (1, 2, 3):
+        for density, period, dense in (
+            (0.3, 2, False),
+            (0.02, 1, False),
+            (0.3, 0, True),
+            (0.0, 6, False),
+            (0.2, 3, False),
+        ):
+            for rows in (1, ROWS):
+                works.append(work(row, Phase.WU, positions=positions, density=density, log2_period=period, dense=dense,
+                                  words=1, records=3, rows=rows))  # fmt: skip
+    totals = [sum(w.counts()[name] for w in works) for name in EVENTS]
+    assert min(totals) > 0 and not any(w.overflows() for w in works)
+    await row.chain([works[n] for n in row.rng.permutation(len(works))])
+
+
+@cocotb.test()
+async def all_phases_mixed(dut: Any) -> None:
+    """Phases follow each other in any order; rows without work and words without visits in between."""
+    row = await environment(dut)
+    works = []
+    for n in range(24):
+        phase = Phase(int(row.rng.integers(0, 3)))
+        density = float(row.rng.choice([0, 0.05, 0.4]))
+        works.append(work(row, phase, positions=int(row.rng.integers(1, 4)), density=density,
+                          dense_visits=n % 5 == 0, records=int(row.rng.integers(1, 4)), log2_period=n % 7))  # fmt: skip
+    assert any(not w.cycles for w in works)
+    await row.chain(works)
+
+
+@cocotb.test()
+async def update_buffer_overflow(dut: Any) -> None:
+    """More new weights than the update buffer holds: update_error; the next working set is exact again."""
+    row = await environment(dut)
+    cfg = row.cfg
+    room = cfg.value_beats * cfg.values_per_beat
+    words = min(cfg.gather_depth // cfg.block_c, 8)
+    records = room // (words * cfg.mask_bits) + 1
+    shape = {"density": 0.0, "words": words, "records": records, "rows": 1, "missing": (0, 0), "log2_period": 0}
+    full = work(row, Phase.WU, {"theta": 0, "lr": 3, "shift": 0}, **shape)
+    assert full.overflows()
+    await row.chain([full, work(row, Phase.WU, density=0.3, rows=1), full, work(row, Phase.FW, rows=1)])
+
+
+@cocotb.test()
+async def reset_in_flight(dut: Any) -> None:
+    """After reset in the middle of a working set the row is silent, and the next one is exact."""
+    row = await environment(dut)
+    for at in (3, 12, 20, 27, 40):
+        for phase in (Phase.FW, Phase.WU):
+            one, two = (work(row, phase, density=0.6, rows=1) for _ in range(2))
+            await row.slot(None, one)
+            await row.slot(one, two, reset_at=at)
+            await row.scrub()
+            await row.slot(None, None)
+            await row.chain([two])
