@@ -11,7 +11,7 @@ from tb.row_model import Job
 
 
 class NoRoom(ValueError):
-    """The job's operands or partial sums do not fit the configuration."""
+    """The job's operands, masks or partial sums do not fit the configuration."""
 
 
 def random_job(
@@ -50,7 +50,7 @@ def random_job(
         more: further attributes of `Job`.
 
     Raises:
-        NoRoom: operands or units do not fit.
+        NoRoom: operands, masks or units do not fit.
     """
     kb, cb = at if at is not None else (int(rng.integers(0, 200)), int(rng.integers(0, 50)))
     k0, c0, width = kb * cfg.block_k, cb * cfg.block_c, words * cfg.block_c
@@ -67,6 +67,8 @@ def random_job(
     channels = records * cfg.block_k if phase == Phase.BW else segments * width
     if positions * channels > cfg.gather_depth:
         raise NoRoom(f"{positions} x {channels} gathered operands, room for {cfg.gather_depth}")
+    if segments * records * g.mask_beats > cfg.mask_beats:
+        raise NoRoom(f"{segments} x {records} x {g.mask_beats} mask beats, room for {cfg.mask_beats}")
     stride = channels + int(rng.integers(0, max(1, cfg.gather_depth // positions - channels + 1)))
     job = Job(
         cfg,

@@ -143,6 +143,7 @@ class Row:
                 self.write(dict.fromkeys(("rst", "compute_start", *VALID, *DRAIN), 0))
                 self.computed = None
                 return
+        assert reset_at < 0, "the slot ended before the reset"
         if updating:
             assert int(self.dut.update_error.value) == compute.overflows()
         self.computed, self.parity = compute, 1 - self.parity

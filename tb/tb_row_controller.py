@@ -154,6 +154,7 @@ async def slot(
         if t == reset_at:
             driver.write("rst", 0)
             return
+    assert reset_at < 0, "the slot ended before the reset"
 
 
 async def chain(driver: Driver, cfg: Config, rng: np.random.Generator, jobs: list[Job], row: int = ROW) -> int:
