@@ -332,7 +332,8 @@ async def reset_in_flight(dut: Any) -> None:
     driver, cfg, rng = await environment(dut)
     for at in (1, 5, 9, 14, 16, 19, 22, 30):
         for phase in (Phase.FW, Phase.WU):
-            job, other = (random_job(cfg, rng, phase, density=0.6, rows=1, log2_period=2) for _ in range(2))
+            shape = {"density": 0.8, "rows": 1, "missing": (0, 0), "log2_period": 2}
+            job, other = (random_job(cfg, rng, phase, **shape) for _ in range(2))
             await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
             await slot(driver, cfg, rng, 0, job, load(cfg, rng, other, ROW, 0.0), reset_at=at)
             await slot(driver, cfg, rng, 1, None, None)
