@@ -52,7 +52,8 @@ def random_job(
     Raises:
         NoRoom: operands, masks or units do not fit.
     """
-    kb, cb = at if at is not None else (int(rng.integers(0, 200)), int(rng.integers(0, 50)))
+    blocks = 8192 // cfg.block_k - records, 8192 // cfg.block_c - segments * words  # coordinates have 13 bits
+    kb, cb = at if at is not None else rng.integers(0, np.array(blocks) + 1).tolist()
     k0, c0, width = kb * cfg.block_k, cb * cfg.block_c, words * cfg.block_c
     short = missing or (int(rng.integers(0, cfg.block_k)), int(rng.integers(0, width)))
     k_end, last_end = k0 + records * cfg.block_k - short[0], c0 + segments * width - short[1]
