@@ -81,16 +81,21 @@ class Late(Generic[T]):
 class Assignment(Sequence[np.ndarray]):
     """(row, slot) of every unit of a planned command, balanced when first read (values do not depend on it)."""
 
-    def __init__(self, counts: np.ndarray, rows: int, cap: int, policy: str) -> None:
-        """Arguments of `golden.balancer.balance`; a bad one is refused here, as it is there."""
-        self.counts, self.rows, self._given = counts, rows, (counts, rows, cap, policy)
-        if policy != "lpt" or len(counts) > rows * cap:
+    def __init__(self, count: Callable[[], np.ndarray], units: int, rows: int, cap: int, policy: str) -> None:
+        """Arguments of `golden.balancer.balance`, the counts of `units` units late; refuses as it does."""
+        self._count, self.rows, self._given = count, rows, (rows, cap, policy)
+        if policy != "lpt" or units > rows * cap:
             self.both  # noqa: B018  (for the refusals)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Visits of every unit."""
+        return self._count()
 
     @cached_property
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """The two arrays."""
-        return balance(*self._given)
+        return balance(self.counts, *self._given)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         """Rows (0) or slots (1)."""
@@ -172,15 +177,18 @@ class Machine:
     def _plan(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         self._planned = [self._store(c["w_addr"] + g * c.get("w_stride", 0)) for g in range(c["segments"])]
         regions = [s.region for s in self._planned]
-        if phase == Phase.WU:
-            counts = np.sum([r.visits_next for r in regions], axis=0)
-        elif phase == Phase.BW:
-            counts = np.concatenate([r.nnz_per_group() for r in regions])
-        else:
-            counts = np.sum([r.nnz_per_record() for r in regions], axis=0)[c["record0"] :]
-        counts = np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)
+
+        def count() -> np.ndarray:
+            if phase == Phase.WU:
+                counts = np.sum([r.visits_next for r in regions], axis=0)
+            elif phase == Phase.BW:
+                counts = np.concatenate([r.nnz_per_group() for r in regions])
+            else:
+                counts = np.sum([r.nnz_per_record() for r in regions], axis=0)[c["record0"] :]
+            return np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)
+
         policy = POLICIES[Policy(c.get("policy", 0))]
-        assignment = Assignment(counts, self.cfg.rows, c["cap"], policy)
+        assignment = Assignment(count, c["units"], self.cfg.rows, c["cap"], policy)
         self._assignment, work.row_visits = assignment, assignment.row_visits
 
     def _load(self, c: dict[str, int], phase: Phase, work: Work) -> None:

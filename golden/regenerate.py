@@ -112,7 +112,7 @@ def scaled(normals: NDArray[np.int64], scale: int, operand_bits: int) -> NDArray
     odd = product >> SCALE_SHIFT & 1
     rounded = (product + (1 << SCALE_SHIFT - 1) - 1 + odd) >> SCALE_SHIFT
     limit = 1 << operand_bits - 1
-    return np.clip(rounded, -limit, limit - 1)
+    return np.minimum(np.maximum(rounded, -limit), limit - 1)
 
 
 def layer_salt(seed: int, layer: int) -> int:

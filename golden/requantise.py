@@ -69,7 +69,7 @@ def _right(x: NDArray[np.int64], shift: int, top: int) -> tuple[NDArray[np.int64
         # the remainder is below 2**62.
         up = (x & (1 << shift) - 1) + (rounded & 1) > 1 << shift - 1
         rounded = rounded + up
-    values = np.clip(rounded, -top - 1, top)
+    values = np.minimum(np.maximum(rounded, -top - 1), top)
     return values, values != rounded
 
 

@@ -52,7 +52,7 @@ def update(
     step, step_saturated = requantise(np.asarray(g, dtype=np.int64) * np.int64(lr_mantissa), shift, delta_bits)
     exact = np.asarray(delta, dtype=np.int64) - step
     limit = np.int64(1) << np.int64(delta_bits - 1)
-    candidate = np.clip(exact, -limit, limit - 1)
+    candidate = np.minimum(np.maximum(exact, -limit), limit - 1)
     saturated = step_saturated | (candidate != exact)
     if dense:
         return candidate, np.full(candidate.shape, True), saturated
