@@ -89,6 +89,7 @@ class Row:
         self.dut, self.cfg, self.rng = dut, cfg, rng
         self.shown: dict[str, int] = {}
         self.number, self.parity = int(rng.integers(0, ROWS)), 0
+        self.psum_bank, self.carry = 0, np.zeros((cfg.columns, cfg.psum_depth), np.int64)
         self.computed: Work | None = None
 
     def write(self, given: Cycle) -> None:
@@ -98,8 +99,8 @@ class Row:
                 getattr(self.dut, name).value = value & (1 << len(getattr(self.dut, name))) - 1
                 self.shown[name] = value
 
-    async def slot(self, compute: Work | None, load: Work | None, reset_at: int = -1) -> None:
-        """Load, compute and drain; ends when all are through."""
+    async def slot(self, compute: Work | None, load: Work | None, reset_at: int = -1, accumulate: bool = False) -> None:
+        """Load, compute and drain; ends when all are through. `accumulate` leaves the sums to the next slot."""
         given, rng, cfg = tb.parameters(), self.rng, self.cfg
         begin = int(rng.integers(1, 4))
         first = begin + given["start_latency"]
@@ -107,10 +108,10 @@ class Row:
         end = first + len(shown)
         to_event = given["dot_latency"] + given["update_latency"]
         loading = loads(load, rng, float(rng.choice([0, 0.3]))) if load else []
-        drain = drains(self.computed, cfg, rng)
+        drain = drains(None if self.carry.any() else self.computed, cfg, rng)
         events = compute.events if compute else {}
         updating = compute is not None and compute.job.phase == Phase.WU
-        self.write({**dict.fromkeys(BANKS, self.parity), "number": self.number})
+        self.write({**dict.fromkeys(BANKS, self.parity), "psum_bank": self.psum_bank, "number": self.number})
         wants: Cycle = {}
         if compute:
             self.write({**compute.job.settings(), **compute.constants})
@@ -147,12 +148,16 @@ class Row:
         if updating:
             assert int(self.dut.update_error.value) == compute.overflows()
         self.computed, self.parity = compute, 1 - self.parity
+        if compute and compute.job.phase != Phase.WU:
+            compute.sums = compute.sums + self.carry
+            self.carry = compute.sums * accumulate
+            self.psum_bank ^= not accumulate
 
-    async def chain(self, works: list[Work]) -> None:
-        """Slot after slot, three working sets under way."""
+    async def chain(self, works: list[Work], together: int = 1) -> None:
+        """Slot after slot, three working sets under way; the sums of `together` of them are drained at once."""
         before: Work | None = None
-        for work in [*works, None, None]:
-            await self.slot(before, work)
+        for n, work in enumerate([*works, None, None]):
+            await self.slot(before, work, accumulate=before is not None and n % together > 0)
             before = work
 
     async def scrub(self) -> None:
@@ -193,6 +198,13 @@ async def forward_and_backward(dut: Any) -> None:
                                   segments=int(row.rng.integers(1, 3))))  # fmt: skip
     assert sum(w.sums.any() for w in works) > 10
     await row.chain([works[n] for n in row.rng.permutation(len(works))])
+
+
+@cocotb.test()
+async def sums_over_working_sets(dut: Any) -> None:
+    """Three working sets add up in the same bank before it is drained: layers wider than the gather memory."""
+    row = await environment(dut)
+    await row.chain([work(row, Phase(n % 4 // 3), density=0.4, rows=1) for n in range(12)], together=3)
 
 
 @cocotb.test()

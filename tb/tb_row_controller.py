@@ -185,7 +185,8 @@ async def random_working_sets(dut: Any) -> None:
     """All phases, numbers of positions, densities and shapes, back to back."""
     driver, cfg, rng = await environment(dut)
     jobs = []
-    shapes = product((Phase.FW, Phase.BW, Phase.WU), (1, 2, 3, 5), ((0.05, False), (0.4, False), (0.1, True)), range(3))
+    kinds = ((0.05, False), (0.4, False), (0.1, True))
+    shapes = product((Phase.FW, Phase.BW, Phase.WU), (1, 2, 3, 5, 255), kinds, range(3))
     for phase, positions, (density, dense_visits), _ in shapes:
         segments = 1 if phase == Phase.WU else int(rng.integers(1, 3))
         given = {
@@ -194,7 +195,7 @@ async def random_working_sets(dut: Any) -> None:
             "records": int(rng.integers(1, 4)),
             "log2_period": int(rng.integers(0, 7)),
         }
-        jobs += fitting(cfg, rng, phase, positions, density / positions, dense_visits, given)
+        jobs += fitting(cfg, rng, phase, positions, density / min(positions, 5), dense_visits, given)
     assert len(jobs) > 50
     order = rng.permutation(len(jobs))
     assert await chain(driver, cfg, rng, [jobs[n] for n in order]) > 500

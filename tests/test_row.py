@@ -1,7 +1,11 @@
 # amaranth: UnusedElaboratable=no
 """Row: the Verilated row against the golden model in all three phases."""
 
+import gc
+import warnings
+
 import pytest
+from amaranth.hdl import Fragment, UnusedElaboratable
 
 from arch.config import PRESETS
 from rtl.emit import verilog
@@ -22,8 +26,8 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_row_equals_golden(name: str) -> None:
+@pytest.mark.parametrize(("name", "seed"), [*((name, 1) for name in CONFIGS), ("tiny", 2), ("two", 3)])
+def test_row_equals_golden(name: str, seed: int) -> None:
     cfg = CONFIGS[name]
     given = {
         "config": cfg,
@@ -32,4 +36,21 @@ def test_row_equals_golden(name: str) -> None:
         "update_latency": WeightUpdate.LATENCY,
     }
     text = verilog(Row(cfg, emit=True), cfg, "row")
-    assert run_bench(text, "row", "tb.tb_row", parameters=given).tests == 5
+    assert run_bench(text, "row", "tb.tb_row", parameters=given, seed=seed).tests == 6
+
+
+def test_bad_parameters() -> None:
+    with warnings.catch_warnings():
+        # The controller that was refused is one that nobody elaborates; it must be gone before the filter is.
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        with pytest.raises(ValueError, match="^RowController needs sparse = True, not False$") as error:
+            Row(TINY.with_(sparse=False))
+        del error
+        gc.collect()
+
+
+@pytest.mark.parametrize("trace", (False, True))
+def test_trace_on_request(trace: bool) -> None:
+    row = Row(TINY.with_(trace=trace))
+    Fragment.get(row, None)
+    assert hasattr(row, "trace") == trace

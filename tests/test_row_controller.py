@@ -25,16 +25,17 @@ CONFIGS = {
         trace=False,
     ),
     "narrow": TINY.with_(operand_bits=8, bus_elements=4, block_k=16, lane_group=1, gather_depth=512, psum_depth=256),
+    "long": TINY.with_(block_k=1, gather_depth=4096, psum_depth=4096),  # room for the largest U
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_unit_equals_model(name: str) -> None:
+@pytest.mark.parametrize(("name", "seed"), [*((name, 1) for name in CONFIGS), ("tiny", 2), ("small", 3), ("two", 4)])
+def test_unit_equals_model(name: str, seed: int) -> None:
     cfg = CONFIGS[name]
     given = {"config": cfg, "start_latency": RowController.START_LATENCY}
     # A port of the top module cannot be called `trace`: Verilator's class has a method of that name.
     text = re.sub(r"\btrace\b", "trace_record", to_verilog(RowController(cfg), "row_controller"))
-    results = run_bench(text, "row_controller", "tb.tb_row_controller", parameters=given)
+    results = run_bench(text, "row_controller", "tb.tb_row_controller", parameters=given, seed=seed)
     assert results.tests == 8
 
 
