@@ -21,7 +21,7 @@ from rich.table import Table
 
 from arch.config import preset
 from golden import dataset
-from golden.recipe import ANNEALED, CONSTANT, DENSE, History, Recipe, check_sizes, run, run_float, weights_of
+from golden.recipe import ANNEALED, CONSTANT, DENSE, History, Recipe, check_sizes, roomy, run, run_float, weights_of
 from scripts.verilator import ROOT
 
 RECIPES = {"dense": DENSE, "annealed": ANNEALED, "constant": CONSTANT}
@@ -121,9 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        for seed in range(1, options.seeds + 1):
-            for name, recipe in chosen.items():
-                for engine in options.engines:
+        for engine in options.engines:
+            for seed in range(1, options.seeds + 1):
+                for name, recipe in chosen.items():
+                    built = roomy(cfg) if recipe.dense else cfg  # the same numbers, see there
                     task = bar.add_task(f"{name} {engine} seed {seed}", total=None, state="")
 
                     def show(done: int, steps: int, history: History, task: object = task) -> None:
@@ -134,12 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                     begin = time.monotonic()
                     if engine == "golden":
-                        history = run(data, sizes, recipe, cfg, seed, show)
+                        history = run(data, sizes, recipe, built, seed, show)
                     else:
                         history = run_float(data, sizes, recipe, seed, show)
                     results[name].setdefault(engine, []).append(report(history, time.monotonic() - begin))
                     content = {
-                        "data": data.name, "sizes": sizes, "array": options.array, "total": total, "seeds": seed,
+                        "data": data.name, "sizes": sizes, "array": options.array, "total": total,
                         "recipes": {n: asdict(r) for n, r in chosen.items()}, "results": results,
                     }  # fmt: skip
                     (options.out / "accuracy.json").write_text(json.dumps(content) + "\n")

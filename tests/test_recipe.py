@@ -21,6 +21,7 @@ from golden.recipe import (
     mantissas,
     minibatches,
     rate_for,
+    roomy,
     run,
     run_float,
     tiling_for,
@@ -192,19 +193,32 @@ def test_fill() -> None:
     assert found.worst == max(values, masks, updates, store) > 0.1
 
 
-@pytest.mark.parametrize(("budget", "bound"), [("dense", 4.0), ("8x", 5.0), ("2x:8x", 5.0)])
-def test_golden_learns_like_the_float_reference(budget: str, bound: float) -> None:
+def test_roomy_buffers_change_no_dense_number() -> None:
     data = dataset.load("digits")
-    recipe = Recipe(epochs=10, batch=32, learning_rate=0.4, budget=budget, period=4, decay=0.98)
+    recipe = Recipe(epochs=1, batch=64, learning_rate=0.4, budget="dense")
+    small = PRESETS["small"]
+    one, other = (run(data, SIZES, recipe, cfg, 3) for cfg in (small, roomy(small)))
+    assert (one.loss, one.error) == (other.loss, other.error)
+    few, many = (
+        make_trainer(cfg, SIZES, recipe, 3).network.backward(0) for cfg in (roomy(small), small.with_(value_beats=32))
+    )
+    assert len(few) < len(many)
+
+
+# Bounds: the worst of eight seeds leaves a third of each.
+@pytest.mark.parametrize(("budget", "bound", "apart"), [("dense", 5.0, 1.2), ("8x", 10.0, 4.5), ("2x:8x", 6.5, 3.0)])
+def test_golden_learns_like_the_float_reference(budget: str, bound: float, apart: float) -> None:
+    data = dataset.load("digits")
+    recipe = Recipe(epochs=12, batch=32, learning_rate=0.4, budget=budget, period=4, decay=0.99)
     golden = run(data, SIZES, recipe, PRESETS["small"].with_(columns=32, bus_elements=2), 1)
     reference = run_float(data, SIZES, recipe, 1)
-    assert len(golden.error) == 10 and len(golden.loss) == recipe.steps(len(data.train_y))
+    assert len(golden.error) == 12 and len(golden.loss) == recipe.steps(len(data.train_y))
     assert golden.error[-1] < bound and reference.error[-1] < bound
-    assert abs(golden.error[-1] - reference.error[-1]) < 1.5
-    assert np.mean(golden.loss[-45:]) == pytest.approx(np.mean(reference.loss[-45:]), rel=0.3)
+    assert abs(golden.error[-1] - reference.error[-1]) < apart
+    assert np.mean(golden.loss[-45:]) == pytest.approx(np.mean(reference.loss[-45:]), rel=0.35)
     if budget == "dense":
         assert golden.peak == reference.peak == TOTAL and golden.theta == []
     else:
         first, last = budget_ends(budget, TOTAL)
-        assert max(golden.tracked) < 1.1 * first
+        assert max(golden.tracked) < 1.25 * first
         assert np.mean(golden.tracked[-45:]) == pytest.approx(last, rel=0.03)
