@@ -79,7 +79,6 @@ class Network:
         tiling: see `Tiling`.
         weight_exponent: exponent of the weights.
         dense: dense mode: every weight is stored, the initial ones included.
-        slack: room of a region relative to `tiling.density` of it.
 
     Raises:
         ValueError: a size the array cannot take; the message names value and bound.
@@ -217,7 +216,9 @@ class Network:
         return cap
 
     def _limit(self, g: Geometry) -> int:
-        return g.header_beats + g.records * (g.mask_beats + self._record_beats(g.words))
+        """Beats of a region in memory: room for all its weights, since sparse layers leave others dense."""
+        values = -(-g.words * self.cfg.mask_bits // self.cfg.values_per_beat)
+        return g.header_beats + g.records * (g.mask_beats + values)
 
     def _first(self, layer: Layer, g: Geometry) -> Region:
         """What a region holds before the first step: nothing, or in dense mode every initial weight."""

@@ -7,8 +7,9 @@ copied from one side to the other but what the host writes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,7 +49,6 @@ class Comparison:
     programs: int = 0
     mismatches: int = 0
     first: str = ""
-    by_kind: dict[str, int] = field(default_factory=dict)
 
 
 class Lockstep:
@@ -72,7 +72,7 @@ class Lockstep:
             raise ValueError(f"the trainer's configuration {trainer.cfg} is not the harness's {harness.cfg}")
         self.trainer, self.harness, self.strict = trainer, harness, strict
         self.compared = Comparison()
-        self.schedules: list[timing.Schedule] = []
+        self.seconds = 0.0  #: spent in the simulated RTL
         self._programs: dict[int, tuple[int, list[dict[str, int]]]] = {}
         image = trainer.memory.image
         harness.memory = np.zeros_like(image)
@@ -95,10 +95,11 @@ class Lockstep:
         """Run a program on the RTL and compare."""
         address = self._place(program)
         schedule = timing.schedule(self.trainer.cfg, works, self.harness.latency, address)
-        self.schedules.append(schedule)
         self._settings(address, len(program))
         self.harness.write(Register.CONTROL, START)
+        began = time.perf_counter()
         result = self.harness.run(schedule.cycles + SPARE, trace=self.harness.cfg.trace)
+        self.seconds += time.perf_counter() - began
         compared = self.compared
         compared.programs += 1
         compared.cycles += result.cycles
