@@ -8,7 +8,6 @@ interface. Outputs that mean nothing in a cycle are not looked at in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -20,58 +19,12 @@ import tb
 from arch.command import Phase
 from arch.config import Config
 from tb.row_jobs import NoRoom, random_job
-from tb.row_model import Cycle, Job
+from tb.row_load import Load, load
+from tb.row_model import Job
 
 ALWAYS = ("op", "is_busy", "is_scan", "done", "visit_valid", "visit_word_last", "load_error")
-ROW, OTHER = 0, 1
+ROW = 0
 SIGNED = ("value", "visit_delta")
-
-
-@dataclass
-class Load:
-    """The load buses of a slot, a cycle an element, and the error after each."""
-
-    cycles: list[Cycle]
-    errors: list[int] = field(default_factory=list)
-
-
-def load(cfg: Config, rng: np.random.Generator, job: Job, row: int, gap: float, surplus: list[Cycle] = ()) -> Load:  # type: ignore[assignment]
-    """Beats and entries of a job, both in order, either first; then `surplus`, which must not fit."""
-    beats = [{**bus, "load_mine": mine(job, record, row)} for record, bus in job.beats()]
-    entries = [{**bus, "entry_mine": int(job.owner[0][unit] == row)} for unit, bus in job.entries()]
-    cycles: list[Cycle] = []
-    while beats or entries:
-        cycle: Cycle = {}
-        if beats and rng.random() >= gap:
-            cycle |= beats.pop(0)
-        if entries and rng.random() >= gap:
-            cycle |= entries.pop(0)
-        cycles.append(cycle)
-    cycles += surplus
-    return Load(cycles, errors(cfg, cycles))
-
-
-def mine(job: Job, record: int, row: int) -> int:
-    """Whether a record's beats are taken by a row: all of them in BW."""
-    return int(job.phase == Phase.BW or job.owner[0][record] == row)
-
-
-def errors(cfg: Config, cycles: list[Cycle]) -> list[int]:
-    """load_error after each cycle, from the number of things loaded."""
-    room = {"mask": cfg.mask_beats, "value": cfg.value_beats}
-    room["entry"] = max(cfg.mask_beats, cfg.psum_depth // cfg.lane_group)
-    error, result = 0, []
-    for c in cycles:
-        taken, is_value = c.get("load_valid", 0) and c.get("load_mine", 0), c.get("load_is_value", 0)
-        wants = {"mask": taken and not is_value, "value": taken and is_value}
-        wants["entry"] = (wants["mask"] and c["load_first"]) or (c.get("entry_valid", 0) and c.get("entry_mine", 0))
-        for kind in wants:
-            if wants[kind]:
-                room[kind] -= 1
-                if room[kind] < 0 and not error:
-                    error = 2 if kind == "value" else 1
-        result.append(error)
-    return result
 
 
 class Driver:
