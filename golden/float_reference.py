@@ -235,19 +235,18 @@ class FloatTrainer:
         """One SGD step on a minibatch: `x` [samples, inputs], `y` class numbers [samples]."""
         loss = self.backward(x, y)
         lr = self._lr(self.step_number) if callable(self._lr) else self._lr
-        change = self.vector.dtype.type(lr) * self.gradient
         if self.method is None:
-            self.vector -= change
+            self.vector -= self.vector.dtype.type(lr) * self.gradient
             report = StepReport(loss)
         else:
-            report = self._drop_back(self.method, change, loss)
+            report = self._drop_back(self.method, self.vector.dtype.type(lr), loss)
         self.step_number += 1
         return report
 
-    def _drop_back(self, method: DropBack, change: Array, loss: float) -> StepReport:
-        before = self.delta != 0
-        seen = before | self._shares[self.step_number % method.period]
-        candidate = np.where(seen, self.delta - change, 0)
+    def _drop_back(self, method: DropBack, lr: np.floating, loss: float) -> StepReport:
+        seen = np.flatnonzero((self.delta != 0) | self._shares[self.step_number % method.period])
+        old = self.delta[seen]
+        candidate = old - lr * self.gradient[seen]
         budget = method.budget.at(self.step_number)
         magnitude = np.abs(candidate)
         if method.threshold == "exact":
@@ -256,16 +255,15 @@ class FloatTrainer:
         else:
             # what the stream contains once the budget is met: tracked, and 1/T of the rest
             stream = budget + (self.vector.size - budget) / method.period
-            keep = np.zeros_like(seen)
             estimate = _sequential if method.threshold == "sequential" else _averaged
-            keep[seen], self._theta = estimate(magnitude[seen], self._theta, budget / stream, method)
-        self.delta = np.where(keep, candidate, 0)
+            keep, self._theta = estimate(magnitude, self._theta, budget / stream, method)
+        self.delta[seen] = np.where(keep, candidate, 0)
         self._scale *= method.decay
-        self.vector[:] = self.vector.dtype.type(self._scale) * self.initial + self.delta
-        after = self.delta != 0
-        return StepReport(
-            loss, int(after.sum()), int((after & ~before).sum()), int((before & ~after).sum()), self._theta
-        )
+        np.multiply(self.initial, self.vector.dtype.type(self._scale), out=self.vector)
+        self.vector += self.delta
+        before, after = old != 0, self.delta[seen] != 0
+        count = np.count_nonzero
+        return StepReport(loss, count(after), count(after & ~before), count(before & ~after), self._theta)
 
 
 def _explored(method: DropBack, shapes: list[tuple[int, ...]]) -> NDArray[np.bool_]:
