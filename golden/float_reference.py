@@ -262,8 +262,8 @@ class FloatTrainer:
         np.multiply(self.initial, self.vector.dtype.type(self._scale), out=self.vector)
         self.vector += self.delta
         before, after = old != 0, self.delta[seen] != 0
-        count = np.count_nonzero
-        return StepReport(loss, count(after), count(after & ~before), count(before & ~after), self._theta)
+        counts = (int(np.count_nonzero(part)) for part in (after, after & ~before, before & ~after))
+        return StepReport(loss, *counts, self._theta)
 
 
 def _explored(method: DropBack, shapes: list[tuple[int, ...]]) -> NDArray[np.bool_]:
