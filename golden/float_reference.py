@@ -262,8 +262,8 @@ class FloatTrainer:
         np.multiply(self.initial, self.vector.dtype.type(self._scale), out=self.vector)
         self.vector += self.delta
         before, after = old != 0, self.delta[seen] != 0
-        counts = (int(np.count_nonzero(part)) for part in (after, after & ~before, before & ~after))
-        return StepReport(loss, *counts, self._theta)
+        tracked, adopted, evicted = (int(part.sum()) for part in (after, after & ~before, before & ~after))
+        return StepReport(loss, tracked, adopted, evicted, self._theta)
 
 
 def _explored(method: DropBack, shapes: list[tuple[int, ...]]) -> NDArray[np.bool_]:
