@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from arch.command import Phase
@@ -87,6 +89,14 @@ def random_job(
     for name, value in more.items():
         setattr(job, name, value)
     return job
+
+
+def fitting(cfg: Config, rng: np.random.Generator, phase: Phase, **shape: Any) -> list[Job]:
+    """A random job, or none if this shape does not fit."""
+    try:
+        return [random_job(cfg, rng, phase, **shape)]
+    except NoRoom:
+        return []
 
 
 def deal(

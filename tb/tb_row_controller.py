@@ -8,6 +8,7 @@ interface. Outputs that mean nothing in a cycle are not looked at in it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -18,7 +19,8 @@ from cocotb.triggers import RisingEdge
 import tb
 from arch.command import Phase
 from arch.config import Config
-from tb.row_jobs import NoRoom, random_job
+from golden.csb import Region
+from tb.row_jobs import fitting, random_job
 from tb.row_load import Load, load
 from tb.row_model import Job
 
@@ -142,32 +144,13 @@ async def random_working_sets(dut: Any) -> None:
     shapes = product((Phase.FW, Phase.BW, Phase.WU), (1, 2, 3, 5, 255), kinds, range(3))
     for phase, positions, (density, dense_visits), _ in shapes:
         segments = 1 if phase == Phase.WU else int(rng.integers(1, 3))
-        given = {
-            "segments": segments,
-            "words": int(rng.integers(1, max(1, most_words(cfg, positions, segments)) + 1)),
-            "records": int(rng.integers(1, 4)),
-            "log2_period": int(rng.integers(0, 7)),
-        }
-        jobs += fitting(cfg, rng, phase, positions, density / min(positions, 5), dense_visits, given)
+        words = int(rng.integers(1, max(1, most_words(cfg, positions, segments)) + 1))
+        shape = {"segments": segments, "words": words, "records": int(rng.integers(1, 4))}
+        shape |= {"density": density / min(positions, 5), "log2_period": int(rng.integers(0, 7))}
+        jobs += fitting(cfg, rng, phase, positions=positions, dense_visits=dense_visits, **shape)
     assert len(jobs) > 50
     order = rng.permutation(len(jobs))
     assert await chain(driver, cfg, rng, [jobs[n] for n in order]) > 500
-
-
-def fitting(
-    cfg: Config,
-    rng: np.random.Generator,
-    phase: Phase,
-    positions: int,
-    density: float,
-    dense_visits: bool,
-    given: dict[str, int],
-) -> list[Job]:
-    """A random job, or none if partial sums or operands of this shape do not fit."""
-    try:
-        return [random_job(cfg, rng, phase, positions=positions, density=density, dense_visits=dense_visits, **given)]
-    except NoRoom:
-        return []
 
 
 @cocotb.test()
@@ -227,8 +210,8 @@ async def hazards(dut: Any) -> None:
     jobs = []
     for positions in (1, 2, 3, 4):
         for phase, density in ((Phase.FW, 1.0), (Phase.BW, 1.0), (Phase.FW, 0.2), (Phase.BW, 0.3)):
-            given = {"words": 1, "records": 4 if phase == Phase.BW else 1, "missing": (0, 0)}
-            jobs += fitting(cfg, rng, phase, positions, density, False, given)
+            records = 4 if phase == Phase.BW else 1
+            jobs += fitting(cfg, rng, phase, positions=positions, density=density, records=records, missing=(0, 0))
     distances = {c.get("bypass", 0) for job in jobs for c in job.cycles(ROW)}
     assert distances == {0, 1, 2, 3}
     await chain(driver, cfg, rng, jobs)
@@ -278,6 +261,35 @@ async def full_buffers_and_overflow(dut: Any) -> None:
         await slot(driver, cfg, rng, index % 2, before, loading)
         before = None if "entry" in (kind, other) else job  # the surplus lane groups that fit would be walked
     await slot(driver, cfg, rng, 1, before, None)
+
+
+@cocotb.test()
+async def value_bank_filled_by_one_record(dut: Any) -> None:
+    """As many values as a bank holds, all before one more word: its offset does not fit, and is not needed."""
+    driver, cfg, rng = await environment(dut)
+    room = cfg.value_beats * cfg.values_per_beat
+    shape = {"words": room // cfg.mask_bits + 1, "records": 1, "rows": 8, "missing": (0, 0), "density": 1.0}
+    for dense_visits in (False, True):
+        job = random_job(cfg, rng, Phase.BW, dense_visits=dense_visits, **shape)
+        full = job.regions[0]
+        region = Region(full.geometry, full.stored[:room], full.delta[:room])
+        await chain(driver, cfg, rng, [replace(job, regions=[region], deltas=[])])
+
+
+@cocotb.test()
+async def bank_computed_again(dut: Any) -> None:
+    """A working set without new weights computes from the same bank, with other constants."""
+    driver, cfg, rng = await environment(dut)
+    job = random_job(cfg, rng, Phase.FW, words=most_words(cfg, 1), records=3, density=0.3)
+    await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
+    for phase, scale, dense in (
+        (Phase.FW, 0, False),
+        (Phase.FW, 9000, False),
+        (Phase.WU, 0, True),
+        (Phase.FW, 77, False),
+    ):
+        again = replace(job, phase=phase, scale=scale, dense=dense, command=scale)
+        await slot(driver, cfg, rng, 0, again, None)
 
 
 @cocotb.test()

@@ -14,7 +14,7 @@ from cocotb.triggers import RisingEdge
 
 import tb
 from arch.command import Phase
-from tb.row_jobs import NoRoom, random_job
+from tb.row_jobs import fitting, random_job
 from tb.row_model import Cycle, Job
 
 LATENCY = 2
@@ -157,12 +157,9 @@ def jobs(bench: Bench, shapes: list[Cycle], **more: Any) -> list[Job]:
     result = []
     for shape in shapes:
         for phase in (Phase.FW, Phase.BW, Phase.WU):
-            try:
-                segments = 1 if phase == Phase.WU else shape.get("segments", 1)
-                given = {"density": 0.1, **shape, "segments": segments, **more}
-                result.append(random_job(bench.cfg, bench.rng, phase, **given))
-            except NoRoom:
-                continue
+            segments = 1 if phase == Phase.WU else shape.get("segments", 1)
+            given = {"density": 0.1, **shape, "segments": segments, **more}
+            result += fitting(bench.cfg, bench.rng, phase, **given)
     return result
 
 
