@@ -62,7 +62,7 @@ class ListWalker(wiring.Component):
 
     Ports:
         start: begin; only when done. advance: a beat is dealt with (only in `beats`).
-        active: one bit a kind. runs, length: runs of a kind and beats of each; sampled in its setup cycles.
+        active: one bit a kind. runs: of a kind, constant during it. length: of its next run, sampled in setup cycles.
         peek: index of the W run whose length must be in `length[W]` in the next cycle (one cycle ahead, so
         that it can come from a memory).
         kind, run, index: where the walk is; beat `index` of run `run`. setup: setup cycle of an active
@@ -146,7 +146,9 @@ class Reader(wiring.Component):
         p = P_k; for each run: p = last response of the run + 1 if n_r > 0, else p + 1;  P_{k+1} = p
         (P_{k+1} = P_k + 1 when k is inactive or has no runs)
 
-    and `done` = all kinds done, from P_5 on; an idle slot is done at s + FIRST + 5.
+    and `done` = all kinds done, from P_5 on; an idle slot is done at s + FIRST + 5. When `done` rises, the request
+    side may still owe the pause behind the last stationary beat (at most `aux_interval` cycles); the next slot_start
+    must wait for it, as it does behind the loader's SETTLE.
 
     Runs. FETCH: one of `fetch_beats(cfg)` at program_addr + fetch_index * fetch_beats. PLAN: `segments` of
     header_beats at w_addr + g * w_stride. X, AUX: x_runs of x_run at x_addr + r * x_stride, likewise aux. W:
@@ -164,8 +166,8 @@ class Reader(wiring.Component):
         planner's word that the headers fit).
         load_active, load_command, load_bank: X, AUX and W are read iff load_active and load_x, load_aux (BW, WU only)
         or load_w.
-        total_we, total_bank, total_segment, total_value, offset_value: table of beats to load of a region, and of those to
-        skip before them, written by the planner.
+        total_we, total_bank, total_segment, total_value, offset_value: table of beats to load of a region, and of
+        those to skip before them, written by the planner.
         rd_req_*, rd_resp_*: memory port, beat addresses.
         hold: no response is accepted in this cycle (from the loader).
         out_valid, out_kind, out_run, out_index, out_last, out_data: a response, taken in this cycle. `out_last` marks

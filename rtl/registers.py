@@ -37,17 +37,19 @@ class Registers(wiring.Component):
 
     A write takes effect in the next cycle; while `busy` it is ignored. `ctl_rdata` is combinational: the register at
     `ctl_addr` as it is in this cycle. Reading is always possible; the exponents read while busy may be in the middle of
-    a commit. Addresses without a register read as zero. Widths: COMMANDS 16 bits, DECAY and LAMBDA 17, KEEP 16, RATE 6, PERIOD 3,
-    WEIGHT_EXPONENT 8 signed, LEARNING mantissa `lr_bits` and exponent 16 signed; upper bits are ignored. Except
-    DECAY, THRESHOLD (clamped, see `rtl.exponents.Decay`, `rtl.quantile`) and the exponents, all are zero after reset.
+    a commit. Addresses without a register read as zero. Widths: COMMANDS 16 bits, DECAY and LAMBDA 17, KEEP 16,
+    RATE 6, PERIOD 3, WEIGHT_EXPONENT 8 signed, LEARNING mantissa `lr_bits` and exponent 16 signed; upper bits are
+    ignored. Except DECAY, THRESHOLD (clamped, see `rtl.exponents.Decay`, `rtl.quantile`) and the exponents, all are
+    zero after reset.
 
     Args:
         cfg: widths and sizes.
 
     Ports:
         ctl_addr, ctl_wdata, ctl_we, ctl_rdata: control port.
-        start: in the cycle of a write of 1 to CONTROL. scrub: likewise of 2: forget what programs left unfinished, partial
-        sums (see `CommandProcessor`) and peaks of tensors (which otherwise wait for the next commit). busy: from the command processor. finish, finish_status, finish_index: the program ends.
+        start: in the cycle of a write of 1 to CONTROL. scrub: likewise of 2: forget what programs left unfinished,
+        partial sums (see `CommandProcessor`) and peaks of tensors (which otherwise wait for the next commit). busy:
+        from the command processor. finish, finish_status, finish_index: the program ends.
         program, commands, lambda_, keep, rate, lr, lr_exponent, log2_period, weight_exponent, dense_mode, step:
         values. advance: step + 1.
         threshold_load, decay_load with load_value: write ports of those units; log2_theta, decay: their values.

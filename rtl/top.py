@@ -73,12 +73,14 @@ class Accelerator(wiring.Component):
 
     Args:
         cfg: configuration; with cfg.trace the trace ports exist.
-        emit: True to use rows and PEs as instances of modules converted once (see `verilog`), False for Amaranth's simulator.
+        emit: True to use rows and PEs as instances of modules converted once (see `verilog`), False for Amaranth's
+            simulator.
 
     Ports:
         ctl_*: control port (`Registers`). busy: a program runs.
         rd_req_*, rd_resp_*, wr_*: memory port; addresses count beats; responses come in order.
-        trace_rows: the record of row r (`arch.trace`) at bits [64 r, 64 r + 64). trace_central: see `arch.trace.CENTRAL`.
+        trace_rows: the record of row r (`arch.trace`) at bits [64 r, 64 r + 64). trace_central: see
+            `arch.trace.CENTRAL`.
     """
 
     def __init__(self, cfg: Config, *, emit: bool = True) -> None:

@@ -1,0 +1,48 @@
+"""Validator: the rules against themselves (both sides of every bound), the Verilated unit against the rules."""
+
+import pytest
+
+from arch.config import PRESETS
+from arch.status import Status
+from rtl.validator import MAX_SEGMENTS, PLAN_BEATS, Validator
+from scripts.simulate import run_bench
+from tb import command_rules
+from tb.command_rules import bounds, good, verdict
+
+TINY = PRESETS["tiny"]
+CONFIGS = {
+    "tiny": TINY,
+    "small": PRESETS["small"],
+    "16x4": TINY.with_(rows=16),
+    "eight": TINY.with_(operand_bits=8, bus_elements=4, mask_bits=64, block_k=4, lane_group=4),
+    "narrow": TINY.with_(block_k=16, lane_group=1, psum_depth=256),
+    "two": TINY.with_(columns=2, mask_bits=64, block_k=1, lane_group=4, units=128),
+    "dense": TINY.with_(sparse=False),
+}
+REACHED = {Status.MAGIC, Status.FIELD, Status.GATHER_OVERFLOW, Status.UNITS_OVERFLOW, Status.PSUM_OVERFLOW,
+           Status.GATE_OVERFLOW}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rules_see_their_bounds(name: str) -> None:
+    cfg = CONFIGS[name]
+    found = bounds(cfg)
+    for bound in found:
+        broken = good(cfg, bound.phase, **bound.outside)
+        assert verdict(cfg, good(cfg, bound.phase, **bound.inside)) == Status.OK, bound
+        assert verdict(cfg, broken) == bound.status, bound
+        for exempt in bound.exempt:
+            assert verdict(cfg, broken | exempt) == Status.OK, (bound, exempt)
+    assert {bound.status for bound in found} == REACHED
+    assert len({bound.rule for bound in found}) >= 25
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_unit_equals_rules(name: str) -> None:
+    cfg = CONFIGS[name]
+    assert run_bench(lambda: Validator(cfg), "validator", "tb.tb_validator", parameters={"config": cfg}).tests == 3
+
+
+def test_constants() -> None:
+    assert (PLAN_BEATS, MAX_SEGMENTS) == (command_rules.PLAN_BEATS, command_rules.MAX_SEGMENTS)
+    assert Validator.CYCLES == 6
