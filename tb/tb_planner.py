@@ -308,6 +308,20 @@ async def degenerate_sizes(dut: Any) -> None:
 
 
 @cocotb.test()
+async def more_lane_groups_than_units(dut: Any) -> None:
+    """Counts of units that are left out must not reach those that are there, not even where numbers wrap."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    cfg = bench.cfg
+    groups, cap = 2 * cfg.units // 3, cfg.psum_depth // cfg.lane_group
+    c = good(cfg, Phase.BW, load_x=0, policy=int(Policy.LPT), block_rows=1, records=1, groups=groups, segments=2)
+    c |= {"cap": cap, "header_beats": -(-(2 + groups) // cfg.words_per_beat), "units": min(cfg.units, cfg.rows * cap)}
+    heads = [header(cfg, c, [1], [int(n) for n in bench.rng.integers(0, 1 << 10, groups)]) for _ in range(2)]
+    assert 2 * groups > cfg.units
+    assert await bench.play(Plan(c, heads)) == Status.OK
+
+
+@cocotb.test()
 async def balancer_refuses(dut: Any) -> None:
     """Pairing that needs a slot more than there are; an unknown policy: UNITS_OVERFLOW two cycles after the walk."""
     await tb.start(dut)
