@@ -40,7 +40,8 @@ class CommandProcessor(wiring.Component):
 
     Ports:
         start, program_empty: run `commands` commands. scrub: only clear the partial sums.
-        busy, finish, finish_status, finish_index: to `Registers`; finish is high in the last busy cycle.
+        busy, finish, finish_status, finish_index: to `Registers`; finish is high in the last cycle of the last slot (of
+        the one busy cycle without commands), which is the last busy cycle unless partial sums are cleared after it.
         slot_start: pulse. fetch_active, fetch_index: to the reader. in_valid, in_kind, in_data: from it.
         plan_*, load_*, compute_*, drain_*: valid (a command is there), command, index; all stable from
         slot_start to the end of the slot.

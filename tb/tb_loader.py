@@ -25,8 +25,8 @@ X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, SETTLE = 1
 STROBES = ("hold", "col_we", "stat_we", "gate_we", "load_start", "load_valid", "entry_valid")
 OUTPUTS = (*STROBES, "assign_unit", "col_addr", "col_data", "stat_row", "stat_addr", "stat_data", "gate_bank",
            "gate_addr", "gate_data", "load_is_value", "load_data", "load_offsets", "load_first", "load_row",
-           "load_slot", "load_channel", "load_kb", "load_cb", "load_all", "entry_row", "entry_slot", "entry_word", "entry_group",
-           "entry_record_base", "entry_cb", "done", "error")  # fmt: skip
+           "load_slot", "load_channel", "load_kb", "load_cb", "load_all", "entry_row", "entry_slot", "entry_word",
+           "entry_group", "entry_record_base", "entry_cb", "done", "error")  # fmt: skip
 MASK, VALUE = 1, 2
 
 
