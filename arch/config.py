@@ -40,7 +40,8 @@ class Config:
         gate_beats: beats in one bank of the ReLU gate buffer.
         lr_bits: width of the learning-rate mantissa.
         tensors: entries of the exponent table.
-        sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline).
+        sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
+            position of every word, and a bank of the weight buffer must hold two words).
         trace: True adds the trace output.
     """
 
@@ -98,6 +99,12 @@ class Config:
                 f"a beat has columns*operand_bits*bus_elements = {self.beat_bits} bits,"
                 f" it must have at least {max(64, self.mask_bits)}"
             )
+        values = self.value_beats * self.values_per_beat
+        if not self.sparse and values < 2 * self.mask_bits:
+            raise ValueError(
+                f"a bank of {self.value_beats} value beats holds {values} values,"
+                f" a dense build needs room for two words of {self.mask_bits}"
+            )
 
     # -- widths -----------------------------------------------------------------------------
     @property
@@ -141,6 +148,11 @@ class Config:
     def groups_per_word(self) -> int:
         """Lane groups in a mask word."""
         return self.block_c // self.lane_group
+
+    def dense_words(self, words: int) -> int:
+        """Words that a record of `words` takes in a dense build: whole beats, without masks."""
+        per_beat = max(1, self.values_per_beat // self.mask_bits)
+        return -(-words // per_beat) * per_beat
 
     @property
     def stationary_pack(self) -> int:

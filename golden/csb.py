@@ -5,6 +5,10 @@ row), mask word (block), output channel within the block, input channel within t
 golden model a region is the sorted list of its stored positions with their accumulated updates; bytes are
 made only when a memory image is wanted.
 
+A dense build (`Config.sparse` false) stores no masks but all positions, those that are no weights as zeros: the value
+of a position is found by its number. It counts nothing: its header says the same for every record, and zero for lane
+groups.
+
 After the format of Procrustes (MICRO 2020), with one mask word of fixed width per block and no stored
 block pointers: a reader counts ones instead (see docs/csb.md).
 """
@@ -81,8 +85,8 @@ class Geometry:
 
     @cached_property
     def mask_beats(self) -> int:
-        """Mask beats of a record."""
-        return -(-self.words // self.cfg.masks_per_beat)
+        """Mask beats of a record; none in a dense build."""
+        return -(-self.words // self.cfg.masks_per_beat) if self.cfg.sparse else 0
 
     @cached_property
     def groups(self) -> int:
@@ -185,11 +189,16 @@ class Geometry:
 class Region:
     """The stored weights of one region; not to be changed once it has been read.
 
+    In a dense build these are all its weights: with nothing given they are all zero.
+
     Attributes:
         geometry: its shape.
         stored: sorted positions (stored order) that have a mask bit, int64.
         delta: accumulated update of each, int64.
         visits_next: visits of each record in the next weight update, int64 (records,).
+
+    Raises:
+        ValueError: a dense build, and not every weight is stored; names both numbers.
     """
 
     geometry: Geometry
@@ -199,6 +208,14 @@ class Region:
 
     def __post_init__(self) -> None:
         """Fill in visits_next where nobody gave it: nothing explored, so the stored positions."""
+        g = self.geometry
+        if not g.cfg.sparse:
+            if not len(self.stored) and not len(self.delta):
+                self.stored, self.delta = g.valid_positions, np.zeros(len(g.valid_positions), np.int64)
+            if not np.array_equal(self.stored, g.valid_positions):
+                raise ValueError(
+                    f"a dense build stores all {len(g.valid_positions)} weights of a region, not {len(self.stored)}"
+                )
         if self.visits_next is None:
             self.visits_next = self.nnz_per_record()
 
@@ -232,18 +249,22 @@ class Region:
         return np.bincount(self.stored // g.cfg.mask_bits, minlength=g.records * g.words)
 
     def nnz_per_record(self) -> np.ndarray:
-        """Stored positions of every record."""
+        """Stored positions of every record; in a dense build its values, zeros beyond the edges included."""
         return self._nnz
 
     @cached_property
     def _nnz(self) -> np.ndarray:
         g = self.geometry
+        if not g.cfg.sparse:
+            return np.full(g.records, g.record_bits)
         ends = np.searchsorted(self.stored, np.arange(1, g.records + 1) * g.record_bits)
         return np.diff(ends, prepend=0)
 
     def nnz_per_group(self) -> np.ndarray:
-        """Stored positions of every lane group (all records), shape (groups,)."""
+        """Stored positions of every lane group (all records), shape (groups,); zeros in a dense build."""
         g = self.geometry
+        if not g.cfg.sparse:
+            return np.zeros(g.groups, np.int64)
         return np.bincount(g.group_of[self.stored] % g.groups, minlength=g.groups)
 
     def value_beats(self) -> np.ndarray:
@@ -273,6 +294,12 @@ class Region:
         starts = g.header_beats + np.concatenate([[0], ends[:-1]])
         image = np.zeros((g.header_beats + int(ends[-1]), cfg.beat_bits // 8), np.uint8)
         image.reshape(-1)[: 4 * len(self.header())] = self.header().astype("<u4").view(np.uint8)
+        values = image.view("<i4" if cfg.delta_bits == 32 else "<i2")
+        if not cfg.sparse:
+            every = np.zeros((g.records, int(beats[0]) * cfg.values_per_beat), values.dtype)
+            every[self.stored // g.record_bits, self.stored % g.record_bits] = self.delta
+            values[g.header_beats :] = every.reshape(-1, cfg.values_per_beat)
+            return image
         bits = np.zeros(g.positions, bool)
         bits[self.stored] = True
         packed = np.packbits(bits, bitorder="little").reshape(g.records, g.words, cfg.mask_bits // 8)
@@ -281,7 +308,6 @@ class Region:
         lanes[starts[:, None] + word // cfg.masks_per_beat, word % cfg.masks_per_beat] = packed
         record = self.stored // g.record_bits
         rank = np.arange(len(self.stored)) - np.concatenate([[0], np.cumsum(nnz)[:-1]])[record]
-        values = image.view("<i4" if cfg.delta_bits == 32 else "<i2")
         values[starts[record] + g.mask_beats + rank // cfg.values_per_beat, rank % cfg.values_per_beat] = self.delta
         return image
 
@@ -294,11 +320,11 @@ class Region:
 
     @classmethod
     def from_dense(cls, geometry: Geometry, matrix: np.ndarray, mask: np.ndarray | None = None) -> Region:
-        """Store the nonzeros of `matrix` (or the positions where `mask` is true)."""
+        """Store the nonzeros of `matrix` (or the positions where `mask` is true; in a dense build all)."""
         g = geometry
         if matrix.shape != (g.k_end - g.k0, g.c_end - g.c0):
             raise ValueError(f"matrix of shape {matrix.shape}, the region holds {(g.k_end - g.k0, g.c_end - g.c0)}")
-        keep = matrix != 0 if mask is None else mask
+        keep = (matrix != 0 if g.cfg.sparse else np.ones(matrix.shape, bool)) if mask is None else mask
         full = np.zeros((g.records * g.cfg.block_k, g.words * g.cfg.block_c), bool)
         full[: keep.shape[0], : keep.shape[1]] = keep
         stored = np.flatnonzero(full.reshape(-1)[g.flat] & g.valid)
@@ -309,8 +335,11 @@ def decode(image: np.ndarray, geometry: Geometry) -> Region:
     """Read a region back from memory (uint8 (beats, beat bytes), header first).
 
     Raises:
-        ValueError: header and masks contradict each other; names both counts.
+        ValueError: header and masks contradict each other; names both counts. In a dense build: the header is not that
+            of this geometry, or a position beyond the edges is not zero.
     """
+    if not geometry.cfg.sparse:
+        return _decode_dense(image, geometry)
     g, cfg = geometry, geometry.cfg
     header = image.reshape(-1)[: 4 * (1 + g.records + g.groups)].copy().view("<u4")
     nnz, visits = header[1 : 1 + g.records] & 0xFFFF, header[1 : 1 + g.records] >> 16
@@ -329,6 +358,21 @@ def decode(image: np.ndarray, geometry: Geometry) -> Region:
     if at - g.header_beats != header[0]:
         raise ValueError(f"records take {at - g.header_beats} beats, the header says {header[0]}")
     return Region(g, np.concatenate(stored), np.concatenate(delta), visits.astype(np.int64))
+
+
+def _decode_dense(image: np.ndarray, g: Geometry) -> Region:
+    wanted = Region(g).header()
+    header = image.reshape(-1)[: 4 * len(wanted)].copy().view("<u4")
+    if not np.array_equal(header, wanted):
+        word = int(np.flatnonzero(header != wanted)[0])
+        raise ValueError(f"header word {word} is {header[word]:#x}, a dense region of this shape has {wanted[word]:#x}")
+    records = image[g.header_beats : g.header_beats + int(wanted[0])].copy()
+    values = records.view("<i4" if g.cfg.delta_bits == 32 else "<i2").reshape(g.records, -1)[:, : g.record_bits]
+    every = values.reshape(-1).astype(np.int64)
+    if every[~g.valid].any():
+        position = int(np.flatnonzero(every * ~g.valid)[0])
+        raise ValueError(f"position {position} is no weight, but holds {every[position]}")
+    return Region(g, g.valid_positions, every[g.valid])
 
 
 def transposed(region: Region) -> tuple[np.ndarray, np.ndarray]:

@@ -138,12 +138,18 @@ class Machine:
         cfg: configuration.
         memory: external memory with its tensors and regions.
         settings: host settings; may be changed between programs.
+
+    A dense build (`cfg.sparse` false) has neither threshold nor decay: both registers read zero.
+
+    Raises:
+        ValueError: something is asked of a dense build that it cannot do: other settings than `dense`; a command
+            with a scale (regenerated weights) or a policy (load balancing).
     """
 
     def __init__(self, cfg: Config, memory: Memory, settings: Settings) -> None:
         """Reset state: step 0, decay one, threshold log2 theta = 0, exponents zero."""
         self.cfg, self.memory, self.settings = cfg, memory, settings
-        self.step, self.decay, self.log2_theta = 0, regenerate.DECAY_ONE, 0
+        self.step, self.decay, self.log2_theta = 0, regenerate.DECAY_ONE if cfg.sparse else 0, 0
         self.exponent = [0] * cfg.tensors
         self.peak: dict[int, tuple[int, Phase]] = {}
         self._segments: list[Region] = []
@@ -154,7 +160,17 @@ class Machine:
 
     def execute(self, program: list[dict[str, int]]) -> list[Work]:
         """Run commands in order; returns what each did."""
+        if not self.cfg.sparse:
+            self._check_dense(program)
         return [self._command(c) for c in program]
+
+    def _check_dense(self, program: list[dict[str, int]]) -> None:
+        if not self.settings.dense:
+            raise ValueError("a dense build trains in dense mode only: Settings.dense must be set")
+        for index, c in enumerate(program):
+            for name, what in (("scale", "regenerates no weights"), ("policy", "balances no load")):
+                if c.get(name):
+                    raise ValueError(f"command {index} has {name} = {c[name]}, but a dense build {what}")
 
     # -- stages of one command --------------------------------------------------------------
     def _command(self, c: dict[str, int]) -> Work:
@@ -261,7 +277,9 @@ class Machine:
         )
         work.walk, work.kept, work.seen = result.walk, result.kept, result.seen
         work.adopted, work.evicted, work.saturated = result.adopted, result.evicted, result.saturated
-        self.log2_theta = quantile.observe(self.log2_theta, work.kept, work.seen, s.keep, s.rate, self.cfg.delta_bits)
+        if self.cfg.sparse:
+            counts = work.kept, work.seen, s.keep, s.rate
+            self.log2_theta = quantile.observe(self.log2_theta, *counts, self.cfg.delta_bits)
         if c.get("drain"):
             self.memory.put_region(self._store(c["out_addr"]), result.region)
             work.drained = lambda: result.region.value_beats().tolist()

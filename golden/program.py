@@ -57,7 +57,7 @@ class Tiling:
 
     Attributes:
         density: the largest share of weights stored that buffers must hold (1 for dense mode).
-        policy: load balancing.
+        policy: load balancing; a dense build knows NONE only.
     """
 
     density: float = 1.0
@@ -99,6 +99,8 @@ class Network:
         """Place all tensors and regions."""
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"a network needs at least two layer sizes, all positive, not {self.sizes}")
+        if not self.cfg.sparse:
+            self._check_dense()
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, not {self.batch}")
         if max(self.sizes) > 8190:
@@ -142,6 +144,17 @@ class Network:
                 )
             self.layers.append(layer)
 
+    def _check_dense(self) -> None:
+        """Refuse what a build without sparse hardware cannot run."""
+        if not self.dense:
+            raise ValueError("a dense build cannot train a sparse network: dense must be set")
+        if self.tiling.policy != Policy.NONE:
+            raise ValueError(
+                f"a dense build balances no load: policy must be NONE, not {Policy(self.tiling.policy).name}"
+            )
+        if self.tiling.density < 1:
+            raise ValueError(f"a dense build stores every weight: density must be 1, not {self.tiling.density}")
+
     # -- layout -----------------------------------------------------------------------------
     @property
     def positions(self) -> int:
@@ -167,11 +180,11 @@ class Network:
         """Records of each of `spans` segments a row may hold: many records even out their value beats."""
         values = words * self.cfg.mask_bits * min(1.0, self.tiling.density * self.tiling.margin)
         beats = values / self.cfg.values_per_beat
-        mean = beats if self.tiling.density >= 1 else max(1.0, beats) + 0.25
+        mean = self._record_beats(words) if self.tiling.density >= 1 else max(1.0, beats) + 0.25
         return int(
             min(
                 self.cfg.value_beats // (spans * mean),
-                self.cfg.mask_beats // (spans * -(-words // self.cfg.masks_per_beat)),
+                self.cfg.mask_beats // (spans * -(-words // self.cfg.masks_per_beat)) if self.cfg.sparse else np.inf,
             )
         )
 
@@ -184,7 +197,7 @@ class Network:
         words = -(-words // tiles)
         per_row = min(
             cfg.value_beats // self._record_beats(words),
-            cfg.mask_beats // -(-words // cfg.masks_per_beat),
+            cfg.mask_beats // -(-words // cfg.masks_per_beat) if cfg.sparse else cfg.value_beats,
             self._cap(Phase.WU),
         )
         if per_row < 1:
@@ -252,7 +265,8 @@ class Network:
         """Commands of the backward program: BW from the last layer to the second, then all WU.
 
         With `prefetch` it ends by planning and loading what the next step's forward program begins with, while the
-        last weight updates are computed and drained. The first layer is updated first, so that the others hide its drain.
+        last weight updates are computed and drained. The first layer is updated first, so that the others hide its
+        drain.
         """
         return self._cached(("backward", generation, dense_visits, prefetch))
 
@@ -344,7 +358,7 @@ class Network:
             1,
             min(
                 cfg.value_beats // (segments * self._record_beats(g.words)),
-                cfg.mask_beats // (segments * g.mask_beats),
+                cfg.mask_beats // (segments * g.mask_beats) if cfg.sparse else cfg.units,
                 cfg.units,
             ),
         )

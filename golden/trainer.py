@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from arch.command import Policy
 from arch.config import Config
 from golden import quantile, regenerate
 from golden.machine import Machine, Settings, Work
@@ -99,6 +100,7 @@ class Trainer:
         """Lay out memory and set the registers; nothing is computed yet."""
         self.cfg, self.batch, self.sizes = cfg, batch, tuple(sizes)
         dense = budget is None
+        tiling = tiling or (Tiling() if cfg.sparse else Tiling(policy=Policy.NONE))
         self.settings = Settings(
             rate=rate,
             period_log2=period.bit_length() - 1,
@@ -107,9 +109,7 @@ class Trainer:
             weight_exponent=weight_exponent(self.sizes, cfg.operand_bits),
         )
         self.memory = Memory(cfg, memory_beats, keep_image)
-        self.network = Network(
-            cfg, self.sizes, batch, self.memory, seed, tiling or Tiling(), self.settings.weight_exponent, dense
-        )
+        self.network = Network(cfg, self.sizes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense)
         self.network.set_first_visits(period)
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0
