@@ -46,9 +46,9 @@ class ComputeSequencer(wiring.Component):
         cfg: widths and sizes.
 
     Ports:
-        slot_start, active, command, done: as for every engine; active if the stage holds a command that is not
-        NOP. error: a `Status` (UPDATE_OVERFLOW), held until slot_start.
-        drain_command: command of the drain stage.
+        slot_start, active, command, done: as for every engine, but stable from slot_start itself on; active if the
+        stage holds a command that is not NOP. error: a `Status` (UPDATE_OVERFLOW), held until slot_start.
+        drain_command: command of the drain stage, likewise.
         x_tensor, aux_tensor, out_tensor, x_exponent, aux_exponent, out_exponent: `ExponentTable`.
         weight_exponent, lr_exponent: signed. decay, step: now.
         compute_start: pulse, to all rows. row_*: one bit a row: done, busy, scan (levels), update_error (held), and the
