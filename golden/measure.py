@@ -76,7 +76,7 @@ def imbalance(loads: np.ndarray) -> float:
 
 
 def layer_utilisation(network: Network, programs: Sequence[list[Work]], latency: int, layer: int) -> dict[str, float]:
-    """Share of the multiplier-cycles that are busy while a layer computes, by phase: slots of its working sets, whole."""
+    """Share of the multiplier-cycles that are busy in the slots in which a layer computes, by phase."""
     addresses = {store.address for side in network.layers[layer].stores for row in side for store in row}
     busy, cycles = dict.fromkeys(PHASES[:3], 0), dict.fromkeys(PHASES[:3], 0)
     for works in programs:

@@ -1,8 +1,8 @@
 """Table of the README, speed: `python -m scripts.bench` measures steps, rows and simulators.
 
-Steps: cycles of a whole training step in steady state, for several periods of exploration, against dense mode; from the
-golden model, whose timing is the RTL's. Simulators: cycles a second of the same Verilated accelerator, once in the batch
-harness and once driven by cocotb, measured in one run.
+Steps: cycles of a whole training step in steady state, for several periods of exploration, against dense mode; from
+the golden model, whose timing is the RTL's. Simulators: cycles a second of the same Verilated accelerator, once in
+the batch harness and once driven by cocotb, measured in one run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from arch.command import Policy
@@ -130,7 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Progress(console=console) as bars:
             for period, one in plans.items():
                 task = bars.add_task(f"T = {period}", total=one.steps(len(data.train_y)))
-                trainer, cost, _ = trained(cfg, sizes, one, data, lambda task=task: bars.advance(task))  # type: ignore[misc]
+
+                def step(task: TaskID = task) -> None:
+                    bars.advance(task)
+
+                trainer, cost, _ = trained(cfg, sizes, one, data, step)
                 loads = {p.name.lower(): measure.row_loads(trainer.network, trainer.generation, 0, p) for p in Policy}
                 report["sparse"][period] = {
                     "cycles": {**cost.cycles, "total": cost.total},
@@ -154,25 +158,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Print the tables."""
-    table = Table("T", "forward", "backward", "update", "other", "cycles a step", "speed-up", "busy", "rows: stored / paired / LPT",
-                  title="Whole training step, steady state")  # fmt: skip
+    columns = ("T", "forward", "backward", "update", "other", "cycles", "speed-up", "busy", "stored", "paired", "LPT")
+    table = Table(*columns, title="Whole training step, steady state; first layer's imbalance of rows")
     base = report["dense"]
 
     def row(name: str, cycles: dict[str, float], *rest: str) -> None:
         table.add_row(name, *(f"{cycles[phase]:,.0f}" for phase in (*measure.PHASES, "total")), *rest)
 
-    row("dense", base["cycles"], "1", f"{100 * base['utilisation']:.1f} %", "")
+    row("dense", base["cycles"], "1", f"{100 * base['utilisation']:.1f} %")
     for period, one in report["sparse"].items():
-        loads = " / ".join(f"{100 * one['imbalance'][name]:.1f} %" for name in ("none", "pair", "lpt"))
-        row(str(period), one["cycles"], f"{one['speedup']:.2f}", f"{100 * one['utilisation']:.1f} %", loads)
+        loads = [f"{100 * one['imbalance'][name]:.1f} %" for name in ("none", "pair", "lpt")]
+        row(str(period), one["cycles"], f"{one['speedup']:.2f}", f"{100 * one['utilisation']:.1f} %", *loads)
     console.print(table)
     shares = ", ".join(f"{phase} {100 * share:.1f} %" for phase, share in base["first_layer"].items())
     console.print(f"dense mode, first layer, multipliers busy: {shares}")
     if "simulation" in report:
         speed = report["simulation"]
         console.print(
-            f"batch harness {speed['harness_cycles_per_second']:,.0f} cycles a second, with golden model and comparison "
-            f"{speed['lockstep_cycles_per_second']:,.0f}; cocotb {speed['cocotb_cycles_per_second']:,.0f}; "
+            f"batch harness {speed['harness_cycles_per_second']:,.0f} cycles a second, with golden model and comparison"
+            f" {speed['lockstep_cycles_per_second']:,.0f}; cocotb {speed['cocotb_cycles_per_second']:,.0f}; "
             f"ratio {speed['ratio']:.1f}; {speed['cycles']:,} cycles, {speed['mismatches']} mismatches"
         )
 

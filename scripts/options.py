@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         prog="train",
-        description="Train a sparse network on the Verilated accelerator, every step in lock-step with the golden model.",
+        description="Train a sparse network on the Verilated accelerator, in lock-step with the golden model.",
         epilog="Writes report.json and plots to --out.",
     )
     p.add_argument(
