@@ -236,8 +236,7 @@ class Network:
     def _first(self, layer: Layer, g: Geometry) -> Region:
         """What a region holds before the first step: nothing, or in dense mode every initial weight."""
         if not self.dense:
-            region = Region(g)
-            return region
+            return Region(g)
         w0 = regenerate.initial(g.k_of, g.c_of, 0, layer.salt, layer.scale, self.cfg.operand_bits)
         stored = np.flatnonzero(g.valid)
         w0 = np.where(g.c_of[stored] == layer.inputs, 0, w0[stored])
