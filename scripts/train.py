@@ -155,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         data = dataset.load(options.data)
+        if options.test:
+            data = replace(data, test_x=data.test_x[: options.test], test_y=data.test_y[: options.test])
         recipe.check_sizes(data, options.net)
         harness = make_harness(options.config, console) if options.engine == "rtl" else None
         with progress_bars(console) as step:
