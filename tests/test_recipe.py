@@ -13,6 +13,7 @@ from golden.capacity import fill
 from golden.float_reference import Budget
 from golden.program import Tiling
 from golden.recipe import (
+    DIP_STEPS,
     FIRST_THETA,
     Recipe,
     budget_ends,
@@ -76,6 +77,25 @@ def test_schedule() -> None:
     assert [falling.at(step) for step in (0, 20, 40, 79)] == [900, 200, 100, 100]
 
 
+def test_dipping_budget() -> None:
+    """Down and up again in 2 * DIP_STEPS steps, less each time, never above the budget, nothing in the end."""
+    recipe = Recipe(budget="10x", dip=0.4, dip_every=200, dip_until=0.5)
+    dipping = recipe.schedule(10000, 2000)
+    assert dipping is not None
+    values = np.array([dipping.at(step) for step in range(2000)])
+    assert values.max() == 1000 and (values[:201] == 1000).all() and (values[1000:] == 1000).all()
+    bottoms = [200 * n + DIP_STEPS for n in range(1, 5)]
+    for step in bottoms:
+        share = 0.4 * (1 + math.cos(math.pi * step / 1000)) / 2
+        assert values[step] == pytest.approx(1000 * (1 - share), abs=1)
+        assert values[step - DIP_STEPS // 2] == pytest.approx(1000 - (1000 - values[step]) / 2, rel=0.01)
+    assert (np.diff(values[bottoms]) > 0).all()
+    falling = Recipe(budget="2x:10x", anneal=0.5, dip=0.4, dip_every=200).schedule(10000, 2000)
+    plain = Recipe(budget="2x:10x", anneal=0.5).schedule(10000, 2000)
+    assert falling is not None and plain is not None
+    assert falling.at(300) == plain.at(300) and falling.at(250) < plain.at(250)
+
+
 def test_rate() -> None:
     """A threshold that moves by about four times the relative error of the count."""
     for budget in (100, 751, 10664, 66652):
@@ -116,6 +136,9 @@ def test_minibatches() -> None:
         (lambda: Recipe(learning_rate=0.0), "learning_rate must be above 0, not 0.0"),
         (lambda: Recipe(floor=1.5), "floor must be at least 0 and at most 1, not 1.5"),
         (lambda: Recipe(anneal=-0.1), "anneal must be at least 0 and at most 1, not -0.1"),
+        (lambda: Recipe(dip=1.1), "dip must be at least 0 and at most 1, not 1.1"),
+        (lambda: Recipe(dip_every=99), "dip_every must be at least 100, not 99"),
+        (lambda: Recipe(dip_until=-1), "dip_until must be at least 0 and at most 1, not -1"),
         (lambda: Recipe(decay=1.01), "decay must be at least 0 and at most 1, not 1.01"),
         (lambda: Recipe(rate=64), "rate must be between 0 and 63, not 64"),
         (lambda: Recipe(period=12), "period must be a power of two between 1 and 64, not 12"),
