@@ -244,6 +244,9 @@ def test_golden_learns_like_the_float_reference(budget: str, bound: float, apart
     if budget == "dense":
         assert golden.peak == reference.peak == TOTAL and golden.theta == []
     else:
+        for history in (golden, reference):
+            gained = np.subtract(history.adopted, history.evicted)
+            assert (np.diff(history.tracked) == gained[1:]).all() and min(history.evicted) >= 0
         first, last = budget_ends(budget, TOTAL)
         assert max(golden.tracked) < 1.25 * first
         assert np.mean(golden.tracked[-45:]) == pytest.approx(last, rel=0.03)
