@@ -204,6 +204,8 @@ class Machine:
             return np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)
 
         policy = POLICIES[Policy(c.get("policy", 0))]
+        if self._acc is not None and policy != "none":
+            raise ValueError(f"a plan with policy {policy} would move the partial sums of the commands before it")
         assignment = Assignment(count, c["units"], self.cfg.rows, c["cap"], policy)
         self._assignment, work.row_visits = assignment, assignment.row_visits
 

@@ -509,6 +509,8 @@ class Network:
                     )
             if not work:
                 continue
+            if len(work) > 1:  # sums wait in their rows: every plan must share the lane groups out alike
+                work = [c | dict(policy=int(Policy.NONE)) for c in work]
             run = -(-inputs // e)
             stride = layer.dx.data.shape[2] // e
             work[-1] |= dict(
