@@ -199,7 +199,7 @@ class Balancer(wiring.Component):
         m.d.comb += limit.eq(Cat(cap[0] & ~(pair & (n_last >= rows)), cap[1:]) * rows)
         refused = Signal()
         m.d.comb += refused.eq((policy > Policy.LPT) | (~none & (too_many | (n_last >= limit))))
-        multiplier, shift = _reciprocal(rows, units)
+        multiplier, shift = reciprocal(rows, units)
         row_h_last = Signal(index_bits)
         m.d.comb += row_h_last.eq((n_last * multiplier) >> shift)
 
@@ -449,7 +449,7 @@ class Balancer(wiring.Component):
         return m
 
 
-def _reciprocal(divisor: int, limit: int) -> tuple[int, int]:
+def reciprocal(divisor: int, limit: int) -> tuple[int, int]:
     """A multiplier and a right shift that divide every integer in [0, limit) by `divisor`."""
     for shift in range(2 * limit.bit_length() + divisor.bit_length()):
         multiplier = -(-(1 << shift) // divisor)

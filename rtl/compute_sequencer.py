@@ -44,7 +44,8 @@ class ComputeSequencer(wiring.Component):
     of the slot. Shifts beyond what the requantiser takes (-31 to 63) are clamped.
 
     Args:
-        cfg: widths and sizes.
+        cfg: widths and sizes. Without `sparse` these ports do not exist: decay, step, scale_t, slot_step, total_kept,
+            total_seen.
 
     Ports:
         slot_start, active, command, done: as for every engine, but stable from slot_start itself on; active if the
@@ -67,6 +68,14 @@ class ComputeSequencer(wiring.Component):
         self._cfg = cfg
         tensor = (cfg.tensors - 1).bit_length()
         rows = range(cfg.rows + 1)
+        sparse = {
+            "decay": In(DECAY_BITS),
+            "step": In(32),
+            "scale_t": Out(16),
+            "slot_step": Out(32),
+            "total_kept": Out(COUNT_BITS),
+            "total_seen": Out(COUNT_BITS),
+        }
         super().__init__(
             {
                 "slot_start": In(1),
@@ -79,10 +88,7 @@ class ComputeSequencer(wiring.Component):
                 **{f"{name}_exponent": In(signed(EXPONENT_BITS)) for name in ("x", "aux", "out")},
                 "weight_exponent": In(signed(EXPONENT_BITS)),
                 "lr_exponent": In(signed(16)),
-                "decay": In(DECAY_BITS),
-                "step": In(32),
-                "scale_t": Out(16),
-                "slot_step": Out(32),
+                **(sparse if cfg.sparse else {}),
                 "update_shift": Out(signed(SHIFT_BITS)),
                 "drain_shift": Out(signed(SHIFT_BITS)),
                 "ones": Out(cfg.operand_bits),
@@ -94,8 +100,6 @@ class ComputeSequencer(wiring.Component):
                 "row_update_error": In(cfg.rows),
                 **{f"row_{name}": In(cfg.rows) for name in EVENTS},
                 "observe": Out(1),
-                "total_kept": Out(COUNT_BITS),
-                "total_seen": Out(COUNT_BITS),
                 "busy_count": Out(rows),
                 "scan_count": Out(rows),
                 "barrier_count": Out(rows),
@@ -163,7 +167,6 @@ class ComputeSequencer(wiring.Component):
         ]
         at_1, at_2, at_3 = Signal(), Signal(), Signal()
         m.d.sync += [at_1.eq(self.slot_start), at_2.eq(at_1), at_3.eq(at_2)]
-        scaled = Signal(16 + DECAY_BITS, reset_less=True)
         update_shift = Signal(signed(19), reset_less=True)
         drain_shift = Signal(signed(11), reset_less=True)
         limit = cfg.operand_bits - 2
@@ -178,17 +181,20 @@ class ComputeSequencer(wiring.Component):
                 update_shift.eq(
                     self.weight_exponent - cfg.operand_bits - self.x_exponent - self.aux_exponent - self.lr_exponent
                 ),
-                scaled.eq(command.scale * self.decay),
-                self.slot_step.eq(self.step),
             ]
         with m.If(at_2):
             m.d.sync += [
                 self.update_shift.eq(_clamp(update_shift)),
-                self.scale_t.eq(scaled >> DECAY_SHIFT),
                 drain_shift.eq(self.out_exponent - self.x_exponent - self.weight_exponent),
                 self.acc_exponent.eq(self.x_exponent + self.weight_exponent),
                 self.ones.eq(Const(1) << one_place),
             ]
+        if cfg.sparse:
+            scaled = Signal(16 + DECAY_BITS, reset_less=True)
+            with m.If(at_1):
+                m.d.sync += [scaled.eq(command.scale * self.decay), self.slot_step.eq(self.step)]
+            with m.If(at_2):
+                m.d.sync += self.scale_t.eq(scaled >> DECAY_SHIFT)
         with m.If(at_3):
             m.d.sync += self.drain_shift.eq(_clamp(drain_shift))
 
@@ -207,12 +213,13 @@ class ComputeSequencer(wiring.Component):
         ]
         for name in EVENTS:
             m.d.sync += getattr(self, f"{name}_count").eq(total(getattr(self, f"row_{name}")))
-        m.d.sync += [
-            self.total_kept.eq(self.total_kept + self.kept_count),
-            self.total_seen.eq(self.total_seen + self.seen_count),
-        ]
-        with m.If(self.compute_start):
-            m.d.sync += [self.total_kept.eq(0), self.total_seen.eq(0)]
+        if self._cfg.sparse:
+            m.d.sync += [
+                self.total_kept.eq(self.total_kept + self.kept_count),
+                self.total_seen.eq(self.total_seen + self.seen_count),
+            ]
+            with m.If(self.compute_start):
+                m.d.sync += [self.total_kept.eq(0), self.total_seen.eq(0)]
 
 
 def _clamp(shift: Signal) -> object:

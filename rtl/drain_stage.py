@@ -16,6 +16,7 @@ from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
 from rtl.block_drainer import BlockDrainer
 from rtl.command import COMMAND
+from rtl.dense_drainer import DenseDrainer
 from rtl.drainer import FlowDrainer
 from rtl.exponents import ACC_EXPONENT_BITS
 from rtl.requantise import SHIFT_BITS, bit_length
@@ -44,7 +45,8 @@ class DrainStage(wiring.Component):
         slot_start, active, command, done: as for every engine; active if the stage holds a command.
         error: a `Status`, held until slot_start.
         shift, ones, acc_exponent: of this command's drain, stable from slot_start + `FlowDrainer.SHIFT_NEEDED` on.
-        assign_*, side_*, gate_*, rows_*: see `FlowDrainer` and `BlockDrainer`. wr_*: write port.
+        assign_*, side_*, gate_*, rows_*: see `FlowDrainer` and `BlockDrainer` (dense: `DenseDrainer`). wr_*: write
+        port.
         saturated: saturated elements in this cycle.
         peak_valid, peak_tensor, peak_bits, peak_exponent, peak_bw, commit, commit_done: to and from `ExponentTable`;
         `commit` also advances decay and step.
@@ -54,6 +56,11 @@ class DrainStage(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        records = {
+            "rows_kind": Out(1),
+            "rows_record_next": Out(cfg.rows),
+            "rows_info": In(data.ArrayLayout(32, cfg.rows)),
+        }
         super().__init__(
             {
                 "slot_start": In(1),
@@ -73,10 +80,8 @@ class DrainStage(wiring.Component):
                 "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
                 "gate_q": In(cfg.columns * cfg.bus_elements),
                 "rows_start": Out(1),
-                "rows_kind": Out(1),
                 "rows_next": Out(cfg.rows),
-                "rows_record_next": Out(cfg.rows),
-                "rows_info": In(data.ArrayLayout(32, cfg.rows)),
+                **(records if cfg.sparse else {}),
                 "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
                 "wr_valid": Out(1),
                 "wr_ready": In(1),
@@ -97,7 +102,7 @@ class DrainStage(wiring.Component):
         cfg, command = self._cfg, self.command
         m = Module()
         m.submodules.flow = flow = FlowDrainer(cfg)
-        m.submodules.blocks = blocks = BlockDrainer(cfg)
+        m.submodules.blocks = blocks = BlockDrainer(cfg) if cfg.sparse else DenseDrainer(cfg)
         m.submodules.queue = queue = WriteQueue(cfg)
 
         update, flows, stores, begins = Signal(), Signal(), Signal(), Signal()
@@ -119,10 +124,11 @@ class DrainStage(wiring.Component):
             m.d.comb += getattr(self, name).eq(getattr(flow, name))
         for name in ("side_q", "gate_q", "assign_row", "assign_slot"):
             m.d.comb += getattr(flow, name).eq(getattr(self, name))
-        for name in ("rows_start", "rows_kind", "rows_next", "rows_record_next"):
-            m.d.comb += getattr(self, name).eq(getattr(blocks, name))
-        for name in ("rows_info", "rows_data", "assign_row"):
-            m.d.comb += getattr(blocks, name).eq(getattr(self, name))
+        for name, member in blocks.signature.members.items():
+            if name.startswith("rows_"):
+                outer, inner = getattr(self, name), getattr(blocks, name)
+                m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        m.d.comb += blocks.assign_row.eq(self.assign_row)
         m.d.comb += [
             queue.reserve.eq(flow.reserve | blocks.reserve),
             flow.room.eq(queue.room),

@@ -16,12 +16,14 @@ from arch.config import Config, log2_exact
 from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
+from rtl.dense_drainer import dense_words, record_beats
+from rtl.dense_parser import DenseParser
 from rtl.exploration import group_bits
 from rtl.pe import gather_word_bits
 from rtl.reader import BANK_BITS, KINDS, RUN_BITS, Kind, aux_interval
 from rtl.record_parser import RecordParser
 from rtl.row_controller import ERROR_MASK, ERROR_VALUE
-from rtl.row_walker import cb_bits, channel_bits, kb_bits, slot_bits, word_bits
+from rtl.row_walker import base_bits, cb_bits, channel_bits, kb_bits, slot_bits, word_bits
 from rtl.weight_buffer import offset_bits
 
 
@@ -40,7 +42,7 @@ class Loader(wiring.Component):
         WU stationary: piece p of aux_interval(cfg) on the stationary bus in t + STATIONARY_LATENCY + p; `hold` is high
           in t + 1 to t + aux_interval(cfg) - 1
         BW gate: written in t + GATE_LATENCY
-        W: on the load bus in t + WEIGHT_LATENCY
+        W: on the load bus in t + WEIGHT_LATENCY (dense: t + DenseParser.LATENCY)
         BW entry of unit n: on the entry bus in s + ENTRIES + n; `load_start` (with load_w) in s + 1
 
     Args:
@@ -77,6 +79,7 @@ class Loader(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         row, unit = row_bits(cfg), unit_bits(cfg)
+        offsets = cfg.masks_per_beat * offset_bits(cfg)
         super().__init__(
             {
                 "slot_start": In(1),
@@ -107,9 +110,8 @@ class Loader(wiring.Component):
                 "gate_data": Out(cfg.columns * cfg.bus_elements),
                 "load_start": Out(1),
                 "load_valid": Out(1),
-                "load_is_value": Out(1),
                 "load_data": Out(cfg.beat_bits),
-                "load_offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+                **({"load_is_value": Out(1), "load_offsets": Out(offsets)} if cfg.sparse else {}),
                 "load_first": Out(1),
                 "load_row": Out(row),
                 "load_slot": Out(slot_bits(cfg)),
@@ -122,7 +124,7 @@ class Loader(wiring.Component):
                 "entry_slot": Out(slot_bits(cfg)),
                 "entry_word": Out(word_bits(cfg)),
                 "entry_group": Out(group_bits(cfg)),
-                "entry_record_base": Out(log2_exact(cfg.mask_beats, "mask_beats")),
+                "entry_record_base": Out(base_bits(cfg)),
                 "entry_cb": Out(cb_bits(cfg)),
                 "done": Out(1),
                 "error": Out(4),
@@ -289,22 +291,29 @@ class Loader(wiring.Component):
         m.d.comb += [blocks.eq(first >> shift), step.eq(command.c_step >> shift)]
         return blocks, step
 
-    def _weights(self, m: Module, start: Value, back: Signal, first_block: Signal, block_step: Signal) -> RecordParser:
+    def _weights(
+        self, m: Module, start: Value, back: Signal, first_block: Signal, block_step: Signal
+    ) -> wiring.Component:
         """W: records, with the coordinates of the first word of each."""
         command = self.command
-        m.submodules.parser = parser = RecordParser(self._cfg)
+        m.submodules.parser = parser = RecordParser(self._cfg) if self._cfg.sparse else DenseParser(self._cfg)
+        if self._cfg.sparse:
+            m.d.comb += [
+                parser.mask_beats.eq(command.mask_beats),
+                self.load_is_value.eq(parser.is_value),
+                self.load_offsets.eq(parser.offsets),
+            ]
+        else:
+            m.d.comb += parser.record_beats.eq(record_beats(self._cfg, command.words))
         m.d.comb += [
             self.load_start.eq(start),
             parser.start.eq(self.slot_start),
-            parser.mask_beats.eq(command.mask_beats),
             parser.records.eq(command.records),
             parser.in_valid.eq(self.in_valid & (self.in_kind == Kind.W)),
             parser.in_last.eq(self.in_last),
             parser.in_data.eq(self.in_data),
             self.load_valid.eq(parser.valid),
-            self.load_is_value.eq(parser.is_value),
             self.load_data.eq(parser.data),
-            self.load_offsets.eq(parser.offsets),
             self.load_first.eq(parser.first & ~back),
             self.load_row.eq(self.assign_row),
             self.load_slot.eq(self.assign_slot),
@@ -337,12 +346,13 @@ class Loader(wiring.Component):
         Returns: unit to look up, and whether all entries have been sent.
         """
         cfg, command = self._cfg, self.command
-        base_bits = len(self.entry_record_base)
+        width = len(self.entry_record_base)
+        room = command.mask_beats if cfg.sparse else dense_words(cfg, command.words)  # of a record, in a row
         begin_1, begin_2 = Signal(), Signal()  # s + 2, s + 3
         looking, looked, over = Signal(), Signal(), Signal()
         unit, in_segment = Signal(16), Signal(16)
         word, group = Signal(word_bits(cfg)), Signal(group_bits(cfg))
-        block, base, base_step = Signal.like(first_block), Signal(base_bits), Signal(base_bits)
+        block, base, base_step = Signal.like(first_block), Signal(width), Signal(width)
         unit_last, segment_last, word_last = Signal(), Signal(), Signal()
         m.d.comb += [
             unit_last.eq(unit + 1 == command.units),
@@ -353,7 +363,7 @@ class Loader(wiring.Component):
             begin_1.eq(begin),
             begin_2.eq(begin_1),
             over.eq(looked),
-            base_step.eq(command.records[:base_bits] * command.mask_beats[:base_bits]),
+            base_step.eq(command.records[:width] * room[:width]),
         ]
         with m.If(self.slot_start):
             m.d.sync += [looking.eq(0), looked.eq(0), over.eq(0)]

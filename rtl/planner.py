@@ -21,6 +21,7 @@ from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
 from rtl.balancer import COUNT_BITS, Balancer, load_bits
 from rtl.command import COMMAND
+from rtl.direct_assigner import DirectAssigner
 from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
 from rtl.validator import Validator
 
@@ -54,7 +55,8 @@ class Planner(wiring.Component):
 
     Args:
         cfg: widths and sizes.
-        balancer: a component with the ports of `rtl.balancer.Balancer`; that one if absent.
+        balancer: a component with the ports of `rtl.balancer.Balancer` (dense: of `DirectAssigner`, which counts
+            nothing); that one if absent.
 
     Ports:
         slot_start, active, command: as for every engine; stable from the cycle after slot_start.
@@ -64,7 +66,7 @@ class Planner(wiring.Component):
         bank: assignment bank of the command in the plan stage, from s + 2 on (the next one for a command with
         `plan`, otherwise that of the command before).
         assign_we, assign_unit, assign_row, assign_slot: to the assignment table, together with `bank`.
-        max_load, sum_load: of the balancer, held after a plan.
+        max_load, sum_load: of the balancer, held after a plan; not in a dense build.
         done, error: level; `error` is a `Status`, cleared by slot_start.
     """
 
@@ -73,7 +75,9 @@ class Planner(wiring.Component):
 
     def __init__(self, cfg: Config, balancer: wiring.Component | None = None) -> None:
         self._cfg = cfg
-        self._balancer = Balancer(cfg) if balancer is None else balancer
+        default = Balancer if cfg.sparse else DirectAssigner
+        self._balancer = default(cfg) if balancer is None else balancer
+        loads = {f"{name}_load": Out(load_bits(cfg.units)) for name in ("max", "sum")} if cfg.sparse else {}
         super().__init__(
             {
                 "slot_start": In(1),
@@ -94,8 +98,7 @@ class Planner(wiring.Component):
                 "assign_unit": Out(unit_bits(cfg)),
                 "assign_row": Out(row_bits(cfg)),
                 "assign_slot": Out(unit_bits(cfg)),
-                "max_load": Out(load_bits(cfg.units)),
-                "sum_load": Out(load_bits(cfg.units)),
+                **loads,
                 "done": Out(1),
                 "error": Out(4),
             }
@@ -103,7 +106,8 @@ class Planner(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.balancer = balancer = self._balancer
+        balancer = self._balancer
+        m.submodules["balancer" if self._cfg.sparse else "assigner"] = balancer
         command = self.command
         state = Signal(_State)
         m.submodules.validator = validator = Validator(self._cfg)
@@ -118,9 +122,9 @@ class Planner(wiring.Component):
             self.assign_unit.eq(balancer.assign_unit),
             self.assign_row.eq(balancer.assign_row),
             self.assign_slot.eq(balancer.assign_slot),
-            self.max_load.eq(balancer.max_load),
-            self.sum_load.eq(balancer.sum_load),
         ]
+        if self._cfg.sparse:
+            m.d.comb += [self.max_load.eq(balancer.max_load), self.sum_load.eq(balancer.sum_load)]
         step = Signal(range(self.VALIDATE))
         m.d.comb += [
             validator.command.eq(command),
@@ -243,15 +247,8 @@ class Planner(wiring.Component):
         content = Signal(32, reset_less=True)
         m.d.sync += content.eq(read.data.word_select(stages[1]["lane"], 32))
         use = stages[2]
-        narrow, count = Signal(32), Signal(COUNT_BITS)
-        m.d.comb += [
-            narrow.eq(Mux(back, content, Mux(command.phase == Phase.WU, content[16:], content[:16]))),
-            count.eq(Mux(narrow[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, narrow)),
-            balancer.count_we.eq(use["walking"] & use["is_counted"] & (use["unit"] < command.units)),
-            balancer.count_add.eq(~back & use["segment"].any()),
-            balancer.count_index.eq(use["unit"]),
-            balancer.count_value.eq(count),
-        ]
+        if cfg.sparse:
+            self._counts(m, balancer, use, content, back)
         contradicts = self._beats(m, use, content)
         # Two more stages until the last region's beats are in the table.
         last_used, settled, walked = Signal(), Signal(), Signal()
@@ -261,6 +258,21 @@ class Planner(wiring.Component):
             walked.eq(settled),
         ]
         return walked, contradicts
+
+    def _counts(
+        self, m: Module, balancer: wiring.Component, use: dict[str, Signal], content: Signal, back: Signal
+    ) -> None:
+        """Visits of a unit, from a header word to the balancer."""
+        command = self.command
+        narrow, count = Signal(32), Signal(COUNT_BITS)
+        m.d.comb += [
+            narrow.eq(Mux(back, content, Mux(command.phase == Phase.WU, content[16:], content[:16]))),
+            count.eq(Mux(narrow[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, narrow)),
+            balancer.count_we.eq(use["walking"] & use["is_counted"] & (use["unit"] < command.units)),
+            balancer.count_add.eq(~back & use["segment"].any()),
+            balancer.count_index.eq(use["unit"]),
+            balancer.count_value.eq(count),
+        ]
 
     def _beats(self, m: Module, use: dict[str, Signal], content: Signal) -> Signal:
         """Beats of a region's records, added up as its words pass: all, before the command's, and the command's.

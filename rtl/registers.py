@@ -43,7 +43,8 @@ class Registers(wiring.Component):
     zero after reset.
 
     Args:
-        cfg: widths and sizes.
+        cfg: widths and sizes. Without `sparse` the registers LAMBDA, KEEP, RATE, PERIOD, MODE, DECAY and THRESHOLD and
+            their ports do not exist; they read as zero.
 
     Ports:
         ctl_addr, ctl_wdata, ctl_we, ctl_rdata: control port.
@@ -59,6 +60,18 @@ class Registers(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        sparse = {
+            "lambda_": Out(DECAY_BITS),
+            "keep": Out(SHARE_BITS),
+            "rate": Out(RATE_BITS),
+            "log2_period": Out(3),
+            "dense_mode": Out(1),
+            "load_value": Out(32),
+            "threshold_load": Out(1),
+            "decay_load": Out(1),
+            "log2_theta": In(32),
+            "decay": In(DECAY_BITS),
+        }
         super().__init__(
             {
                 "ctl_addr": In(8),
@@ -73,21 +86,12 @@ class Registers(wiring.Component):
                 "finish_index": In(INDEX_BITS),
                 "program": Out(32),
                 "commands": Out(INDEX_BITS),
-                "lambda_": Out(DECAY_BITS),
-                "keep": Out(SHARE_BITS),
-                "rate": Out(RATE_BITS),
                 "lr": Out(cfg.lr_bits),
                 "lr_exponent": Out(signed(16)),
-                "log2_period": Out(3),
                 "weight_exponent": Out(signed(EXPONENT_BITS)),
-                "dense_mode": Out(1),
                 "step": Out(32),
                 "advance": In(1),
-                "load_value": Out(32),
-                "threshold_load": Out(1),
-                "decay_load": Out(1),
-                "log2_theta": In(32),
-                "decay": In(DECAY_BITS),
+                **(sparse if cfg.sparse else {}),
                 "exponent_tensor": Out((cfg.tensors - 1).bit_length()),
                 "exponent_we": Out(1),
                 "exponent_value": Out(signed(EXPONENT_BITS)),
@@ -106,7 +110,6 @@ class Registers(wiring.Component):
             write.eq(self.ctl_we & ~self.busy),
             exponents.eq(self.ctl_addr - Register.EXPONENT),
             is_exponent.eq(exponents < cfg.tensors),
-            self.load_value.eq(self.ctl_wdata),
             self.exponent_tensor.eq(exponents),
             self.exponent_value.eq(self.ctl_wdata),
             self.exponent_we.eq(write & is_exponent),
@@ -115,13 +118,16 @@ class Registers(wiring.Component):
             Register.PROGRAM: self.program,
             Register.COMMANDS: self.commands,
             Register.STEP: self.step,
-            Register.LAMBDA: self.lambda_,
-            Register.KEEP: self.keep,
-            Register.RATE: self.rate,
-            Register.PERIOD: self.log2_period,
             Register.WEIGHT_EXPONENT: self.weight_exponent,
-            Register.MODE: self.dense_mode,
         }
+        if cfg.sparse:
+            registers |= {
+                Register.LAMBDA: self.lambda_,
+                Register.KEEP: self.keep,
+                Register.RATE: self.rate,
+                Register.PERIOD: self.log2_period,
+                Register.MODE: self.dense_mode,
+            }
         with m.If(self.advance):
             m.d.sync += self.step.eq(self.step + 1)
         with m.If(write), m.Switch(self.ctl_addr):
@@ -132,10 +138,12 @@ class Registers(wiring.Component):
                 m.d.sync += [self.lr.eq(self.ctl_wdata[:16]), self.lr_exponent.eq(self.ctl_wdata[16:])]
             with m.Case(Register.CONTROL):
                 m.d.comb += [self.start.eq(self.ctl_wdata[0]), self.scrub.eq(self.ctl_wdata[1] & ~self.start)]
-            with m.Case(Register.THRESHOLD):
-                m.d.comb += self.threshold_load.eq(1)
-            with m.Case(Register.DECAY):
-                m.d.comb += self.decay_load.eq(1)
+        if cfg.sparse:
+            m.d.comb += [
+                self.load_value.eq(self.ctl_wdata),
+                self.threshold_load.eq(write & (self.ctl_addr == Register.THRESHOLD)),
+                self.decay_load.eq(write & (self.ctl_addr == Register.DECAY)),
+            ]
 
         done, status, error_at = Signal(), Signal(8), Signal(INDEX_BITS)
         with m.If(self.start):
@@ -157,8 +165,7 @@ class Registers(wiring.Component):
             **registers,
             Register.CONTROL: Cat(self.busy, done, Const(0, 6), status),
             Register.ERROR_AT: error_at,
-            Register.DECAY: self.decay,
-            Register.THRESHOLD: self.log2_theta,
+            **({Register.DECAY: self.decay, Register.THRESHOLD: self.log2_theta} if cfg.sparse else {}),
             Register.LEARNING: Cat(self.lr, Const(0, 16 - cfg.lr_bits), self.lr_exponent),
             **{Register.COUNTER + counter: register for counter, register in counters.items()},
             **{Register.ROW_COUNTER + row: register for row, register in enumerate(rows)},

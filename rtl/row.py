@@ -13,12 +13,14 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.config import Config, log2_exact
 from rtl.csb_encoder import CsbEncoder
+from rtl.dense_controller import DenseController
+from rtl.dense_encoder import DenseEncoder
 from rtl.pe_row import RowDatapath
 from rtl.requantise import SHIFT_BITS
 from rtl.row_controller import RowController
 from rtl.weight_update import WeightUpdate
 
-#: Ports of the controller that are the same for all rows.
+#: Ports of the controller that are the same for all rows; a dense one lacks some, and `record_words` is its own.
 _CONTROLLER = (
     "load_start",
     "load_valid",
@@ -38,6 +40,7 @@ _CONTROLLER = (
     "phase",
     "words",
     "mask_beats",
+    "record_words",
     "block_rows",
     "positions",
     "log2_positions",
@@ -83,7 +86,7 @@ class Row(wiring.Component):
     """One row. Timing: `RowController` for operations, `RowDatapath` and `WeightUpdate` for what follows them.
 
     Args:
-        cfg: widths and sizes.
+        cfg: widths and sizes. Without `sparse` the row has a `DenseController` and a `DenseEncoder`.
         emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
 
     Ports: those of the units, same names, but for
@@ -98,11 +101,12 @@ class Row(wiring.Component):
 
     def __init__(self, cfg: Config, *, emit: bool = False) -> None:
         self._cfg, self._emit = cfg, emit
-        self._controller = RowController(cfg)
+        self._controller = RowController(cfg) if cfg.sparse else DenseController(cfg)
+        self._common = [name for name in _CONTROLLER if name in self._controller.signature.members]
         row = max(1, (cfg.rows - 1).bit_length())
         address = log2_exact(cfg.gather_depth // cfg.bus_elements, "gather words")
         psum = log2_exact(cfg.psum_depth, "psum_depth")
-        ports = {name: In(getattr(self._controller, name).shape()) for name in _CONTROLLER}
+        ports = {name: In(getattr(self._controller, name).shape()) for name in self._common}
         ports |= {
             "number": In(row),
             "load_all": In(1),
@@ -122,14 +126,10 @@ class Row(wiring.Component):
             "side_q": Out(cfg.columns * cfg.acc_bits),
             "lr": In(cfg.lr_bits),
             "shift": In(signed(SHIFT_BITS)),
-            "theta": In(cfg.delta_bits),
             "update_start": In(1),
             "drain_start": In(1),
-            "drain_kind": In(1),
             "drain_next": In(1),
-            "drain_record_next": In(1),
             "drain_data": Out(cfg.beat_bits),
-            "drain_info": Out(32),
             "load_error": Out(2),
             "update_error": Out(1),
             "done": Out(1),
@@ -137,6 +137,13 @@ class Row(wiring.Component):
             "is_scan": Out(1),
             **{name: Out(1) for name in ("kept", "seen", "adopted", "evicted", "saturated")},
         }
+        if cfg.sparse:
+            ports |= {
+                "theta": In(cfg.delta_bits),
+                "drain_kind": In(1),
+                "drain_record_next": In(1),
+                "drain_info": Out(32),
+            }
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
         super().__init__(ports)
@@ -147,7 +154,7 @@ class Row(wiring.Component):
         m.submodules.controller = controller = self._controller
         m.submodules.datapath = datapath = RowDatapath(cfg, emit=self._emit)
         m.submodules.update = update = WeightUpdate(cfg, RowDatapath.dot_latency(cfg))
-        m.submodules.encoder = encoder = CsbEncoder(cfg)
+        m.submodules.encoder = encoder = CsbEncoder(cfg) if cfg.sparse else DenseEncoder(cfg)
 
         mine = Signal()
         m.d.comb += [
@@ -157,7 +164,7 @@ class Row(wiring.Component):
             controller.entry_mine.eq(self.entry_row == self.number),
             controller.bank.eq(self.weight_bank),
         ]
-        m.d.comb += [getattr(controller, name).eq(getattr(self, name)) for name in _CONTROLLER]
+        m.d.comb += [getattr(controller, name).eq(getattr(self, name)) for name in self._common]
         m.d.comb += [getattr(datapath, name).eq(getattr(controller, name)) for name in _OPERATION]
         m.d.comb += [
             datapath.gather_bank.eq(self.gather_bank),
@@ -178,30 +185,40 @@ class Row(wiring.Component):
                 self.stat_data.word_select(column, width)
             )
 
-        m.d.comb += [getattr(update, name).eq(getattr(controller, name)) for name in _VISIT]
-        m.d.comb += [getattr(update, name).eq(getattr(self, name)) for name in ("lr", "shift", "theta", "dense_mode")]
+        constants = ("lr", "shift", "theta", "dense_mode")
+        for target, source, names in (
+            (update, controller, _VISIT),
+            (update, self, constants),
+            (encoder, update, _UPDATED),
+        ):
+            present = [name for name in names if name in target.signature.members]
+            m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in present]
         m.d.comb += update.g.eq(datapath.sum)
-        m.d.comb += [getattr(encoder, name).eq(getattr(update, name)) for name in _UPDATED]
         m.d.comb += [
             encoder.start.eq(self.update_start),
             encoder.bank.eq(self.update_bank),
             encoder.drain_start.eq(self.drain_start),
-            encoder.drain_kind.eq(self.drain_kind),
             encoder.drain_next.eq(self.drain_next),
-            encoder.drain_record_next.eq(self.drain_record_next),
             self.drain_data.eq(encoder.drain_data),
-            self.drain_info.eq(Cat(encoder.drain_nnz, encoder.drain_visits_next)),
             self.update_error.eq(encoder.error),
             self.load_error.eq(controller.load_error),
             self.done.eq(controller.done),
             self.is_busy.eq(controller.is_busy),
             self.is_scan.eq(controller.is_scan),
-            self.kept.eq(update.keep),
             self.seen.eq(update.valid),
-            self.adopted.eq(update.adopted),
-            self.evicted.eq(update.evicted),
             self.saturated.eq(update.saturated),
         ]
+        if cfg.sparse:
+            m.d.comb += [
+                encoder.drain_kind.eq(self.drain_kind),
+                encoder.drain_record_next.eq(self.drain_record_next),
+                self.drain_info.eq(Cat(encoder.drain_nnz, encoder.drain_visits_next)),
+                self.kept.eq(update.keep),
+                self.adopted.eq(update.adopted),
+                self.evicted.eq(update.evicted),
+            ]
+        else:  # what is there stays, and nothing else comes
+            m.d.comb += self.kept.eq(update.valid)
         if cfg.trace:
             m.d.comb += self.trace.eq(controller.trace)
         return m

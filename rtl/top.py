@@ -21,6 +21,7 @@ from arch.trace import CENTRAL
 from rtl.assignment import AssignmentTable
 from rtl.command_processor import STAGES, CommandProcessor
 from rtl.compute_sequencer import EVENTS, ComputeSequencer
+from rtl.dense_drainer import dense_words
 from rtl.drain_stage import DrainStage
 from rtl.emit import verilog as emit_verilog
 from rtl.exponents import Decay, ExponentTable
@@ -121,8 +122,9 @@ class Accelerator(wiring.Component):
         m.submodules.table = self._table = AssignmentTable(cfg)
         m.submodules.gate = self._gate = GateBuffer(cfg)
         m.submodules.exponents = self._exponents = ExponentTable(cfg)
-        m.submodules.decay = self._decay = Decay()
-        m.submodules.quantile = self._quantile = QuantileEstimator(cfg)
+        if cfg.sparse:
+            m.submodules.decay = self._decay = Decay()
+            m.submodules.quantile = self._quantile = QuantileEstimator(cfg)
         self._control(m)
         self._memory(m)
         self._stages(m)
@@ -225,7 +227,7 @@ class Accelerator(wiring.Component):
 
     def _scalars(self, m: Module) -> None:
         registers, sequencer, drain = self._registers, self._sequencer, self._drain
-        exponents, decay, quantile = self._exponents, self._decay, self._quantile
+        exponents = self._exponents
         for name in ("x", "aux", "out"):
             m.d.comb += [
                 getattr(exponents, f"{name}_tensor").eq(getattr(sequencer, f"{name}_tensor")),
@@ -241,6 +243,17 @@ class Accelerator(wiring.Component):
             registers.exponent.eq(exponents.csr_exponent),
             drain.commit_done.eq(exponents.commit_done),
             registers.advance.eq(drain.commit),
+            sequencer.weight_exponent.eq(registers.weight_exponent),
+            sequencer.lr_exponent.eq(registers.lr_exponent),
+        ]
+        if self._cfg.sparse:
+            self._threshold_and_decay(m)
+
+    def _threshold_and_decay(self, m: Module) -> None:
+        """What only a sparse build has of scalars."""
+        registers, sequencer, drain = self._registers, self._sequencer, self._drain
+        decay, quantile = self._decay, self._quantile
+        m.d.comb += [
             decay.load.eq(registers.decay_load),
             decay.load_value.eq(Mux(registers.load_value >> 16 == 0, registers.load_value, 1 << 16)),
             decay.advance.eq(drain.commit),
@@ -254,8 +267,6 @@ class Accelerator(wiring.Component):
             quantile.keep_share.eq(registers.keep),
             quantile.rate.eq(registers.rate),
             registers.log2_theta.eq(quantile.log2_theta),
-            sequencer.weight_exponent.eq(registers.weight_exponent),
-            sequencer.lr_exponent.eq(registers.lr_exponent),
             sequencer.decay.eq(decay.decay),
             sequencer.step.eq(registers.step),
         ]
@@ -266,26 +277,32 @@ class Accelerator(wiring.Component):
         sequencer, drain, command = self._sequencer, self._drain, processor.compute_command
         first_k = Signal(16)  # output channel of the first record loaded
         m.d.sync += first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k")))
+        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt")]
         common: dict[str, Value] = {
-            **{name: getattr(loader, name) for name in _LOAD_BUS},
+            **{name: getattr(loader, name) for name in _LOAD_BUS if name in loader.signature.members},
             **{name: getattr(processor, name) for name in _BANKS},
-            **{name: getattr(command, name) for name in _FIELDS},
+            **{name: getattr(command, name) for name in fields},
             "block_rows": command.records,
             "k0": first_k,
-            "scale_t": sequencer.scale_t,
-            "dense_mode": registers.dense_mode,
-            "step": sequencer.slot_step,
-            "log2_period": registers.log2_period,
             "command": processor.compute_index,
             "lr": registers.lr,
             "shift": sequencer.update_shift,
-            "theta": self._quantile.theta,
             "compute_start": sequencer.compute_start,
             "update_start": sequencer.compute_start & (command.phase == Phase.WU),
             "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
             "drain_start": drain.rows_start,
-            "drain_kind": drain.rows_kind,
         }
+        if cfg.sparse:
+            common |= {
+                "scale_t": sequencer.scale_t,
+                "dense_mode": registers.dense_mode,
+                "step": sequencer.slot_step,
+                "log2_period": registers.log2_period,
+                "theta": self._quantile.theta,
+                "drain_kind": drain.rows_kind,
+            }
+        else:
+            common["record_words"] = dense_words(cfg, command.words)
         shapes = {name: (port.flow, port.shape) for name, port in self.rows[0].signature.members.items()}
         buses = {}
         for name, value in common.items():
@@ -307,8 +324,9 @@ class Accelerator(wiring.Component):
                 "number": Const(number, shapes["number"][1]),
                 "side_clear": side_clear,
                 "drain_next": drain.rows_next[number],
-                "drain_record_next": drain.rows_record_next[number],
             }
+            if cfg.sparse:
+                inputs["drain_record_next"] = drain.rows_record_next[number]
             assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
             outputs = {
                 name: Signal(shape, name=f"row{number}_{name}") for name, (flow, shape) in shapes.items() if flow is Out
@@ -329,9 +347,10 @@ class Accelerator(wiring.Component):
             m.d.comb += [
                 loader.row_error.word_select(number, 2).eq(outputs["load_error"]),
                 drain.side_q[number].eq(outputs["side_q"]),
-                drain.rows_info[number].eq(outputs["drain_info"]),
                 drain.rows_data[number].eq(outputs["drain_data"]),
             ]
+            if cfg.sparse:
+                m.d.comb += drain.rows_info[number].eq(outputs["drain_info"])
             if cfg.trace:
                 m.d.comb += self.trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
         m.d.comb += registers.row_busy.eq(sequencer.row_busy)

@@ -30,10 +30,10 @@ class Validator(wiring.Component):
 
     - MAGIC: magic is not `arch.command.MAGIC`.
     - FIELD, all but a NOP that loads nothing: positions = 0 or > 2^log2_positions; load_x with x_run = 0, x_runs = 0,
-      or x_runs > 1 and gather_stride no multiple of E; words = 0; mask_beats * masks_per_beat < words (sparse
-      builds); WU with records != block_rows or words * Bc > gather_depth; segment + load_segments > segments; FW or
-      BW with drain and out_run = 0 or out_run * E < out_channels + ones; c0 no multiple of Bc; k0 no multiple of Bk;
-      log2_lanes not log2 of Bk (BW: of LG).
+      or x_runs > 1 and gather_stride no multiple of E; words = 0; mask_beats * masks_per_beat < words (dense
+      builds: mask_beats or scale not 0); WU with records != block_rows or words * Bc > gather_depth; segment +
+      load_segments > segments; FW or BW with drain and out_run = 0 or out_run * E < out_channels + ones; c0 no
+      multiple of Bc; k0 no multiple of Bk; log2_lanes not log2 of Bk (BW: of LG).
     - FIELD, likewise, and every plan: segments = 0 or > 8; segments * header_beats > 64; records = 0;
       record0 + records > block_rows.
     - FIELD, every plan: header_beats * words_per_beat < 1 + block_rows + groups; units > records (BW: > segments *
@@ -131,9 +131,11 @@ class Validator(wiring.Component):
             command.k0[: log2_exact(cfg.block_k, "block_k")].any(),
             command.log2_lanes != lanes,
         ]
-        if cfg.sparse:  # the dense build stores no masks
+        if cfg.sparse:  # the dense build stores no masks and regenerates no weights
             shift = log2_exact(cfg.masks_per_beat, "masks_per_beat")
             contradictions.append((command.mask_beats << shift) < command.words)
+        else:
+            contradictions.append(command.mask_beats.any() | command.scale.any())
 
         # cap << shift > depth, turned around: everything but cap is a power of two.
         shift, room = Signal(5), Signal(range(2 * cfg.psum_depth + 1))

@@ -74,7 +74,8 @@ class WeightUpdate(wiring.Component):
         cycle after g   1 partial products   2 product   3, 4 requantise   5 candidate   6 compare
 
     Args:
-        cfg: widths.
+        cfg: widths. Without `sparse` every visit is stored and kept, and these ports do not exist: theta, dense_mode,
+            visit_has_value, visit_next_explored, visit_next_count, keep, next_explored, next_count, adopted, evicted.
         dot_latency: cycles from the operation with which a visit is announced to its gradient
             (`RowDatapath.dot_latency`), 3 to 59.
 
@@ -107,34 +108,36 @@ class WeightUpdate(wiring.Component):
             raise ValueError(f"dot_latency must be between 3 and 59, not {dot_latency}")
         self._cfg, self._dot_latency = cfg, dot_latency
         bit, count = max(1, log2_exact(cfg.mask_bits, "mask_bits")), word_count_bits(cfg)
-        super().__init__(
-            {
-                "lr": In(cfg.lr_bits),
-                "shift": In(signed(SHIFT_BITS)),
+        ports = {
+            "lr": In(cfg.lr_bits),
+            "shift": In(signed(SHIFT_BITS)),
+            "g": In(signed(cfg.acc_bits)),
+            "visit_valid": In(1),
+            "visit_bit": In(bit),
+            "visit_delta": In(signed(cfg.delta_bits)),
+            "visit_word_last": In(1),
+            "visit_record_last": In(1),
+            "valid": Out(1),
+            "candidate": Out(signed(cfg.delta_bits)),
+            "bit": Out(bit),
+            "word_last": Out(1),
+            "record_last": Out(1),
+            "saturated": Out(1),
+        }
+        if cfg.sparse:
+            ports |= {
                 "theta": In(cfg.delta_bits),
                 "dense_mode": In(1),
-                "g": In(signed(cfg.acc_bits)),
-                "visit_valid": In(1),
-                "visit_bit": In(bit),
                 "visit_has_value": In(1),
-                "visit_delta": In(signed(cfg.delta_bits)),
-                "visit_word_last": In(1),
-                "visit_record_last": In(1),
                 "visit_next_explored": In(1),
                 "visit_next_count": In(count),
-                "valid": Out(1),
                 "keep": Out(1),
-                "candidate": Out(signed(cfg.delta_bits)),
-                "bit": Out(bit),
-                "word_last": Out(1),
-                "record_last": Out(1),
                 "next_explored": Out(1),
                 "next_count": Out(count),
                 "adopted": Out(1),
                 "evicted": Out(1),
-                "saturated": Out(1),
             }
-        )
+        super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
         cfg, bits = self._cfg, self._cfg.delta_bits
@@ -142,29 +145,26 @@ class WeightUpdate(wiring.Component):
 
         # What a visit carries, in RAM up to the cycle of its step. Its flags are shifted along in
         # registers, because a reset must remove them.
-        carried = data.StructLayout(
-            {
-                "delta": signed(bits),
-                "has_value": 1,
-                "bit": len(self.bit),
-                "record_last": 1,
-                "next_explored": 1,
-                "next_count": len(self.next_count),
-            }
-        )
+        fields = {"delta": signed(bits), "bit": len(self.bit), "record_last": 1}
+        if cfg.sparse:
+            fields |= {"has_value": 1, "next_explored": 1, "next_count": len(self.next_count)}
+        carried = data.StructLayout(fields)
         before = self._dot_latency + self._DELTA
         m.submodules.delay = delay = VisitDelay(carried.size, before)
         visit, arrived = Signal(carried), Signal(carried)
         m.d.comb += [
-            visit.delta.eq(Mux(self.visit_has_value, self.visit_delta, 0)),
-            visit.has_value.eq(self.visit_has_value),
+            visit.delta.eq(Mux(self.visit_has_value, self.visit_delta, 0) if cfg.sparse else self.visit_delta),
             visit.bit.eq(self.visit_bit),
             visit.record_last.eq(self.visit_record_last),
-            visit.next_explored.eq(self.visit_next_explored & ~self.dense_mode),
-            visit.next_count.eq(self.visit_next_count),
             delay.d.eq(visit.as_value()),
             arrived.as_value().eq(delay.q),
         ]
+        if cfg.sparse:
+            m.d.comb += [
+                visit.has_value.eq(self.visit_has_value),
+                visit.next_explored.eq(self.visit_next_explored & ~self.dense_mode),
+                visit.next_count.eq(self.visit_next_count),
+            ]
         valids, word_lasts = Signal(before + 1), Signal(before + 1)
         m.d.sync += [
             valids.eq(Cat(self.visit_valid, valids)),
@@ -206,25 +206,30 @@ class WeightUpdate(wiring.Component):
             ]
         m.d.sync += passed.eq(arrived)
 
-        # 6: |candidate| > theta without the absolute value: both signs are compared side by side.
-        valid, above, below, keep = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            valid.eq(valid_at(5)),
-            above.eq(candidate > self.theta),
-            below.eq((candidate + self.theta) < 0),
-            keep.eq(self.dense_mode | above | below),
-        ]
+        # 6
+        valid = Signal()
+        m.d.comb += valid.eq(valid_at(5))
         m.d.sync += [
             self.valid.eq(valid),
             self.word_last.eq(word_lasts[before]),
-            self.keep.eq(valid & keep),
-            self.adopted.eq(valid & keep & ~passed.has_value),
-            self.evicted.eq(valid & ~keep & passed.has_value),
             self.saturated.eq(valid & saturated),
             self.candidate.eq(candidate),
             self.bit.eq(passed.bit),
             self.record_last.eq(passed.record_last),
-            self.next_explored.eq(passed.next_explored),
-            self.next_count.eq(passed.next_count),
         ]
+        if cfg.sparse:
+            # |candidate| > theta without the absolute value: both signs are compared side by side.
+            above, below, keep = Signal(), Signal(), Signal()
+            m.d.comb += [
+                above.eq(candidate > self.theta),
+                below.eq((candidate + self.theta) < 0),
+                keep.eq(self.dense_mode | above | below),
+            ]
+            m.d.sync += [
+                self.keep.eq(valid & keep),
+                self.adopted.eq(valid & keep & ~passed.has_value),
+                self.evicted.eq(valid & ~keep & passed.has_value),
+                self.next_explored.eq(passed.next_explored),
+                self.next_count.eq(passed.next_count),
+            ]
         return m

@@ -66,7 +66,9 @@ def _sizes_good(cfg: Config, c: Command, phase: Phase) -> bool:
             not c["load_x"] or (c["x_run"] > 0 and c["x_runs"] > 0),
             not c["load_x"] or c["x_runs"] <= 1 or c["gather_stride"] % element == 0,
             c["words"] > 0,
-            not cfg.sparse or c["mask_beats"] * cfg.masks_per_beat >= c["words"],
+            c["mask_beats"] * cfg.masks_per_beat >= c["words"]
+            if cfg.sparse
+            else not c["mask_beats"] and not c["scale"],
             phase != Phase.WU or c["records"] == c["block_rows"],
             phase != Phase.WU or c["words"] * cfg.block_c <= cfg.gather_depth,
             c["segment"] + c["load_segments"] <= c["segments"],
@@ -84,7 +86,8 @@ def good(cfg: Config, phase: Phase, **changes: int) -> Command:
     c = dict.fromkeys(("relu", "gate", "wait", "commit", "policy", "record0", "segment", "c0", "k0", "out_stride"), 0)
     c |= {"phase": int(phase), "magic": MAGIC, "plan": 1, "load_x": 1, "load_aux": 1, "load_w": 1}
     c |= {"drain": 1, "ones": 0}
-    c |= {"x_run": 1, "x_runs": 1, "gather_stride": 0, "aux_run": 1, "aux_runs": 1, "words": 1, "mask_beats": 1}
+    c |= {"x_run": 1, "x_runs": 1, "gather_stride": 0, "aux_run": 1, "aux_runs": 1, "words": 1, "scale": 0}
+    c["mask_beats"] = int(cfg.sparse)
     c |= {"segments": 1, "load_segments": 1, "block_rows": 2, "records": 2, "groups": cfg.groups_per_word}
     c |= {"positions": 1, "log2_positions": 0, "out_run": 1, "out_channels": 1, "units": 1, "cap": 1}
     c |= {"header_beats": -(-(3 + cfg.groups_per_word) // cfg.words_per_beat)}
@@ -138,9 +141,12 @@ def bounds(cfg: Config) -> list[Bound]:
     if cfg.sparse:
         most = 2 * cfg.masks_per_beat
         rule("mask_beats", {"mask_beats": 2, "words": most}, {"mask_beats": 2, "words": most + 1}, flows)
+    else:
+        rule("masks in a dense build", {}, {"mask_beats": 1}, everyone)
+        rule("regeneration in a dense build", {}, {"scale": 1}, everyone)
     rule("update of a part", {}, {"records": 1}, (U,), {"phase": F})
     if D // Bc < 255:
-        wide = {"mask_beats": 255}
+        wide = {"mask_beats": 255 * cfg.sparse}
         rule("update of many words", wide | {"words": D // Bc}, wide | {"words": D // Bc + 1}, (U,), {"phase": F})
     rule("load_segments", {"segment": 0, "load_segments": 1}, {"segment": 1, "load_segments": 1}, everyone)
     rule("out_run, none", {}, {"out_run": 0, "out_channels": 0}, flows, {"drain": 0})
