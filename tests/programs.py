@@ -1,0 +1,112 @@
+"""Training runs of RTL and golden model side by side, for the tests of the whole accelerator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from arch.command import Policy
+from arch.config import PRESETS, Config
+from golden import quantile
+from golden.program import Tiling
+from golden.trainer import Trainer
+from rtl.top import verilog
+from scripts.harness import Harness
+from scripts.lockstep import Comparison, Lockstep
+
+LATENCY = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training run.
+
+    Attributes:
+        config: configuration, without trace.
+        sizes: layer sizes.
+        batch: samples of a minibatch.
+        steps: training steps.
+        budget: weights to track, as a share of all; None for dense mode.
+        period: T.
+        decay: lambda.
+        policy: load balancing.
+        density: what the compiler provides for.
+        theta: log2 of the first threshold, in units of the accumulated update.
+        latency: of the memory.
+        options: further arguments of `Trainer`.
+    """
+
+    config: Config
+    sizes: tuple[int, ...]
+    batch: int
+    steps: int
+    budget: float | None = 0.1
+    period: int = 4
+    decay: float = 0.7
+    policy: Policy = Policy.LPT
+    density: float = 1.0
+    theta: float | None = None
+    latency: int = LATENCY
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@cache
+def text(cfg: Config) -> str:
+    """Verilog of a configuration."""
+    return verilog(cfg)
+
+
+def make(case: Case, *, trace: bool = True) -> tuple[Trainer, Harness]:
+    """Trainer and harness of a case, at their first step."""
+    cfg = case.config
+    total = sum(n * (m + 1) for m, n in zip(case.sizes[:-1], case.sizes[1:], strict=True))
+    budget = None if case.budget is None else max(1, round(case.budget * total))
+    trainer = Trainer(
+        cfg,
+        case.sizes,
+        case.batch,
+        budget=budget,
+        period=case.period,
+        decay=case.decay,
+        keep_image=True,
+        tiling=Tiling(density=case.density, policy=case.policy),
+        memory_beats=1 << 16,
+        **case.options,
+    )
+    if budget is not None:
+        theta = cfg.operand_bits if case.theta is None else case.theta
+        trainer.machine.log2_theta = quantile.log2_from_theta(2.0**theta, cfg.delta_bits)
+    traced = cfg.with_(trace=trace)
+    return trainer, Harness(text(traced), traced, case.latency, beats=1)
+
+
+def minibatch(case: Case, rng: np.random.Generator, samples: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Random inputs (a third of them zero, like pixels) and labels."""
+    n = case.batch if samples is None else samples
+    x = rng.integers(0, 1 << case.config.operand_bits - 2, (n, case.sizes[0]))
+    return np.where(rng.random(x.shape) < 1 / 3, 0, x).astype(np.int32), rng.integers(0, case.sizes[-1], n)
+
+
+def train(case: Case, *, seed: int = 1, stalls: tuple[float, float, float] | None = None) -> Comparison:
+    """Run a case in lock-step; a test set is classified half way. Returns what was compared."""
+    rng = np.random.default_rng(seed)
+    trainer, harness = make(case)
+    lockstep = Lockstep(trainer, harness, timed=stalls is None)
+    if stalls:
+        harness.set_stalls(seed, *stalls)
+    x, y = minibatch(case, rng)
+    for step in range(case.steps):
+        following = minibatch(case, rng)
+        if step == case.steps // 2:
+            trainer.step(x, y)
+            trainer.predict(minibatch(case, rng, case.batch + 1)[0])
+        else:
+            trainer.step(x, y, following[0])
+        x, y = following
+    return lockstep.compared
+
+
+TINY, SMALL, PAPER = PRESETS["tiny"], PRESETS["small"], PRESETS["paper"]

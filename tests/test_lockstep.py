@@ -1,0 +1,88 @@
+"""The whole accelerator in lock-step with the golden model: every cycle, every bit, many configurations.
+
+Together the runs compare some 10 million cycles; each asserts its own share (`TOTAL` in all), so that no run shrinks
+unseen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from arch.command import Policy
+from tests.programs import PAPER, SMALL, TINY, Case, train
+
+TOTAL = 9_000_000
+
+#: Name to run and the cycles it must compare at least.
+RUNS: dict[str, tuple[Case, int]] = {
+    # Sizes that divide nothing, batches below, at and above the columns.
+    "tiny": (Case(TINY, (40, 30, 10, 4), 12, 400), 1_300_000),
+    "tiny, one sample": (Case(TINY, (33, 17, 5), 1, 250), 300_000),
+    "tiny, batch of the columns": (Case(TINY, (33, 17, 5), 4, 200), 300_000),
+    "tiny, plain DropBack": (Case(TINY, (23, 19, 7), 9, 120, decay=1.0, period=1), 250_000),
+    "tiny, W0 gone at once": (Case(TINY, (60, 44, 10), 10, 150, budget=0.03, decay=0.0, period=64), 450_000),
+    "tiny, paired": (Case(TINY, (50, 40, 6), 7, 150, policy=Policy.PAIR), 500_000),
+    "tiny, as stored": (Case(TINY, (50, 40, 6), 7, 150, policy=Policy.NONE), 300_000),
+    "tiny, dense mode": (Case(TINY, (33, 17, 5), 9, 120, budget=None), 350_000),
+    "tiny, one layer": (Case(TINY, (7, 3), 5, 200), 100_000),
+    "tiny, one weight": (Case(TINY, (1, 1, 2), 2, 100, budget=0.01), 50_000),
+    "tiny, four layers": (Case(TINY, (30, 20, 20, 12, 3), 8, 100), 300_000),
+    "tiny, all weights": (Case(TINY, (20, 12, 4), 8, 100, budget=1.0, theta=0), 200_000),
+    "tiny, slow memory": (Case(TINY, (40, 30, 4), 12, 60, latency=90), 220_000),
+    "tiny, fast memory": (Case(TINY, (40, 30, 4), 12, 60, latency=1), 150_000),
+    "tiny, 8 bit": (Case(TINY.with_(operand_bits=8, bus_elements=4), (40, 30, 10, 4), 12, 240), 650_000),
+    "tiny, 1x16 blocks": (Case(TINY.with_(block_k=1, lane_group=1), (40, 21, 5), 8, 120), 300_000),
+    "tiny, 4x4 blocks": (Case(TINY.with_(block_k=4, lane_group=4), (40, 30, 5), 8, 120), 300_000),
+    "three rows, 8x8 blocks": (
+        Case(TINY.with_(rows=3, block_k=8, lane_group=8, mask_bits=64, bus_elements=4), (50, 40, 9), 6, 120), 300_000),
+    "six rows, two columns": (
+        Case(TINY.with_(rows=6, columns=2, bus_elements=8, block_k=2), (40, 30, 10), 7, 120), 340_000),
+    "small": (Case(SMALL, (64, 100, 10), 32, 360, budget=0.08, decay=0.9, period=8), 2_000_000),
+    "small, 8 bit": (Case(SMALL.with_(operand_bits=8), (64, 60, 10), 19, 200, decay=0.9), 600_000),
+    "paper": (Case(PAPER, (130, 90, 10), 40, 60, budget=0.05, period=8, decay=0.3, density=0.4), 200_000),
+}  # fmt: skip
+
+
+def test_runs_add_up() -> None:
+    assert sum(least for _, least in RUNS.values()) >= TOTAL
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_cycle(name: str) -> None:
+    case, least = RUNS[name]
+    compared = train(case)
+    assert compared.mismatches == 0, compared.first
+    assert compared.records > compared.cycles
+    assert compared.cycles >= least, f"only {compared.cycles} cycles"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks(seed: int) -> None:
+    rng = np.random.default_rng([seed, 20])
+    for _ in range(6):
+        layers = rng.integers(2, 5)
+        case = Case(
+            TINY,
+            tuple(int(n) for n in rng.integers(1, 50, layers)),
+            int(rng.integers(1, 17)),
+            12,
+            budget=float(rng.uniform(0.01, 0.6)),
+            period=int(2 ** rng.integers(0, 7)),
+            decay=float(rng.choice([0.0, 0.5, 1.0])),
+            policy=Policy(int(rng.integers(0, 3))),
+            theta=float(rng.uniform(0, 31)),
+        )
+        compared = train(case, seed=seed)
+        assert compared.mismatches == 0, (case, compared.first)
+        assert compared.programs > 24
+
+
+@pytest.mark.parametrize(
+    "stalls", [(0.5, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, 0.0, 0.7), (0.3, 0.3, 0.3), (0.9, 0.9, 0.9)]
+)
+def test_stalls_change_no_bit(stalls: tuple[float, float, float]) -> None:
+    for seed in (1, 2):
+        compared = train(Case(TINY, (40, 30, 10, 4), 12, 12, decay=0.3), seed=seed, stalls=stalls)
+        assert compared.mismatches == 0, compared.first
+        assert compared.beats > 0
