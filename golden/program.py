@@ -234,6 +234,11 @@ class Network:
             raise ValueError(f"{u} positions of {lanes} channels do not fit a psum bank of {cfg.psum_depth}")
         return cap
 
+    def _room(self, g: Geometry) -> int:
+        """Records of which a row's buffers hold the masks, and a beat of values each."""
+        masks = self.cfg.mask_beats // g.mask_beats if g.mask_beats else self.cfg.value_beats
+        return min(masks, self.cfg.value_beats)
+
     def _limit(self, g: Geometry) -> int:
         """Beats of a region in memory: room for all its weights, since sparse layers leave others dense."""
         values = -(-g.words * self.cfg.mask_bits // self.cfg.values_per_beat)
@@ -559,7 +564,7 @@ class Network:
                         c_end=g.c_end,
                         log2_lanes=cfg.block_k.bit_length() - 1,
                         units=g.records,
-                        cap=self._cap(Phase.WU),
+                        cap=min(self._cap(Phase.WU), self._room(g)),
                         policy=int(self.tiling.policy),
                         x_addr=layer.x.address + g.c0 // e,
                         x_run=run,

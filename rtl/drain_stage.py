@@ -147,7 +147,8 @@ class DrainStage(wiring.Component):
             self.peak_tensor.eq(command.out_tensor),
             self.peak_exponent.eq(self.acc_exponent),
             self.peak_bw.eq(command.phase == Phase.BW),
-            self.error.eq(Mux(blocks.error, Status.STORE_OVERFLOW, Status.OK)),
+            # The drainer holds its error until it starts again; it is no later command's.
+            self.error.eq(Mux(blocks.error & stores, Status.STORE_OVERFLOW, Status.OK)),
         ]
         with m.FSM():
             with m.State("IDLE"), m.If(begins):

@@ -10,7 +10,6 @@ CONFIGS = {
     "tiny": PRESETS["tiny"],
     "small": PRESETS["small"].with_(mask_beats=16, value_beats=32),
     "tiny8": PRESETS["tiny"].with_(operand_bits=8, mask_bits=64, block_k=4, mask_beats=16, value_beats=32),
-    "dense": PRESETS["tiny"].with_(sparse=False),
 }
 
 
@@ -30,4 +29,3 @@ def test_one_mask_word_a_beat_is_covered() -> None:
 def test_constants() -> None:
     assert CsbEncoder.LATENCY == 2
     assert info_depth(CONFIGS["tiny"]) == CONFIGS["tiny"].mask_beats
-    assert info_depth(CONFIGS["dense"]) == CONFIGS["dense"].value_beats
