@@ -41,7 +41,7 @@ class Planner(wiring.Component):
         `plan_ok` is valid from s + 2.
         not active: done from s + 1. Invalid, or without `plan`: done from s + VALIDATE + 1, and so is `error`.
         with `plan`: h = max(s + VALIDATE + 1, P_X), P_X the cycle in which the reader's kind_done[PLAN] rises;
-          N = segments * (1 + block_rows + groups) header words;
+          N = segments * (1 + block_rows) header words, in BW segments * (1 + block_rows + groups);
           done from h + N + WALK + balance_cycles(units, rows, policy) + 1   (golden.balancer.balance_cycles)
         a header that contradicts itself: Status.HEADER, done from h + N + WALK + 1.
 
@@ -178,7 +178,8 @@ class Planner(wiring.Component):
 
         back, last_word = Signal(), Signal(17)
         m.d.comb += back.eq(command.phase == Phase.BW)
-        m.d.sync += last_word.eq(command.block_rows + command.groups)
+        # Only BW counts lane groups; elsewhere the walk ends with the records.
+        m.d.sync += last_word.eq(command.block_rows + Mux(back, command.groups, 0))
 
         # Stage 0: where the next word is and what it means.
         walking = Signal()
