@@ -190,14 +190,16 @@ class Planner(wiring.Component):
         first_word, past_word = Signal(17), Signal(17)  # words of the command's records
         m.d.sync += [first_word.eq(command.record0 + 1), past_word.eq(first_word + command.records)]
         is_total, is_record, is_chosen, is_counted, ends = Signal(), Signal(), Signal(), Signal(), Signal()
-        is_before = Signal()
+        is_before, is_final = Signal(), Signal()
         m.d.comb += [
             is_total.eq(word == 0),
             is_record.eq(~is_total & (word <= command.block_rows)),
             is_before.eq(is_record & (word < first_word)),
             is_chosen.eq(is_record & ~is_before & (word < past_word)),
             is_counted.eq(Mux(back, ~is_total & ~is_record, is_chosen)),
+            is_final.eq(back | (segment + 1 == command.segments)),
             ends.eq(word == last_word),
+            balancer.begin.eq((state == _State.HEADERS) & self.kind_done[Kind.PLAN]),
             read.en.eq(1),
             read.addr.eq(beat),
         ]
@@ -228,6 +230,7 @@ class Planner(wiring.Component):
                 "is_before": is_before,
                 "is_chosen": is_chosen,
                 "is_counted": is_counted,
+                "is_final": is_final,
                 "ends": ends,
                 "segment": segment,
                 "lane": lane,
@@ -250,6 +253,7 @@ class Planner(wiring.Component):
             count.eq(Mux(narrow[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, narrow)),
             balancer.count_we.eq(use["walking"] & use["is_counted"] & (use["unit"] < command.units)),
             balancer.count_add.eq(~back & use["segment"].any()),
+            balancer.count_final.eq(use["is_final"]),
             balancer.count_index.eq(use["unit"]),
             balancer.count_value.eq(count),
         ]
