@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+PLAN_BEATS = 64
+"""Header beats of one plan, all its regions together."""
+
+MAX_SEGMENTS = 8
+"""Regions of one plan."""
+
 
 def log2_exact(value: int, name: str) -> int:
     """Base-two logarithm of a power of two.
@@ -195,7 +201,7 @@ PRESETS: dict[str, Config] = {
         mask_bits=64,
         block_k=2,
         lane_group=4,
-        gather_depth=512,
+        gather_depth=1024,
         psum_depth=128,
         mask_beats=64,
         value_beats=64,

@@ -73,3 +73,18 @@ def imbalance(loads: np.ndarray) -> float:
     """Share by which the fullest rows of all working sets exceed the mean: sum of maxima / sum of means - 1."""
     mean = loads.mean(axis=1).sum()
     return float(loads.max(axis=1).sum() / mean - 1) if mean else 0.0
+
+
+def layer_utilisation(network: Network, programs: Sequence[list[Work]], latency: int, layer: int) -> dict[str, float]:
+    """Share of the multiplier-cycles that are busy in the slots in which a layer computes, by phase."""
+    addresses = {store.address for side in network.layers[layer].stores for row in side for store in row}
+    busy, cycles = dict.fromkeys(PHASES[:3], 0), dict.fromkeys(PHASES[:3], 0)
+    for works in programs:
+        for slot in timing.schedule(network.cfg, works, latency).slots:
+            index = slot.stages[timing.STAGES.index("compute")]
+            work = None if index is None else works[index]
+            if work is not None and work.walk is not None and work.command["w_addr"] in addresses:
+                phase = PHASES[work.command["phase"]]
+                busy[phase] += work.walk.busy
+                cycles[phase] += slot.length
+    return {phase: busy[phase] / (network.cfg.rows * count) for phase, count in cycles.items() if count}

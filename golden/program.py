@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from arch.command import Phase, Policy
-from arch.config import Config
+from arch.config import MAX_SEGMENTS, PLAN_BEATS, Config
 from golden import regenerate
 from golden.csb import Geometry, Region
 from golden.memory import Memory, Store, Tensor
@@ -194,7 +194,13 @@ class Network:
         most_words = min(cfg.gather_depth // (self.positions * cfg.block_c), 255)
         words = -(-(inputs + 1) // cfg.block_c)
         tiles = -(-words // most_words)
+        if tiles > MAX_SEGMENTS:
+            raise ValueError(
+                f"a layer of {inputs} inputs takes {tiles} input tiles at {self.positions} positions a weight,"
+                f" a command plans at most {MAX_SEGMENTS}: use a smaller batch or more columns"
+            )
         words = -(-words // tiles)
+        headers = PLAN_BEATS // tiles * cfg.words_per_beat - 1 - words * cfg.groups_per_word
         per_row = min(
             cfg.value_beats // self._record_beats(words),
             cfg.mask_beats // -(-words // cfg.masks_per_beat) if cfg.sparse else cfg.value_beats,
@@ -206,7 +212,7 @@ class Network:
                 f"beats, a row holds {cfg.value_beats}"
             )
         records = -(-outputs // cfg.block_k)
-        spans = self._ranges(records, min(per_row * cfg.rows, cfg.units))
+        spans = self._ranges(records, min(per_row * cfg.rows, cfg.units, headers))
         each = spans[0][1] * cfg.block_k
         step = words * cfg.block_c
         return [
@@ -236,8 +242,7 @@ class Network:
     def _first(self, layer: Layer, g: Geometry) -> Region:
         """What a region holds before the first step: nothing, or in dense mode every initial weight."""
         if not self.dense:
-            region = Region(g)
-            return region
+            return Region(g)
         w0 = regenerate.initial(g.k_of, g.c_of, 0, layer.salt, layer.scale, self.cfg.operand_bits)
         stored = np.flatnonzero(g.valid)
         w0 = np.where(g.c_of[stored] == layer.inputs, 0, w0[stored])
@@ -326,8 +331,6 @@ class Network:
         stores = layer.stores[generation][tile]
         g = stores[0].region.geometry
         stride = stores[1].address - stores[0].address if len(stores) > 1 else 0
-        if len(stores) > 8:
-            raise ValueError(f"layer {layer.index} has {len(stores)} input tiles, a command plans at most 8")
         return dict(
             w_addr=stores[0].address,
             w_stride=stride,

@@ -72,7 +72,8 @@ def lists(
         fetch: index of the command fetched, or None.
         plan: command whose headers are read, or None.
         load: command in the load stage, or None.
-        offsets, totals: for each segment that `load` loads, beats of records to skip and to read.
+        offsets: for each segment that `load` loads, beats of records to skip.
+        totals: likewise, beats to read.
     """
     out: list[Runs | None] = [None] * len(KINDS)
     if fetch is not None:

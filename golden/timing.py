@@ -184,7 +184,7 @@ def drained_cycles(cfg: Config, work: Work) -> int:
 
 
 def phase_cycles(works: list[Work], timing: Schedule) -> dict[str, int]:
-    """Cycles by phase: a slot belongs to the phase of the command that takes longest in it, filling slots to `other`."""
+    """Cycles by phase: a slot belongs to the command that takes longest in it, one that only fetches to `other`."""
     names = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu", Phase.NOP: "other"}
     out = {"fw": 0, "bw": 0, "wu": 0, "other": 0}
     for slot in timing.slots:

@@ -1,7 +1,7 @@
 """The trace the machine must show: what every row issues and the central units do in every cycle of a program.
 
-Rows: one record (`arch.trace.RECORD`) a cycle and row, from the row lists; zero where nothing is issued. Addresses follow
-from the definitions in docs/architecture.md, section 4. Central units: from the timing law alone.
+Rows: one record (`arch.trace.RECORD`) a cycle and row, from the row lists; zero where nothing is issued. Addresses
+follow from the definitions in docs/architecture.md, section 4. Central units: from the timing law alone.
 """
 
 from __future__ import annotations

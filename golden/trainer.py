@@ -28,6 +28,9 @@ class Follower(Protocol):
     def wrote(self, address: int, beats: int) -> None:
         """The host wrote `beats` beats of the memory image from `address` on."""
 
+    def running(self, program: list[dict[str, int]]) -> None:
+        """The golden machine is about to execute a program."""
+
     def ran(self, program: list[dict[str, int]], works: list[Work]) -> None:
         """The golden machine executed a program with the present settings."""
 
@@ -172,6 +175,8 @@ class Trainer:
             self.follower.wrote(tensor.address, tensor.beats(self.cfg))
 
     def _execute(self, program: list[dict[str, int]]) -> list[Work]:
+        if self.follower:
+            self.follower.running(program)
         works = self.machine.execute(program)
         if self.follower:
             self.follower.ran(program, works)

@@ -13,8 +13,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
-from rtl.drainer import row_bits, unit_bits
 from rtl.lane_tally import COUNT_BITS, LaneTally
 
 

@@ -19,6 +19,7 @@ from rtl.command import COMMAND
 from rtl.exponents import ACC_EXPONENT_BITS, DECAY_BITS, DECAY_SHIFT, EXPONENT_BITS
 from rtl.pe_row import RowDatapath
 from rtl.quantile import QuantileEstimator
+from rtl.reduction import total
 from rtl.requantise import MAX_SHIFT, MIN_SHIFT, SHIFT_BITS
 from rtl.weight_update import WeightUpdate
 
@@ -195,8 +196,8 @@ class ComputeSequencer(wiring.Component):
         rows = self._cfg.rows
         busy, scan, active = (Signal(range(rows + 1), name=f"{n}_now") for n in ("busy", "scan", "active"))
         m.d.comb += [
-            busy.eq(_ones(self.row_busy)),
-            scan.eq(_ones(self.row_scan)),
+            busy.eq(total(self.row_busy)),
+            scan.eq(total(self.row_scan)),
             active.eq(busy + scan),
         ]
         m.d.sync += [
@@ -205,21 +206,13 @@ class ComputeSequencer(wiring.Component):
             self.barrier_count.eq(Mux(active == 0, 0, rows - active)),
         ]
         for name in EVENTS:
-            m.d.sync += getattr(self, f"{name}_count").eq(_ones(getattr(self, f"row_{name}")))
+            m.d.sync += getattr(self, f"{name}_count").eq(total(getattr(self, f"row_{name}")))
         m.d.sync += [
             self.total_kept.eq(self.total_kept + self.kept_count),
             self.total_seen.eq(self.total_seen + self.seen_count),
         ]
         with m.If(self.compute_start):
             m.d.sync += [self.total_kept.eq(0), self.total_seen.eq(0)]
-
-
-def _ones(bits: Signal) -> object:
-    """How many bits are set; a tree, so that the depth is logarithmic."""
-    terms = [bits[i] for i in range(len(bits))]
-    while len(terms) > 1:
-        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + terms[len(terms) & ~1 :]
-    return terms[0]
 
 
 def _clamp(shift: Signal) -> object:

@@ -13,13 +13,12 @@ phase) of blocks that are stored once; the mask-and-packed-values format is that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from amaranth.hdl import Cat, Module, Shape, Signal, Value
+from amaranth.hdl import Cat, Module, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.reduction import total
 from rtl.weight_buffer import value_bits
 
 POSITION_BITS = 8
@@ -29,15 +28,6 @@ _POPCOUNT_CHUNK = 8
 def bit_bits(cfg: Config) -> int:
     """Width of the place of a bit in a mask word."""
     return log2_exact(cfg.mask_bits, "mask_bits")
-
-
-def total(terms: Iterable[Value]) -> Value:
-    """Sum by a balanced tree of adders, combinational; of single bits, the number of ones."""
-    values = list(terms)
-    while len(values) > 1:
-        odd = values[len(values) // 2 * 2 :]
-        values = [a + b for a, b in zip(values[0::2], values[1::2], strict=False)] + odd
-    return values[0]
 
 
 class CsbDecoder(wiring.Component):

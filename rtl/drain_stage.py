@@ -18,7 +18,7 @@ from rtl.block_drainer import BlockDrainer
 from rtl.command import COMMAND
 from rtl.drainer import FlowDrainer
 from rtl.exponents import ACC_EXPONENT_BITS
-from rtl.requantise import SHIFT_BITS, _bit_length
+from rtl.requantise import SHIFT_BITS, bit_length
 from rtl.write_queue import WriteQueue
 
 
@@ -136,7 +136,7 @@ class DrainStage(wiring.Component):
             self.wr_data.eq(queue.wr_data),
         ]
 
-        m.d.sync += self.peak_bits.eq(_bit_length(m, flow.magnitude))
+        m.d.sync += self.peak_bits.eq(bit_length(m, flow.magnitude))
         m.d.comb += [
             self.peak_tensor.eq(command.out_tensor),
             self.peak_exponent.eq(self.acc_exponent),

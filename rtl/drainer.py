@@ -7,24 +7,18 @@ zeros; FW may append a channel that is constantly one, so that biases are weight
 
 from __future__ import annotations
 
+import operator
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Phase
 from arch.config import Config, log2_exact
+from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
+from rtl.reduction import total, tree
 from rtl.requantise import SHIFT_BITS, Requantise
-
-
-def unit_bits(cfg: Config) -> int:
-    """Width of the number of a unit."""
-    return log2_exact(cfg.units, "units")
-
-
-def row_bits(cfg: Config) -> int:
-    """Width of the number of a row."""
-    return max(1, (cfg.rows - 1).bit_length())
 
 
 class FlowDrainer(wiring.Component):
@@ -203,13 +197,10 @@ class FlowDrainer(wiring.Component):
             values.append(requantise.value)
             saturations.append(requantise.saturated)
             magnitudes.append(magnitude)
-        any_magnitude = magnitudes[0]
-        for magnitude in magnitudes[1:]:
-            any_magnitude = any_magnitude | magnitude
         with m.If(self.start):
             m.d.sync += self.magnitude.eq(0)
         with m.Else():
-            m.d.sync += self.magnitude.eq(self.magnitude | any_magnitude)
+            m.d.sync += self.magnitude.eq(self.magnitude | tree(magnitudes, operator.or_))
 
         # Stage 7: one element of every column enters the beat.
         element_7, one_7 = delay(element_4, "element_to_7", 3), delay(one_4, "one_to_7", 3)
@@ -223,7 +214,7 @@ class FlowDrainer(wiring.Component):
                 low = (column * cfg.bus_elements + e) * a_bits
                 with m.If(go_7 & (element_7 == e)):
                     m.d.sync += packed[low : low + a_bits].eq(result)
-        m.d.sync += self.saturated.eq(Mux(go_7 & data_7, sum(saturations, start=0), 0))
+        m.d.sync += self.saturated.eq(Mux(go_7 & data_7, total(saturations), 0))
 
         # Stage 8: a beat is complete.
         run_end_8, end_8 = delay(run_end, "run_end", 8), delay(end, "end", 8)

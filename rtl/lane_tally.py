@@ -13,6 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config
+from rtl.reduction import total
 
 COUNT_BITS = 16
 
@@ -86,19 +87,16 @@ class LaneTally(wiring.Component):
         m.d.sync += [counted.eq(counting), counted_word.eq(word), counted_first.eq(first)]
         sums = []
         for group in range(cfg.groups_per_word):
-            ones = sum(
-                (
-                    beat[k * cfg.block_c + group * cfg.lane_group + lane]
-                    for k in range(cfg.block_k)
-                    for lane in range(cfg.lane_group)
-                ),
-                start=0,
+            lanes = (
+                beat[k * cfg.block_c + group * cfg.lane_group + lane]
+                for k in range(cfg.block_k)
+                for lane in range(cfg.lane_group)
             )
             number = Signal(range(cfg.block_k * cfg.lane_group + 1), name=f"number{group}")
-            total = Signal(COUNT_BITS, name=f"total{group}")
+            added = Signal(COUNT_BITS, name=f"added{group}")
             before = read.data[group * COUNT_BITS : (group + 1) * COUNT_BITS]
-            m.d.sync += number.eq(ones)
-            m.d.comb += total.eq(Mux(counted_first, 0, before) + number)
-            sums.append(total)
+            m.d.sync += number.eq(total(lanes))
+            m.d.comb += added.eq(Mux(counted_first, 0, before) + number)
+            sums.append(added)
         m.d.comb += [write.en.eq(counted), write.addr.eq(counted_word), write.data.eq(Cat(*sums))]
         return m

@@ -16,13 +16,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Phase
-from arch.config import Config, log2_exact
+from arch.config import PLAN_BEATS, Config, log2_exact
 from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
 from rtl.balancer import COUNT_BITS, Balancer, load_bits
 from rtl.command import COMMAND
 from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
-from rtl.validator import PLAN_BEATS, Validator
+from rtl.validator import Validator
 
 
 class _State(Enum):

@@ -13,6 +13,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl import reduction
 from rtl.weight_buffer import offset_bits
 
 
@@ -85,7 +86,7 @@ class RecordParser(wiring.Component):
         ]
         for word in range(cfg.masks_per_beat):
             bits = beat_1.word_select(word, cfg.mask_bits)
-            m.d.sync += ones[word].eq(_sum([bits[i] for i in range(cfg.mask_bits)]))
+            m.d.sync += ones[word].eq(reduction.total(bits))
         sums = _prefix_sums(m, [ones[word] for word in range(cfg.masks_per_beat)], cfg.beat_bits)
         m.d.sync += [before[word + 1].eq(sums[word]) for word in range(cfg.masks_per_beat - 1)]
         m.d.sync += [before[0].eq(0), total.eq(sums[-1])]
@@ -142,13 +143,6 @@ class RecordParser(wiring.Component):
                 self.error.eq(0),
             ]
         return m
-
-
-def _sum(terms: list) -> object:
-    """Balanced sum: the depth of the adders grows with the logarithm of their number."""
-    while len(terms) > 1:
-        terms = [sum(terms[i + 1 : i + 2], start=terms[i]) for i in range(0, len(terms), 2)]
-    return terms[0]
 
 
 def _prefix_sums(m: Module, terms: list, most: int) -> list:

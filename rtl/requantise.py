@@ -196,7 +196,7 @@ class Requantise(wiring.Component):
                 magnitude.eq((self.x ^ negative.replicate(self._in_bits)) + negative),
                 self.value.eq(rounder.value),
                 self.saturated.eq(rounder.saturated),
-                self.magnitude_bits.eq(_bit_length(m, magnitude)),
+                self.magnitude_bits.eq(bit_length(m, magnitude)),
             ]
         m.d.comb += rounder.negative.eq(negative_1)
         return m
@@ -207,7 +207,7 @@ def _differ(bits: object) -> object:
     return bits.any() & ~bits.all()
 
 
-def _bit_length(m: Module, value: Signal) -> Signal:
+def bit_length(m: Module, value: Signal) -> Signal:
     """Position of the leading one, counted from 1; by halving, so the depth is logarithmic."""
     steps = (len(value) - 1).bit_length()
     rest = value

@@ -165,7 +165,7 @@ class RowController(wiring.Component):
         self._decode(m, buffer, walker, decoder)
         self._operate(m, buffer, decoder)
         if self._cfg.trace:
-            self._trace(m)
+            m.d.comb += self.trace.eq(trace_record(self))
         return m
 
     def _load(self, m: Module, buffer: WeightBuffer, walker: RowWalker) -> None:
@@ -416,21 +416,23 @@ class RowController(wiring.Component):
         with m.Elif((final[8] & ~self.done) | null[7]):
             m.d.sync += self.done.eq(1)
 
-    def _trace(self, m: Module) -> None:
-        fields = {
-            "op": self.op,
-            "phase": self.phase,
-            "command": self.command,
-            "gather": self.gather_addr,
-            "psum": self.psum_addr,
-            "value": self.value,
-        }
-        record, width = [], 0
-        for name, field in sorted(trace.RECORD.items(), key=lambda item: item[1].low):
-            record += [Const(0, field.low - width), _extend(fields[name], field.bits)]
-            width = field.low + field.bits
-        # One expression for all bits: bits that nothing drives would be a process without inputs in Verilog.
-        m.d.comb += self.trace.eq(Mux(self.op == Op.NOP, 0, Cat(*record, Const(0, trace.BITS - width))))
+
+def trace_record(row: wiring.Component) -> Value:
+    """What a controller issues in this cycle, as `arch.trace.RECORD`; zero without an operation."""
+    fields = {
+        "op": row.op,
+        "phase": row.phase,
+        "command": row.command,
+        "gather": row.gather_addr,
+        "psum": row.psum_addr,
+        "value": row.value,
+    }
+    record, width = [], 0
+    for name, field in sorted(trace.RECORD.items(), key=lambda item: item[1].low):
+        record += [Const(0, field.low - width), _extend(fields[name], field.bits)]
+        width = field.low + field.bits
+    # One expression for all bits: bits that nothing drives would be a process without inputs in Verilog.
+    return Mux(row.op == Op.NOP, 0, Cat(*record, Const(0, trace.BITS - width)))
 
 
 def _extend(value: Value, bits: int) -> Value:

@@ -5,7 +5,8 @@ other. In BW an entry is a lane group, and its words are those of one block colu
 the transpose, by walking the other way. Entries are collected while a working set loads, in one of two
 banks, and walked while it computes.
 
-Order and addresses: docs/architecture.md, section 4.
+Order and addresses: docs/architecture.md, section 4. In a dense build every word takes the same room, so its place is
+all that is needed of it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.exploration import group_bits
 from rtl.regenerate import C_BITS, K_BITS
-from rtl.weight_buffer import lane_bits
+from rtl.weight_buffer import lane_bits, place_bits
 
 #: One bit more than a coordinate has, so that words beyond the last channel do not wrap to the first.
 KEY_BITS = max(K_BITS, C_BITS) + 1
@@ -30,10 +31,21 @@ WORD_COUNT_BITS = 8
 def entry_depth(cfg: Config) -> int:
     """Entries of a bank.
 
-    A record takes at least one mask beat (without masks, one value beat), and a lane group at least
-    `lane_group` partial sums, so a working set that fits the other memories fits the list.
+    A record takes at least one mask beat (dense: the values of a word, in a beat of its own), and a lane group at
+    least `lane_group` partial sums, so a working set that fits the other memories fits the list.
     """
-    return max(cfg.mask_beats if cfg.sparse else cfg.value_beats, cfg.psum_depth // cfg.lane_group)
+    records = cfg.mask_beats if cfg.sparse else min(cfg.value_beats, 1 << place_bits(cfg))
+    return max(records, cfg.psum_depth // cfg.lane_group)
+
+
+def base_bits(cfg: Config) -> int:
+    """Width of the place of a record in a bank: mask beats before it (dense: words)."""
+    return log2_exact(cfg.mask_beats, "mask_beats") if cfg.sparse else place_bits(cfg)
+
+
+def record_bits(cfg: Config) -> int:
+    """Width of the room of a record: mask beats (dense: words, up to a whole beat)."""
+    return WORD_COUNT_BITS if cfg.sparse else WORD_COUNT_BITS + 1
 
 
 def slot_bits(cfg: Config) -> int:
@@ -58,7 +70,8 @@ def cb_bits(cfg: Config) -> int:
 
 def word_bits(cfg: Config) -> int:
     """Width of the number of a mask word in its record."""
-    return min(WORD_COUNT_BITS, log2_exact(cfg.mask_beats, "mask_beats") + lane_bits(cfg))
+    room = log2_exact(cfg.mask_beats, "mask_beats") + lane_bits(cfg) if cfg.sparse else place_bits(cfg)
+    return min(WORD_COUNT_BITS, room)
 
 
 def walk_layout(cfg: Config) -> data.StructLayout:
@@ -92,22 +105,29 @@ class RowWalker(wiring.Component):
         record_push with record_slot, record_channel (gathered channel of word 0), record_kb, record_cb (block of
         word 0): a record that the row owns.
         group_push with group_slot, group_word (number in its record), group_group (in its word), group_base (mask
-        beat of record 0 of its segment), group_cb: a lane group that it owns. Not in one cycle with record_push.
+        beat, dense: word, of record 0 of its segment), group_cb: a lane group that it owns. Not in one cycle with
+        record_push.
         full: combinational, the list has no room; a push is dropped.
     Ports, compute side (all but start and advance constant from start to the final word):
         start: begin. phase: FW and WU walk records, BW lane groups. words: mask words of a record, at least 1.
-        mask_beats: mask beats of a record. block_rows: records of a segment, at least 1. k0: first output
-        channel of record 0 (BW).
-        valid, beat, lane, info: a mask word, see `walk_layout`.
+        mask_beats: mask beats of a record, dense: words that it takes in the bank. block_rows: records of a segment, at
+        least 1. k0: first output channel of record 0 (BW).
+        valid, info: a mask word, see `walk_layout`. Sparse: beat, lane: where it is; dense: place: its number in the
+        bank.
     """
 
     LATENCY = 2
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
-        self._beat_bits = log2_exact(cfg.mask_beats, "mask_beats")
+        self._beat_bits = base_bits(cfg)
         self._record = data.StructLayout({"kb": kb_bits(cfg), "channel": channel_bits(cfg)})
         self._group = data.StructLayout({"word": word_bits(cfg), "group": group_bits(cfg), "base": self._beat_bits})
+        place = (
+            {"beat": Out(self._beat_bits), "lane": Out(lane_bits(cfg))}
+            if cfg.sparse
+            else {"place": Out(self._beat_bits)}
+        )
         super().__init__(
             {
                 "bank": In(1),
@@ -127,13 +147,12 @@ class RowWalker(wiring.Component):
                 "start": In(1),
                 "phase": In(2),
                 "words": In(WORD_COUNT_BITS),
-                "mask_beats": In(WORD_COUNT_BITS),
+                "mask_beats": In(record_bits(cfg)),
                 "block_rows": In(COUNT_BITS),
                 "k0": In(COUNT_BITS),
                 "advance": In(1),
                 "valid": Out(1),
-                "beat": Out(self._beat_bits),
-                "lane": Out(lane_bits(cfg)),
+                **place,
                 "info": Out(walk_layout(cfg)),
             }
         )
@@ -181,7 +200,7 @@ class RowWalker(wiring.Component):
         active, row_empty = Signal(), Signal()
         pointer, next_pointer = Signal(range(depth)), Signal(range(depth))
         inner = Signal(COUNT_BITS)
-        beats = Signal(self._beat_bits)  # mask beats before the record of this word
+        beats = Signal(self._beat_bits)  # mask beats (dense: words) before the record of this word
         inner_last, entry_last, step, leave = Signal(), Signal(), Signal(), Signal()
         count, backward, now = Signal.like(counts[0], name="walked"), Signal(), Signal(entry)
         m.d.comb += [
@@ -212,14 +231,18 @@ class RowWalker(wiring.Component):
         record, group, info = now.of.record, now.of.group, self.info
         word = Signal(word_bits(cfg))
         m.d.comb += word.eq(Mux(backward, group.word, inner))
+        first = Signal(self._beat_bits)  # of the record
+        m.d.comb += first.eq(beats + Mux(backward, group.base, 0))
         lanes = log2_exact(cfg.masks_per_beat, "masks_per_beat")
         block_k, block_c = log2_exact(cfg.block_k, "block_k"), log2_exact(cfg.block_c, "block_c")
         with m.If(self.advance):
             m.d.sync += self.valid.eq(active)
         with m.If(step):
+            if cfg.sparse:
+                m.d.sync += [self.beat.eq(first + word[lanes:]), self.lane.eq(word[:lanes])]
+            else:
+                m.d.sync += self.place.eq(first + word)
             m.d.sync += [
-                self.beat.eq(beats + word[lanes:] + Mux(backward, group.base, 0)),
-                self.lane.eq(word[:lanes]),
                 info.slot.eq(now.slot),
                 info.kb.eq(Mux(backward, self.k0[block_k:], record.kb) + Mux(backward, inner, 0)),
                 info.cb.eq(now.cb + Mux(backward, 0, inner)),

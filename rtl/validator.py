@@ -15,15 +15,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import MAGIC, Phase
-from arch.config import Config, log2_exact
+from arch.config import MAX_SEGMENTS, PLAN_BEATS, Config, log2_exact
 from arch.status import Status
 from rtl.command import COMMAND
 from rtl.reader import SEGMENT_BITS
 
-PLAN_BEATS = 64
-"""Header beats of one plan, all regions together."""
-
-MAX_SEGMENTS = 1 << SEGMENT_BITS
+assert MAX_SEGMENTS == 1 << SEGMENT_BITS, "the reader numbers the regions of a plan"
 
 
 class Validator(wiring.Component):

@@ -34,8 +34,13 @@ def lane_bits(cfg: Config) -> int:
     return max(1, log2_exact(cfg.masks_per_beat, "masks_per_beat"))
 
 
+def place_bits(cfg: Config) -> int:
+    """Dense build: width of the number of a word in a bank; its values lie at `place * mask_bits + bit`."""
+    return value_bits(cfg) - log2_exact(cfg.mask_bits, "mask_bits")
+
+
 class WeightBuffer(wiring.Component):
-    """Masks and values of a row, double-buffered.
+    """Masks and values of a row, double-buffered; in a dense build values alone.
 
     Latency: mask, offset and base follow mask_beat and mask_lane by `MASK_LATENCY` cycles with `mask_en`
     set (while it is low the read pipeline stands still); value follows value_address by
@@ -43,7 +48,7 @@ class WeightBuffer(wiring.Component):
     A beat written in cycle t can be read from t + 1 on (through the other bank's turn).
 
     Args:
-        cfg: widths and depths.
+        cfg: widths and depths. Without `sparse` the ports of masks do not exist.
 
     Ports:
         bank: read; the other one is written. load_start: empties the bank that is written.
@@ -62,57 +67,54 @@ class WeightBuffer(wiring.Component):
         self._cfg = cfg
         self._mask_beat_bits = log2_exact(cfg.mask_beats, "mask_beats")
         self._value_beat_bits = log2_exact(cfg.value_beats, "value_beats")
-        super().__init__(
-            {
-                "bank": In(1),
-                "load_start": In(1),
+        ports = {
+            "bank": In(1),
+            "load_start": In(1),
+            "value_we": In(1),
+            "load_data": In(cfg.beat_bits),
+            "value_full": Out(1),
+            "value_en": In(1),
+            "value_address": In(value_bits(cfg)),
+            "value": Out(signed(cfg.delta_bits)),
+        }
+        if cfg.sparse:
+            ports |= {
                 "mask_we": In(1),
-                "value_we": In(1),
-                "load_data": In(cfg.beat_bits),
                 "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
                 "mask_full": Out(1),
-                "value_full": Out(1),
                 "mask_en": In(1),
                 "mask_beat": In(self._mask_beat_bits),
                 "mask_lane": In(lane_bits(cfg)),
                 "mask": Out(cfg.mask_bits),
                 "offset": Out(value_bits(cfg)),
                 "base": Out(self._value_beat_bits),
-                "value_en": In(1),
-                "value_address": In(value_bits(cfg)),
-                "value": Out(signed(cfg.delta_bits)),
             }
-        )
+        super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
-        cfg = self._cfg
         m = Module()
+        value_pointer = self._values(m)
+        if self._cfg.sparse:
+            self._masks(m, value_pointer)
+        return m
+
+    def _masks(self, m: Module, value_pointer: Signal) -> None:
+        """Mask beats, each with the offsets of its words and the place of its record's values."""
+        cfg = self._cfg
         word = data.StructLayout({"mask": cfg.mask_bits, "offset": value_bits(cfg)})
         beat = data.StructLayout({"words": data.ArrayLayout(word, cfg.masks_per_beat), "base": self._value_beat_bits})
-
         # Both banks share a memory: they are shallow, and a RAM block is not.
         m.submodules.masks = masks = Memory(shape=beat.size, depth=2 * cfg.mask_beats, init=[])
-        m.submodules.values = values = Memory(shape=cfg.beat_bits, depth=2 * cfg.value_beats, init=[])
         mask_write, mask_read = masks.write_port(), masks.read_port()
-        value_write, value_read = values.write_port(), values.read_port()
-
         mask_pointer = Signal(self._mask_beat_bits + 1)
-        value_pointer = Signal(self._value_beat_bits + 1)
         m.d.comb += [
             self.mask_full.eq(mask_pointer[-1]),
-            self.value_full.eq(value_pointer[-1]),
             mask_write.en.eq(self.mask_we & ~self.mask_full),
-            value_write.en.eq(self.value_we & ~self.value_full),
             mask_write.addr.eq(Cat(mask_pointer[:-1], ~self.bank)),
-            value_write.addr.eq(Cat(value_pointer[:-1], ~self.bank)),
-            value_write.data.eq(self.load_data),
         ]
-        m.d.sync += [
-            mask_pointer.eq(mask_pointer + mask_write.en),
-            value_pointer.eq(value_pointer + value_write.en),
-        ]
+        m.d.sync += mask_pointer.eq(mask_pointer + mask_write.en)
         with m.If(self.load_start):
-            m.d.sync += [mask_pointer.eq(0), value_pointer.eq(0)]
+            m.d.sync += mask_pointer.eq(0)
 
         new = Signal(beat)
         m.d.comb += [new.base.eq(value_pointer[:-1]), mask_write.data.eq(new.as_value())]
@@ -139,6 +141,22 @@ class WeightBuffer(wiring.Component):
                 self.base.eq(read.base),
             ]
 
+    def _values(self, m: Module) -> Signal:
+        """Value beats. Returns: the place of the next one."""
+        cfg = self._cfg
+        m.submodules.values = values = Memory(shape=cfg.beat_bits, depth=2 * cfg.value_beats, init=[])
+        value_write, value_read = values.write_port(), values.read_port()
+        value_pointer = Signal(self._value_beat_bits + 1)
+        m.d.comb += [
+            self.value_full.eq(value_pointer[-1]),
+            value_write.en.eq(self.value_we & ~self.value_full),
+            value_write.addr.eq(Cat(value_pointer[:-1], ~self.bank)),
+            value_write.data.eq(self.load_data),
+        ]
+        m.d.sync += value_pointer.eq(value_pointer + value_write.en)
+        with m.If(self.load_start):
+            m.d.sync += value_pointer.eq(0)
+
         select_bits = log2_exact(cfg.values_per_beat, "values_per_beat")
         value_en_1 = Signal()
         value_lane_1 = Signal(select_bits, reset_less=True)
@@ -151,4 +169,4 @@ class WeightBuffer(wiring.Component):
             m.d.sync += value_lane_1.eq(self.value_address[:select_bits])
         with m.If(value_en_1):
             m.d.sync += self.value.eq(value_read.data.word_select(value_lane_1, cfg.delta_bits))
-        return m
+        return value_pointer

@@ -18,7 +18,8 @@ from arch.command import Field, pack
 from arch.status import Counter, Register, Status
 from golden import timing, trace
 from golden.counters import counters, row_busy
-from golden.machine import Work
+from golden.machine import Settings, Work
+from golden.memory import Memory
 from golden.trainer import Trainer
 from scripts.harness import Harness, RunResult
 
@@ -91,11 +92,20 @@ class Lockstep:
         span = slice(address, address + beats)
         self.harness.memory[span] = self.trainer.memory.image[span]
 
+    def running(self, program: list[dict[str, int]]) -> None:
+        """Place a program where both sides find it."""
+        if id(program) not in self._programs:
+            before = self.trainer.memory.used
+            address = place(self.trainer.memory, program)
+            self.wrote(before, self.trainer.memory.used - before)
+            self._programs[id(program)] = (address, program)  # the list is kept, so its id stays its own
+
     def ran(self, program: list[dict[str, int]], works: list[Work]) -> None:
         """Run a program on the RTL and compare."""
-        address = self._place(program)
+        address = self._programs[id(program)][0]
         schedule = timing.schedule(self.trainer.cfg, works, self.harness.latency, address)
-        self._settings(address, len(program))
+        for register, value in settings(self.trainer.settings, address, len(program)).items():
+            self.harness.write(register, value)
         self.harness.write(Register.CONTROL, START)
         began = time.perf_counter()
         result = self.harness.run(schedule.cycles + SPARE, trace=self.harness.cfg.trace)
@@ -117,32 +127,6 @@ class Lockstep:
         self.harness.run(2 * self.trainer.cfg.psum_depth + SPARE)
 
     # -- one program --------------------------------------------------------------------------
-    def _place(self, program: list[dict[str, int]]) -> int:
-        if id(program) not in self._programs:
-            memory = self.trainer.memory
-            words = np.concatenate([pack(**command) for command in program])
-            before = memory.used
-            address = memory.raw(words)
-            self.wrote(before, memory.used - before)
-            self._programs[id(program)] = (address, program)  # the list is kept, so its id stays its own
-        return self._programs[id(program)][0]
-
-    def _settings(self, address: int, commands: int) -> None:
-        s = self.trainer.settings
-        values = {
-            Register.PROGRAM: address,
-            Register.COMMANDS: commands,
-            Register.LAMBDA: s.factor,
-            Register.KEEP: s.keep,
-            Register.RATE: s.rate,
-            Register.LEARNING: s.learning | (s.learning_exponent & 0xFFFF) << 16,
-            Register.PERIOD: s.period_log2,
-            Register.WEIGHT_EXPONENT: s.weight_exponent,
-            Register.MODE: int(s.dense),
-        }
-        for register, value in values.items():
-            self.harness.write(register, value)
-
     def _differences(self, works: list[Work], schedule: timing.Schedule, result: RunResult) -> Iterator[str]:
         """Differences, those that explain most first."""
         cfg, harness, machine = self.trainer.cfg, self.harness, self.trainer.machine
@@ -157,8 +141,8 @@ class Lockstep:
             yield from self._records("row", trace.rows(cfg, works, schedule), result.trace, records.RECORD)
         if result.cycles != schedule.cycles:
             yield f"{result.cycles} cycles, predicted {schedule.cycles}"
-        for name, want, got in zip(("read", "write"), trace.accesses(cfg, works, schedule), (result.reads, result.writes),
-                                   strict=True):  # fmt: skip
+        reads, writes = trace.accesses(cfg, works, schedule)
+        for name, want, got in (("read", reads, result.reads), ("write", writes, result.writes)):
             yield from _rows_differ(f"{name} (cycle, address)", want, got)
         used = self.trainer.memory.used
         image, memory = self.trainer.memory.image[:used], harness.memory[:used]
@@ -196,6 +180,26 @@ class Lockstep:
                     parts.append(f"{part} = {seen}, predicted {wanted}")
             where = f"cycle {at[0]}" + (f", row {at[1]}" if len(at) > 1 else "")
             yield f"{name} record, {where}: {'; '.join(parts)} ({len(bad)} records differ)"
+
+
+def place(memory: Memory, program: list[dict[str, int]]) -> int:
+    """Put a program into memory; returns its first beat."""
+    return memory.raw(np.concatenate([pack(**command) for command in program]))
+
+
+def settings(s: Settings, address: int, commands: int) -> dict[Register, int]:
+    """What the host writes to the control port before it starts a program."""
+    return {
+        Register.PROGRAM: address,
+        Register.COMMANDS: commands,
+        Register.LAMBDA: s.factor,
+        Register.KEEP: s.keep,
+        Register.RATE: s.rate,
+        Register.LEARNING: s.learning | (s.learning_exponent & 0xFFFF) << 16,
+        Register.PERIOD: s.period_log2,
+        Register.WEIGHT_EXPONENT: s.weight_exponent,
+        Register.MODE: int(s.dense),
+    }
 
 
 def _rows_differ(name: str, want: np.ndarray, got: np.ndarray) -> Iterator[str]:

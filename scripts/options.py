@@ -28,6 +28,7 @@ class Options:
         array: preset or size.
         recipe: how to train.
         steps: stop after so many steps; 0 for all of the recipe's.
+        test: test samples classified after every epoch; 0 for all.
         balance: load balancing.
         engine: `rtl` (in lock-step) or `golden`.
         seed: of weights and sample order.
@@ -39,6 +40,7 @@ class Options:
     array: str
     recipe: Recipe
     steps: int
+    test: int
     balance: Policy
     engine: str
     seed: int
@@ -56,6 +58,7 @@ class Options:
             "net": "-".join(map(str, self.net)),
             "array": self.array,
             "steps": self.steps,
+            "test": self.test,
             "balance": self.balance.name.lower(),
             "engine": self.engine,
             "seed": self.seed,
@@ -84,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         prog="train",
-        description="Train a sparse network on the Verilated accelerator, every step in lock-step with the golden model.",
+        description="Train a sparse network on the Verilated accelerator, in lock-step with the golden model.",
         epilog="Writes report.json and plots to --out.",
     )
     p.add_argument(
@@ -100,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
         "--epochs", type=int, metavar="N", help="passes over the samples (20; 1 for other data than digits)"
     )
     length.add_argument("--steps", type=int, metavar="N", help="stop after N steps")
+    p.add_argument("--test", type=int, default=0, metavar="N", help="test samples classified after an epoch (0: all)")
     p.add_argument(
         "--budget", default="10x", help="tracked weights: a number, a factor, or FIRST:LAST that anneals (10x)"
     )
@@ -128,6 +132,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         net = layer_sizes(given.net) if given.net else DIGITS_NET if digits else LENET
         if given.steps is not None and not 1 <= given.steps <= MOST_STEPS:
             raise ValueError(f"steps must be between 1 and {MOST_STEPS}, not {given.steps}")
+        if not 0 <= given.test <= MOST_STEPS:
+            raise ValueError(f"test must be between 0 and {MOST_STEPS}, not {given.test}")
         if not 0 <= given.seed < 1 << 32:
             raise ValueError(f"seed must be between 0 and {(1 << 32) - 1}, not {given.seed}")
         recipe = Recipe(
@@ -149,6 +155,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         array=given.array,
         recipe=recipe,
         steps=given.steps or 0,
+        test=given.test,
         balance=Policy[given.balance.upper()],
         engine=given.engine,
         seed=given.seed,

@@ -94,7 +94,8 @@ def draw_row_load(axes: Axes, m: Measured, report: Report) -> None:
         share = report["imbalance"][policy.name.lower()]
         axes.bar(rows + (number - 1) * width, loads, width, color=colour, label=f"{label} (+{100 * share:.1f} %)")
     axes.set(xlabel="row", ylabel="nonzeros", title="Load of the rows, first layer")
-    axes.legend(loc="lower right")
+    axes.set_ylim(top=1.45 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(loc="upper right")
 
 
 def draw_threshold(axes: Axes, m: Measured, _report: Report) -> None:

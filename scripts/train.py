@@ -1,8 +1,8 @@
 """The main job: train a sparse network on the Verilated accelerator and say what it brought.
 
 Five trainings of the same network on the same data: dense and sparse on the golden model, dense and sparse in floating
-point, and the sparse one on the RTL, each of its steps in lock-step with the golden model. The dense mode runs some steps on
-the RTL as well, so that the cycles compared are all measured there.
+point, and the sparse one on the RTL, each of its steps in lock-step with the golden model. The dense mode runs some
+steps on the RTL as well, so that the cycles compared are all measured there.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def train_sparse(options: Options, data: Dataset, harness: Harness | None, step:
     last = options.steps or steps
     per_epoch = steps // plan.epochs
     for done, (_, result) in enumerate(recipe.follow(trainer, data, plan, options.seed), 1):
-        _record(run.history, result, 0.0 if plan.dense else quantile.theta_from_log2(trainer.machine.log2_theta,
-                                                                                     cfg.delta_bits) * unit)  # fmt: skip
+        theta = quantile.theta_from_log2(trainer.machine.log2_theta, cfg.delta_bits) * unit
+        _record(run.history, result, 0.0 if plan.dense else theta)
         if last - done < 2 * STEADY and trainer.fetched:  # a step that another one follows at once
             run.costs.append(measure.step_cost(cfg, (result.forward, result.backward), LATENCY))
         if done % per_epoch == 0 or done == last:
@@ -155,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         data = dataset.load(options.data)
+        if options.test:
+            data = replace(data, test_x=data.test_x[: options.test], test_y=data.test_y[: options.test])
         recipe.check_sizes(data, options.net)
         harness = make_harness(options.config, console) if options.engine == "rtl" else None
         with progress_bars(console) as step:

@@ -64,7 +64,8 @@ def random_job(
         end = min(c0 + (q + 1) * width, last_end)
         geometry = Geometry(cfg, k0, k_end, c0 + q * width, end, words)
         shape = (k_end - k0, end - geometry.c0)
-        regions.append(Region.from_dense(geometry, values(cfg, rng, shape), rng.random(shape) < density))
+        mask = rng.random(shape) < density if cfg.sparse else None
+        regions.append(Region.from_dense(geometry, values(cfg, rng, shape), mask))
     bias = int(phase == Phase.BW and last_end > c0 + 1 and rng.random() < 0.7)
     g = regions[0].geometry
     channels = records * cfg.block_k if phase == Phase.BW else segments * width
@@ -72,6 +73,8 @@ def random_job(
         raise NoRoom(f"{positions} x {channels} gathered operands, room for {cfg.gather_depth}")
     if segments * records * g.mask_beats > cfg.mask_beats:
         raise NoRoom(f"{segments} x {records} x {g.mask_beats} mask beats, room for {cfg.mask_beats}")
+    if not cfg.sparse and segments * records * (beats := int(regions[0].value_beats()[0])) > cfg.value_beats:
+        raise NoRoom(f"{segments} x {records} x {beats} value beats, room for {cfg.value_beats}")
     stride = channels + int(rng.integers(0, max(1, cfg.gather_depth // positions - channels + 1)))
     job = Job(
         cfg,
@@ -82,6 +85,7 @@ def random_job(
         stride if positions > 1 else int(rng.integers(0, 1 << 16)),
         last_end - bias,
         scale=int(rng.integers(1, 1 << 16)) if dense_visits else 0,
+        dense=not cfg.sparse,
         salt=int(rng.integers(1 << 31, 1 << 32)),
         step=int(rng.integers(0, 1 << 10)),
         command=int(rng.integers(0, 512)),

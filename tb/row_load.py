@@ -44,16 +44,19 @@ def mine(job: Job, record: int, row: int) -> int:
 def errors(cfg: Config, cycles: list[Cycle]) -> list[int]:
     """load_error after each cycle, from the number of things loaded."""
     room = {"mask": cfg.mask_beats, "value": cfg.value_beats}
-    room["entry"] = max(cfg.mask_beats, cfg.psum_depth // cfg.lane_group)
+    words = cfg.value_beats * cfg.values_per_beat // cfg.mask_bits
+    records = cfg.mask_beats if cfg.sparse else min(cfg.value_beats, words)
+    room["entry"] = max(records, cfg.psum_depth // cfg.lane_group)
     error, result = 0, []
     for c in cycles:
         taken, is_value = c.get("load_valid", 0) and c.get("load_mine", 0), c.get("load_is_value", 0)
         wants = {"mask": taken and not is_value, "value": taken and is_value}
-        wants["entry"] = (wants["mask"] and c["load_first"]) or (c.get("entry_valid", 0) and c.get("entry_mine", 0))
+        first = wants["mask" if cfg.sparse else "value"] and c["load_first"]
+        wants["entry"] = first or (c.get("entry_valid", 0) and c.get("entry_mine", 0))
         for kind in wants:
             if wants[kind]:
                 room[kind] -= 1
                 if room[kind] < 0 and not error:
-                    error = 2 if kind == "value" else 1
+                    error = 2 if kind == "value" or not cfg.sparse else 1
         result.append(error)
     return result

@@ -163,7 +163,7 @@ class Job:
                 "entry_slot": slot,
                 "entry_word": word,
                 "entry_group": in_word,
-                "entry_record_base": segment * g.records * g.mask_beats,
+                "entry_record_base": segment * g.records * (g.mask_beats if cfg.sparse else cfg.dense_words(g.words)),
                 "entry_cb": self.regions[segment].geometry.c0 // cfg.block_c + word,
             }
             result.append((unit, bus))

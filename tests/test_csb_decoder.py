@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """CSB decoder: the Verilated unit against a list of visits, cycle by cycle."""
 
 import pytest

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from golden import timing, writing
 from scripts.verilator import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -39,3 +40,10 @@ def test_csb_example_prints_what_the_page_says(capsys: pytest.CaptureFixture[str
     (output,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
     exec(compile(code, "docs/csb.md", "exec"), {})
     assert capsys.readouterr().out == output
+
+
+def test_timing_constants() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", (ROOT / "docs" / "timing.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 10
+    for name, value in rows:
+        assert int(value) == getattr(timing, name, None) or int(value) == getattr(writing, name, None), name

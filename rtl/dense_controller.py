@@ -1,0 +1,349 @@
+"""Controller of a row of the dense build: every valid weight in turn, found by its address.
+
+    walker -> bounds of the word -> counters (k, c, position) -> value read, rounding -> operation
+                                                              -> addresses, hazard distance -^
+
+No masks, so nothing is decoded or counted: the valid positions of a word are a rectangle, and a value lies where the
+numbers of its word and bit say, in any order of words. The law is that of `rtl.row_controller`, so one golden
+model serves both builds; this pipeline is shorter, and waits at the start instead:
+
+    first operation or scan cycle: START_LATENCY cycles after compute_start
+    one cycle an operation, one cycle a word without valid positions, none in between
+    done: START_LATENCY + sum over words of max(1, n * U) cycles after compute_start
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from arch import trace
+from arch.command import Phase
+from arch.config import Config, log2_exact
+from rtl.csb_decoder import POSITION_BITS, bit_bits
+from rtl.exploration import clip_valid, group_bits
+from rtl.pe import Op
+from rtl.row_controller import ERROR_VALUE, RowController, trace_record
+from rtl.row_walker import (
+    COUNT_BITS,
+    WORD_COUNT_BITS,
+    RowWalker,
+    base_bits,
+    cb_bits,
+    channel_bits,
+    kb_bits,
+    record_bits,
+    slot_bits,
+    word_bits,
+)
+from rtl.weight_buffer import WeightBuffer, place_bits
+
+
+class DenseController(wiring.Component):
+    """The row controller of a dense build; see the module docstring for the timing law.
+
+    Args:
+        cfg: widths and sizes; with `cfg.trace` the port `trace` exists.
+
+    Ports: those of `rtl.row_controller.RowController` with the same names and meanings, without load_is_value,
+    load_offsets, salt, scale_t, dense_mode, step, log2_period, visit_has_value, visit_next_explored and
+    visit_next_count, and with these differences:
+        load_valid: a value beat. load_first: the first beat of a record.
+        entry_record_base: number, in the bank, of the first word of record 0 of its segment.
+        record_words (for mask_beats): words that a record takes in the bank, `Config.dense_words`.
+        load_error: 0, or 2: no room for a value beat or an entry.
+
+    Raises:
+        ValueError: cfg.sparse is True.
+    """
+
+    START_LATENCY = RowController.START_LATENCY
+    #: Cycles from the walker's start to the operation: walker, bounds, counters, value, rounding.
+    LATENCY = RowWalker.LATENCY + 2 + WeightBuffer.VALUE_LATENCY + 1
+
+    def __init__(self, cfg: Config) -> None:
+        if cfg.sparse:
+            raise ValueError("DenseController needs sparse = False, not True")
+        self._cfg = cfg
+        ports = {
+            "load_start": In(1),
+            "load_valid": In(1),
+            "load_data": In(cfg.beat_bits),
+            "load_mine": In(1),
+            "load_first": In(1),
+            "load_slot": In(slot_bits(cfg)),
+            "load_channel": In(channel_bits(cfg)),
+            "load_kb": In(kb_bits(cfg)),
+            "load_cb": In(cb_bits(cfg)),
+            "entry_valid": In(1),
+            "entry_mine": In(1),
+            "entry_slot": In(slot_bits(cfg)),
+            "entry_word": In(word_bits(cfg)),
+            "entry_group": In(group_bits(cfg)),
+            "entry_record_base": In(base_bits(cfg)),
+            "entry_cb": In(cb_bits(cfg)),
+            "load_error": Out(2),
+            "bank": In(1),
+            "phase": In(2),
+            "words": In(WORD_COUNT_BITS),
+            "record_words": In(record_bits(cfg)),
+            "block_rows": In(COUNT_BITS),
+            "positions": In(POSITION_BITS),
+            "log2_positions": In(4),
+            "gather_stride": In(COUNT_BITS),
+            "k0": In(COUNT_BITS),
+            "k_end": In(COUNT_BITS),
+            "c_end": In(COUNT_BITS),
+            "command": In(trace.RECORD["command"].bits),
+            "compute_start": In(1),
+            "done": Out(1, init=1),
+            "op": Out(2),
+            "value": Out(signed(cfg.operand_bits)),
+            "gather_addr": Out(channel_bits(cfg)),
+            "psum_addr": Out(slot_bits(cfg)),
+            "half": Out(1),
+            "bypass": Out(2),
+            "dot_first": Out(1),
+            "dot_last": Out(1),
+            "is_busy": Out(1),
+            "is_scan": Out(1),
+            "visit_valid": Out(1),
+            "visit_bit": Out(bit_bits(cfg)),
+            "visit_delta": Out(signed(cfg.delta_bits)),
+            "visit_word_last": Out(1),
+            "visit_record_last": Out(1),
+        }
+        if cfg.trace:
+            ports["trace"] = Out(trace.BITS)
+        self._block_k, self._block_c = log2_exact(cfg.block_k, "block_k"), log2_exact(cfg.block_c, "block_c")
+        #: A word with its valid positions: rows 0..k_last, columns c_first..c_last of its block.
+        self._word = data.StructLayout(
+            {
+                "slot": slot_bits(cfg),
+                "channel": channel_bits(cfg),
+                "place": place_bits(cfg),
+                "k_last": max(1, self._block_k),
+                "c_first": max(1, self._block_c),
+                "c_last": max(1, self._block_c),
+                "empty": 1,
+                "record_last": 1,
+                "final": 1,
+                "null": 1,
+            }
+        )
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.buffer = buffer = WeightBuffer(self._cfg)
+        m.submodules.walker = walker = RowWalker(self._cfg)
+        self._load(m, buffer, walker)
+        self._operate(m, buffer, self._count(m, self._bound(m, walker)))
+        if self._cfg.trace:
+            m.d.comb += self.trace.eq(trace_record(self))
+        return m
+
+    def _load(self, m: Module, buffer: WeightBuffer, walker: RowWalker) -> None:
+        beat = Signal()
+        m.d.comb += [
+            beat.eq(self.load_valid & self.load_mine),
+            buffer.bank.eq(self.bank),
+            buffer.load_start.eq(self.load_start),
+            buffer.value_we.eq(beat),
+            buffer.load_data.eq(self.load_data),
+            walker.bank.eq(self.bank),
+            walker.load_start.eq(self.load_start),
+            walker.record_push.eq(beat & self.load_first),
+            walker.record_slot.eq(self.load_slot),
+            walker.record_channel.eq(self.load_channel),
+            walker.record_kb.eq(self.load_kb),
+            walker.record_cb.eq(self.load_cb),
+            walker.group_push.eq(self.entry_valid & self.entry_mine),
+            walker.group_slot.eq(self.entry_slot),
+            walker.group_word.eq(self.entry_word),
+            walker.group_group.eq(self.entry_group),
+            walker.group_base.eq(self.entry_record_base),
+            walker.group_cb.eq(self.entry_cb),
+        ]
+        pushed = walker.record_push | walker.group_push
+        with m.If(self.load_start):
+            m.d.sync += self.load_error.eq(0)
+        with m.Elif((beat & buffer.value_full) | (pushed & walker.full)):
+            m.d.sync += self.load_error.eq(ERROR_VALUE)
+
+    def _bound(self, m: Module, walker: RowWalker) -> tuple[Signal, Signal, Signal]:
+        """The word that follows the one in the counters, with its bounds. Returns: valid, word, take."""
+        cfg = self._cfg
+        # One bit waits in place of the whole pipeline.
+        starts = Signal(self.START_LATENCY - self.LATENCY)
+        m.d.sync += starts.eq(Cat(self.compute_start, starts))
+        valid, take, ready = Signal(), Signal(name="take"), Signal()
+        word, info = Signal(self._word, reset_less=True), walker.info
+        m.d.comb += [
+            ready.eq(~valid | take),
+            walker.start.eq(starts[-1]),
+            walker.phase.eq(self.phase),
+            walker.words.eq(self.words),
+            walker.mask_beats.eq(self.record_words),
+            walker.block_rows.eq(self.block_rows),
+            walker.k0.eq(self.k0),
+            walker.advance.eq(ready),
+        ]
+        rows, columns = Signal(range(cfg.block_k + 1)), Signal(range(cfg.block_c + 1))
+        first, end = Signal(range(cfg.block_c + 1)), Signal(range(cfg.block_c + 1))
+        m.d.comb += [
+            rows.eq(clip_valid(self.k_end, info.kb, cfg.block_k)),
+            columns.eq(clip_valid(self.c_end, info.cb, cfg.block_c)),
+            end.eq(columns),
+        ]
+        if cfg.groups_per_word > 1:
+            lanes = log2_exact(cfg.lane_group, "lane_group")
+            past = Signal(range(cfg.block_c + 1))
+            m.d.comb += past.eq((info.group + 1) << lanes)
+            with m.If(self.phase == Phase.BW):
+                m.d.comb += [first.eq(info.group << lanes), end.eq(Mux(past < columns, past, columns))]
+        with m.If(ready):
+            m.d.sync += [
+                valid.eq(walker.valid),
+                word.slot.eq(info.slot),
+                word.channel.eq(info.channel),
+                word.place.eq(walker.place),
+                word.k_last.eq(rows - 1),
+                word.c_first.eq(first),
+                word.c_last.eq(end - 1),
+                word.empty.eq(info.null | (rows == 0) | (end <= first)),
+                word.record_last.eq(info.record_last),
+                word.final.eq(info.final),
+                word.null.eq(info.null),
+            ]
+        return valid, word, take
+
+    def _count(self, m: Module, source: tuple[Signal, Signal, Signal]) -> dict[str, Value]:
+        """Counters: a visit a cycle for each position, rows of the block outermost. Returns: stage 0."""
+        valid, following, take = source
+        busy, word = Signal(), Signal(self._word, reset_less=True)
+        k, c = (Signal(shape, reset_less=True) for shape in (self._word["k_last"].shape, self._word["c_last"].shape))
+        position = Signal(POSITION_BITS, reset_less=True)
+        first, last, row_end, word_end = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            first.eq(position == 0),
+            last.eq(position + 1 == self.positions),
+            row_end.eq(c == word.c_last),
+            word_end.eq(last & row_end & (k == word.k_last)),
+            take.eq(~busy | word.empty | word_end),
+        ]
+        with m.If(take):
+            m.d.sync += [busy.eq(valid), word.eq(following), k.eq(0), c.eq(following.c_first), position.eq(0)]
+        with m.Elif(last):
+            m.d.sync += [position.eq(0), c.eq(Mux(row_end, word.c_first, c + 1)), k.eq(k + row_end)]
+        with m.Else():
+            m.d.sync += position.eq(position + 1)
+        issue = busy & ~word.empty
+        return {
+            "issue": issue,
+            "first": issue & first,
+            "last": issue & last,
+            "scan": busy & word.empty & ~word.null,
+            "null": busy & word.null,
+            "word_last": busy & take & ~word.null,
+            "final": busy & take & word.final,
+            "k": k[: self._block_k],
+            "c": c[: self._block_c],
+            "record_last": word.record_last,
+            "slot": word.slot,
+            "channel": word.channel,
+            "place": word.place,
+        }
+
+    def _operate(self, m: Module, buffer: WeightBuffer, visit: dict[str, Value]) -> None:
+        """From the counters (stage 0) to the operation (stage 3, the output registers)."""
+        cfg, a_bits = self._cfg, self._cfg.operand_bits
+        updating, backward = Signal(), Signal()
+        m.d.comb += [updating.eq(self.phase == Phase.WU), backward.eq(self.phase == Phase.BW)]
+
+        def until(last: int, source: Value, name: str, since: int = 0, *, flag: bool = True) -> list[Value]:
+            """`source` at stage `since` and its copies up to stage `last`, indexed by stage."""
+            stages = [source] * (since + 1)
+            for stage in range(since + 1, last + 1):
+                copy = Signal(source.shape(), name=f"{name}_{stage}", reset_less=not flag)
+                m.d.sync += copy.eq(stages[-1])
+                stages.append(copy)
+            return stages
+
+        flags = {name: until(2, visit[name], name) for name in ("issue", "first", "last", "scan", "null", "word_last")}
+        issue, first, last = flags["issue"], flags["first"], flags["last"]
+        final = until(3, visit["final"], "final")
+        bit = until(2, Cat(visit["c"], visit["k"]), "bit", flag=False)
+        record_last = until(2, visit["record_last"], "record_last", flag=False)
+
+        # The weight: half to even is just under a half, and the last ulp only if the quotient is odd.
+        delta, rounded = buffer.value, Signal(signed(a_bits + 1))
+        m.d.comb += [
+            buffer.value_en.eq(visit["first"]),
+            buffer.value_address.eq(Cat(visit["c"], visit["k"], visit["place"])),
+            rounded.eq((delta + ((1 << a_bits - 1) - 1) + delta[a_bits]) >> a_bits),
+        ]
+        with m.If(first[2]):  # only rounding up can leave the range
+            over = ~rounded[-1] & rounded[-2]
+            m.d.sync += self.value.eq(Mux(updating, 0, Mux(over, (1 << a_bits - 1) - 1, rounded)))
+
+        # The addresses: counted up over the positions of a visit.
+        pack = log2_exact(cfg.stationary_pack, "stationary_pack")
+        lane_k, lane_c = visit["k"], visit["c"][: log2_exact(cfg.lane_group, "lane_group")]
+        unit = Signal(slot_bits(cfg))
+        gather_1, psum_1 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
+        half_1 = Signal(reset_less=True)
+        m.d.comb += unit.eq(
+            Mux(
+                backward,
+                Cat(lane_c, visit["slot"]),
+                Mux(updating, Cat(lane_k[pack:], visit["slot"]), Cat(lane_k, visit["slot"])),
+            )
+        )
+        with m.If(visit["first"]):
+            m.d.sync += [
+                gather_1.eq(visit["channel"] + Mux(backward, lane_k, visit["c"])),
+                psum_1.eq(unit << self.log2_positions),
+                half_1.eq(lane_k[:pack]),
+            ]
+        with m.Elif(visit["issue"]):
+            m.d.sync += [gather_1.eq(gather_1 + self.gather_stride), psum_1.eq(psum_1 + 1)]
+        gather, psum, half = (
+            until(2, source, name, since=1, flag=False)[2]
+            for source, name in ((gather_1, "gather"), (psum_1, "psum"), (half_1, "half"))
+        )
+
+        # The hazard: how long ago did a MAC touch this partial sum?
+        bypass, valid, address = Signal(2), issue[2] & ~updating, psum
+        near = []
+        for distance in range(1, 4):
+            valid_d, address_d = Signal(name=f"mac_{distance}"), Signal.like(psum_1, name=f"mac_psum_{distance}")
+            m.d.sync += [valid_d.eq(valid), address_d.eq(address)]
+            valid, address = valid_d, address_d
+            near.append(valid_d & (address_d == psum))
+        m.d.comb += bypass.eq(Mux(near[0], 1, Mux(near[1], 2, Mux(near[2], 3, 0))))
+
+        m.d.sync += [
+            self.op.eq(Mux(issue[2], Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
+            self.is_busy.eq(issue[2]),
+            self.is_scan.eq(flags["scan"][2]),
+            self.dot_first.eq(first[2] & updating),
+            self.dot_last.eq(last[2] & updating),
+            self.visit_valid.eq(last[2] & updating),
+            self.visit_word_last.eq(flags["word_last"][2] & updating),
+            self.gather_addr.eq(gather),
+            self.psum_addr.eq(psum),
+            self.half.eq(half),
+            self.bypass.eq(Mux(updating, 0, bypass)),
+            self.visit_bit.eq(bit[2]),
+            self.visit_record_last.eq(record_last[2]),
+        ]
+        with m.If(first[2]):
+            m.d.sync += self.visit_delta.eq(delta)
+
+        # A row without entries is done where the first operation would have been.
+        with m.If(self.compute_start):
+            m.d.sync += self.done.eq(0)
+        with m.Elif((final[3] & ~self.done) | flags["null"][2]):
+            m.d.sync += self.done.eq(1)
