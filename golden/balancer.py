@@ -7,7 +7,8 @@ is its visits in the coming working set. Three policies share one interface (`ar
 - PAIR: half tiles of consecutive units, the densest paired with the sparsest (Procrustes, MICRO 2020).
 - LPT: longest processing time first (Graham, 1969), bounded by the units a row can hold.
 
-All of them are stable: equal counts keep the order of their indices, and equal loads go to the lowest row.
+Order of density is order of 12-bit `sort_key`s. All policies are stable: equal keys keep the order of their
+indices, and equal loads go to the lowest row. Loads are exact.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from arch.command import Policy
 COUNT_BITS = 16
 """Width of a count; one that does not fit saturates where it is tallied."""
 
-DIGIT_BINS = 64
-"""Entries of the largest digit table of the radix sort; it is cleared and summed once per sort."""
+MANTISSA_BITS, EXPONENT_BITS = 8, 4
+"""Of a sort key: a number in floating point with a hidden bit, so that two digits are enough to sort."""
 
-SORT_PASSES = 3
-"""Passes of the radix sort over one 16-bit key, after one pass that fills its digit tables."""
+DIGIT_BINS = 64
+"""Entries of a digit table of the radix sort; both are summed, at once, once per sort."""
+
+SORT_PASSES = 2
+"""Passes of the radix sort over the items: a 12-bit key has two digits."""
 
 
 def balance(counts: np.ndarray, rows: int, cap: int, policy: Policy | int | str) -> tuple[np.ndarray, np.ndarray]:
@@ -92,11 +96,11 @@ def balance_cycles(n: int, rows: int, policy: Policy | int | str) -> int:
 
     - NONE: hand N units out, N + 6.
     - LPT: sort N counts, hand N units out.
-    - PAIR: sum the half tiles, N + 6; sort their M sums by their low half, then by their high half
-      (a sum is wider than a count); hand M tiles of h units out, the ragged one at full length.
+    - PAIR: sum the half tiles, N + 8; sort their M sums; hand M tiles of h units out, the ragged one at
+      full length.
 
-    A sort clears its tables (64), fills them (items + 5), sums them (64) and moves the items three times
-    (items + 5 each).
+    A sort sums its digit tables (64) and moves the items twice (items + 5 each). The tables are filled before,
+    while the counts are tallied or the half tiles summed.
 
     Raises:
         ValueError: n is negative, rows is below 1, or there is no such policy.
@@ -106,7 +110,7 @@ def balance_cycles(n: int, rows: int, policy: Policy | int | str) -> int:
         raise ValueError(f"n must be at least 0, not {n}")
     if rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}")
-    accept_and_check, stream_drain = 2, 6
+    accept_and_check, stream_drain, gather_drain = 2, 6, 8
     if n == 0:
         return accept_and_check
     if rule is Policy.NONE:
@@ -115,14 +119,27 @@ def balance_cycles(n: int, rows: int, policy: Policy | int | str) -> int:
         return accept_and_check + _sort_cycles(n) + n + stream_drain
     h = -(-n // (2 * rows))
     tiles = -(-n // h)
-    return accept_and_check + n + stream_drain + 2 * _sort_cycles(tiles) + tiles * h + stream_drain
+    return accept_and_check + n + gather_drain + _sort_cycles(tiles) + tiles * h + stream_drain
 
 
-def clear_cycles(n: int) -> int:
-    """Cycles that a `clear` of n counts keeps the balancer busy, after the one in which it is asked for."""
-    if n < 0:
-        raise ValueError(f"n must be at least 0, not {n}")
-    return n
+def sort_key(numbers: np.ndarray) -> np.ndarray:
+    """Keys of counts or sums of counts: 12 bits, monotone, exact below 512, then 9 significant bits.
+
+    Floating point: the exponent e is max(0, bits - 8), the mantissa the 8 bits behind the leading one
+    (e = 0: the number). Numbers of 2**23 and more share the largest key; only half tiles of more than 128
+    units can reach them.
+
+    Args:
+        numbers: not negative, below 2**53.
+
+    Returns:
+        int64, the same shape.
+    """
+    numbers = np.asarray(numbers, dtype=np.int64)
+    exponent = np.maximum(np.frexp(numbers.astype(np.float64))[1] - MANTISSA_BITS, 0)  # frexp counts bits
+    mantissa = (numbers >> np.maximum(exponent - 1, 0)) & ((1 << MANTISSA_BITS) - 1)
+    top = (1 << (MANTISSA_BITS + EXPONENT_BITS)) - 1
+    return np.minimum(exponent * (1 << MANTISSA_BITS) + mantissa, top).astype(np.int64)
 
 
 def policy_of(policy: Policy | int | str) -> Policy:
@@ -138,7 +155,7 @@ def policy_of(policy: Policy | int | str) -> Policy:
 
 
 def _sort_cycles(items: int) -> int:
-    return 2 * DIGIT_BINS + (1 + SORT_PASSES) * (items + 5)
+    return DIGIT_BINS + SORT_PASSES * (items + 5)
 
 
 def _checked_counts(counts: np.ndarray) -> np.ndarray:
@@ -152,8 +169,8 @@ def _checked_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def _densest_first(counts: np.ndarray) -> np.ndarray:
-    """Indices by descending count; equal counts by ascending index."""
-    return np.argsort(-counts, kind="stable")
+    """Indices by descending sort key; equal keys by ascending index."""
+    return np.argsort(-sort_key(counts), kind="stable")
 
 
 def _pair(counts: np.ndarray, rows: int, cap: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """Timing of the drain: in which cycle of a slot each beat is written, and where.
 
 Partial sums leave one element of all columns a cycle, so a beat of E elements takes E cycles. New blocks leave record
-by record, a beat a cycle: a mask beat whenever the lane tally has counted the words of the one before, value beats in
-between and after; the header comes last, a word a cycle. All cycles count from the slot's start.
+by record, a beat a cycle: a mask beat whenever the lane tally has counted the words of the one before, up to four a
+cycle, value beats in between and after; the header comes last, a word a cycle. All cycles count from the slot's start.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ BLOCK_RECORD = 2  # cycles between the beats of two records
 BLOCK_PUSH = 2  # beat taken from its row to push
 BLOCK_HEADER = 3
 BLOCK_DONE = 3
+TALLY_WORDS = 4  # mask words counted a cycle, if a beat has as many
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,27 @@ def flow_writes(cfg: Config, c: dict[str, int]) -> Writes:
     return Writes(beat * cfg.bus_elements + FLOW_PUSH + QUEUE, c["out_addr"] + u * c.get("out_stride", 0) + j)
 
 
-def _record_cycles(c: dict[str, int], value_beats: list[int]) -> np.ndarray:
-    words = c["words"] if c["mask_beats"] else 1
-    return np.maximum(c["mask_beats"] + np.asarray(value_beats, np.int64), words) + BLOCK_RECORD
+def _tally_words(cfg: Config) -> int:
+    return min(TALLY_WORDS, cfg.masks_per_beat)
+
+
+def _record_cycles(cfg: Config, c: dict[str, int], value_beats: list[int]) -> np.ndarray:
+    tally = -(-c["words"] // _tally_words(cfg)) if c["mask_beats"] else 1
+    return np.maximum(c["mask_beats"] + np.asarray(value_beats, np.int64), tally) + BLOCK_RECORD
 
 
 def block_done(cfg: Config, c: dict[str, int], value_beats: list[int]) -> int:
     """Cycles until the new blocks of WU are drained, `value_beats` of every record."""
     header = BLOCK_HEADER + cfg.words_per_beat * c["header_beats"]
-    return BLOCK_START + int(_record_cycles(c, value_beats).sum()) + header + BLOCK_DONE
+    return BLOCK_START + int(_record_cycles(cfg, c, value_beats).sum()) + header + BLOCK_DONE
 
 
 def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writes:
     """New blocks of WU: the beats of every record, then the header."""
     masks, values = c["mask_beats"], np.asarray(value_beats, np.int64)
-    begins = BLOCK_START + BLOCK_RECORD + np.concatenate([[0], np.cumsum(_record_cycles(c, value_beats))])
+    begins = BLOCK_START + BLOCK_RECORD + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
     firsts = c["out_addr"] + c["header_beats"] + np.concatenate([[0], np.cumsum(masks + values)[:-1]])
-    mask = np.arange(masks) * cfg.masks_per_beat
+    mask = np.arange(masks) * (cfg.masks_per_beat // _tally_words(cfg))
     cycles, addresses = [], []
     for begin, first, count in zip(begins[:-1].tolist(), firsts.tolist(), value_beats, strict=True):
         between = np.setdiff1d(np.arange(masks * cfg.masks_per_beat + count), mask)[:count]

@@ -6,7 +6,8 @@ memory. What is handed out runs down one pipeline, one unit a cycle, whatever th
     0 rank or index -> 1 index (order memory) -> 2 unit (half-tile memory) -> 3 count (count memory)
       -> 4 row and slot -> 5 assignment, load -> 6 largest load
 
-Sorting uses the same stages 0 to 3, then the digit tables (4, 5). LPT needs the least loaded row every
+Sorting uses the same stages 0 to 3, then the digit tables (4, 5). These are filled while the counts (or, PAIR, the
+sums of half tiles) are made. LPT needs the least loaded row every
 cycle. A tree of minima and an adder are too long a loop for that, so the rows wait in sorted order
 (`RowQueue`): the minimum is always at the head.
 """
@@ -20,13 +21,13 @@ from amaranth.lib.wiring import In, Out
 
 from arch.command import Policy
 from arch.config import Config, log2_exact
-from rtl.radix_sort import DIGIT_BITS, KEY_BITS, SWEEP, DigitTables
+from rtl.radix_sort import DIGITS, SWEEP, DigitTables, sort_key
 
-COUNT_BITS = KEY_BITS
+COUNT_BITS = 16
 FIELD_BITS = 16  # of `units` and `cap` in a command
-_LAST_PASS = len(DIGIT_BITS) - 1
 _SORT_DRAIN = 5  # cycles from the issue of the last item until its index is written
 _DEAL_DRAIN = 6  # ... until its load is known
+_GATHER_DRAIN = 8  # ... until the digits of the last half tile's sum are in the tables
 
 
 def load_bits(units: int) -> int:
@@ -102,25 +103,28 @@ class Balancer(wiring.Component):
 
     Policies (`arch.command.Policy`): NONE: unit u goes to row u // h, h = ceil(N/R). PAIR: half tiles of
     h = ceil(N/2R) units, the i-th densest in slots 0 to h-1 of row i, the i-th sparsest of the 2R from
-    slot h on. LPT: by descending count, each to the least loaded row that holds fewer than `cap`.
+    slot h on. LPT: by descending count, each to the least loaded row that holds fewer than `cap`. Order of
+    density is that of `golden.balancer.sort_key`; loads are exact.
 
     Latency, from the cycle in which `start` is high to that in which `done` is (h and M = ceil(N/h) as in
     PAIR), whatever the counts; throughput one unit a cycle in each phase:
 
-        NONE  N + 8              PAIR  N + Mh + 8M + 310             LPT  5N + 156
+        NONE  N + 8              PAIR  N + Mh + 2M + 90              LPT  3N + 82
 
-    2 cycles if N = 0 or in case of an error. A `clear` of n counts: busy for n cycles.
+    2 cycles if N = 0 or in case of an error.
 
     Args:
         cfg: rows and units.
 
     Ports:
-        clear: zero counts 0 to n-1 (all if n exceeds cfg.units); busy from the next cycle on, n cycles.
+        begin: new counts follow, from the next cycle on. Not while busy.
         count_we, count_add, count_index, count_value: set a count, or add to it (saturating at 65535). One
-            a cycle, to any index; ignored while busy and together with clear, valid together with start.
-        start, n, cap, policy: hand N = n units out; sampled together, ignored while busy or with clear.
-            n and cap are fields of a command, 16 bits. The counts stay as they are.
-        busy: from the cycle after start or clear on. done: one cycle, busy is low again in it.
+            a cycle, to any index; ignored while busy.
+        count_final: with count_we: this is the unit's count. Between begin and start exactly once for each
+            of the units 0 to n-1 and for no other, the last one 3 cycles before start or earlier.
+        start, n, cap, policy: hand N = n units out; sampled together, ignored while busy.
+            n and cap are fields of a command, 16 bits.
+        busy: from the cycle after start on. done: one cycle, busy is low again in it.
         error: with done, nothing was assigned: n > cfg.units, n > rows * cap, PAIR with n > rows and
             2h > cap, or an unknown policy.
         assign_we, assign_unit, assign_row, assign_slot: one assignment a cycle, all of them before done.
@@ -133,9 +137,10 @@ class Balancer(wiring.Component):
         self._index_bits = log2_exact(cfg.units, "units")
         super().__init__(
             {
-                "clear": In(1),
+                "begin": In(1),
                 "count_we": In(1),
                 "count_add": In(1),
+                "count_final": In(1),
                 "count_index": In(self._index_bits),
                 "count_value": In(COUNT_BITS),
                 "start": In(1),
@@ -204,14 +209,11 @@ class Balancer(wiring.Component):
         m.d.comb += row_h_last.eq((n_last * multiplier) >> shift)
 
         # -- phases -------------------------------------------------------------------------------
-        wipe, fill, sums, place, gather, deal = (
-            Signal(name=name) for name in ("wipe", "fill", "sums", "place", "gather", "deal")
-        )
+        sums, place, gather, deal = (Signal(name=name) for name in ("sums", "place", "gather", "deal"))
         paired = Signal()  # handing out half tiles: rank by rank, unit by unit
         m.d.comb += paired.eq(deal & pair)
         items_last = Signal(index_bits)  # last of what is sorted or streamed: units, or half tiles
         digit = Signal.like(tables.digit)
-        high = Signal()  # the sort is by the high half of the half tiles' sums
         bank = Signal()  # half of the order memory written last
 
         k = Signal(max(index_bits, 6))
@@ -222,7 +224,7 @@ class Balancer(wiring.Component):
         mate = Signal(tile_bits)  # rank of row k's second half
         has_mate, tile_end, k_last = Signal(), Signal(), Signal()
         m.d.comb += [
-            issue.eq((fill | place | gather | deal) & ~draining),
+            issue.eq((place | gather | deal) & ~draining),
             mate.eq(2 * rows - 1 - k[:tile_bits]),
             has_mate.eq(mate <= items_last),
             tile_end.eq(v == h_last),
@@ -231,9 +233,9 @@ class Balancer(wiring.Component):
             issue_last.eq(Mux(paired, row_end & (k_last | (k == rows - 1)), k_last)),
             phase_end.eq(
                 Mux(
-                    wipe | sums,
+                    sums,
                     k == SWEEP - 1,
-                    draining & (drain == Mux(fill | place, _SORT_DRAIN - 1, _DEAL_DRAIN - 1)),
+                    draining & (drain == Mux(place, _SORT_DRAIN, Mux(gather, _GATHER_DRAIN, _DEAL_DRAIN)) - 1),
                 )
             ),
         ]
@@ -243,28 +245,20 @@ class Balancer(wiring.Component):
                 m.d.sync += second.eq(has_mate & ~second)
             with m.If(~paired | row_end):
                 m.d.sync += k.eq(k + 1)
-        with m.If(wipe | sums):
+        with m.If(sums):
             m.d.sync += k.eq(k + 1)
         m.d.sync += drain.eq(Mux(draining, drain + 1, 0))
         with m.If(phase_end):
             m.d.sync += [k.eq(0), v.eq(0), second.eq(0), draining.eq(0)]
 
-        clearing, checking = Signal(), Signal()
+        checking = Signal()
         tile_last = Signal(index_bits)  # last half tile gathered
         m.d.sync += [self.done.eq(0), self.error.eq(0)]
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.comb += accept.eq(self.start | self.clear)
-                with m.If(self.clear & (self.n != 0)):
-                    m.next = "CLEAR"
-                with m.If(self.start & ~self.clear):
+                m.d.comb += accept.eq(self.start)
+                with m.If(self.start):
                     m.next = "CHECK"
-            with m.State("CLEAR"):
-                m.d.comb += clearing.eq(1)
-                m.d.sync += k.eq(k + 1)
-                with m.If(k == n_last):
-                    m.d.sync += k.eq(0)
-                    m.next = "IDLE"
             with m.State("CHECK"):
                 m.d.comb += checking.eq(1)
                 m.d.sync += [
@@ -272,13 +266,12 @@ class Balancer(wiring.Component):
                     h_last.eq(Mux(pair, row_h_last >> 1, row_h_last)),
                     cap_last.eq(cap - 1),
                     digit.eq(0),
-                    high.eq(0),
                 ]
                 with m.If(none | refused):
                     m.d.sync += [self.done.eq(1), self.error.eq(refused)]
                     m.next = "IDLE"
                 with m.Elif(lpt):
-                    m.next = "WIPE"
+                    m.next = "SUM"
                 with m.Elif(pair):
                     m.next = "GATHER"
                 with m.Else():
@@ -287,14 +280,6 @@ class Balancer(wiring.Component):
                 m.d.comb += gather.eq(1)
                 with m.If(phase_end):
                     m.d.sync += items_last.eq(tile_last)
-                    m.next = "WIPE"
-            with m.State("WIPE"):
-                m.d.comb += wipe.eq(1)
-                with m.If(phase_end):
-                    m.next = "FILL"
-            with m.State("FILL"):
-                m.d.comb += fill.eq(1)
-                with m.If(phase_end):
                     m.next = "SUM"
             with m.State("SUM"):
                 m.d.comb += sums.eq(1)
@@ -304,11 +289,8 @@ class Balancer(wiring.Component):
                 m.d.comb += place.eq(1)
                 with m.If(phase_end):
                     m.d.sync += [bank.eq(~bank), digit.eq(digit + 1)]
-                    with m.If(digit == _LAST_PASS):
-                        m.d.sync += [digit.eq(0), high.eq(1)]
+                    with m.If(digit == DIGITS - 1):
                         m.next = "DEAL"
-                        with m.If(pair & ~high):
-                            m.next = "WIPE"
             with m.State("DEAL"):
                 m.d.comb += deal.eq(1)
                 with m.If(phase_end):
@@ -318,7 +300,7 @@ class Balancer(wiring.Component):
 
         # -- stages 0 to 3: rank, index, unit, count -------------------------------------------------
         stored = Signal()  # take the items in the order sorted so far, not as they are stored
-        m.d.comb += stored.eq((place & (high | (digit != 0))) | (deal & (policy != Policy.NONE)))
+        m.d.comb += stored.eq((place & (digit != 0)) | (deal & (policy != Policy.NONE)))
         m.d.comb += order_read.addr.eq(Cat(Mux(paired & second, mate, k[:index_bits])[:index_bits], bank))
         k1, v1, v2, index2, unit2 = (
             Signal(index_bits, name=name, reset_less=True) for name in ("k1", "v1", "v2", "index2", "plain2")
@@ -355,15 +337,22 @@ class Balancer(wiring.Component):
         m.d.sync += valid[5].eq(valid[4] & (gather | deal))  # what is sorted has left the pipeline
 
         # -- sorting -------------------------------------------------------------------------------
+        # Counts enter the tables as they are tallied, sums of half tiles as they are gathered (load, stage 6).
+        settled = Signal(COUNT_BITS, reset_less=True)
+        load = Signal(load_bits(units), reset_less=True)
+        final, number = Signal(), Signal(sum_bits)
+        m.d.comb += number.eq(
+            Mux(place, Mux(pair, tile_sum3, count_read.data), Mux(gather, load[:sum_bits], settled)),
+        )
         m.d.comb += [
-            tables.wipe.eq(wipe),
+            tables.flush.eq((self.begin & ~self.busy) | (checking & pair)),
             tables.sum.eq(sums),
             tables.address.eq(k),
-            tables.fill.eq(fill & valid[3]),
+            tables.fill.eq(Mux(gather, valid[6] & last[6], final)),
             tables.place.eq(place & valid[3]),
             tables.digit.eq(digit),
             # Inverted: ascending in the key is descending in the count.
-            tables.key.eq(~Mux(pair, Mux(high, tile_sum3[COUNT_BITS:], tile_sum3[:COUNT_BITS]), count_read.data)),
+            tables.key.eq(~sort_key(m, number)),
             order_write.en.eq(tables.placed),
             order_write.addr.eq(Cat(tables.position, ~bank)),
             order_write.data.eq(unit5),
@@ -379,9 +368,9 @@ class Balancer(wiring.Component):
             queue.count.eq(count4),
             queue.full.eq(held_read.data == cap_last),
             held_read.addr.eq(queue.row),
-            held_write.en.eq(wipe | lpt4),
-            held_write.addr.eq(Mux(wipe, k, queue.row)),
-            held_write.data.eq(Mux(wipe, 0, held_read.data + 1)),
+            held_write.en.eq(sums | lpt4),
+            held_write.addr.eq(Mux(sums, k, queue.row)),
+            held_write.data.eq(Mux(sums, 0, held_read.data + 1)),
         ]
         with m.If(checking | phase_end):
             m.d.sync += [row4.eq(0), slot4.eq(0)]
@@ -406,7 +395,7 @@ class Balancer(wiring.Component):
         head_low, head_high = Signal.like(queue.load), Signal(width - len(queue.load))
         carried = Signal.like(head_high)
         fresh, first_unit = Signal(), Signal(index_bits, reset_less=True)
-        base, load = Signal(width), Signal(width, reset_less=True)
+        base = Signal(width)
         m.d.comb += [
             carried.eq(head_high + (head5 < head_low)),
             base.eq(Mux(lpt, Cat(head5, carried), Mux(fresh, 0, load))),
@@ -426,26 +415,30 @@ class Balancer(wiring.Component):
         m.d.comb += [
             tile_write.en.eq(gather & valid[6] & last[6]),
             tile_write.addr.eq(row6),
-            tile_last.eq(row6),
             tile_write.data.eq(Cat(first_unit, load[:sum_bits])),
         ]
+        with m.If(tile_write.en):
+            m.d.sync += tile_last.eq(row6)
 
         # -- tally -------------------------------------------------------------------------------------
-        tally, adding = Signal(), Signal(reset_less=True)
+        tally, adding, finishing = Signal(), Signal(reset_less=True), Signal(reset_less=True)
         tally_index, value = Signal(index_bits, reset_less=True), Signal(COUNT_BITS, reset_less=True)
-        total = Signal(COUNT_BITS + 1)
+        total, tallied = Signal(COUNT_BITS + 1), Signal(COUNT_BITS)
         m.d.sync += [
-            tally.eq(self.count_we & ~self.busy & ~self.clear),
+            tally.eq(self.count_we & ~self.busy),
             adding.eq(self.count_add),
+            finishing.eq(self.count_final),
             tally_index.eq(self.count_index),
             value.eq(self.count_value),
         ]
         m.d.comb += [
             total.eq(Mux(adding, count_read.data, 0) + value),
-            count_write.en.eq(clearing | tally),
-            count_write.addr.eq(Mux(clearing, k, tally_index)),
-            count_write.data.eq(Mux(clearing, 0, total[:COUNT_BITS] | total[-1].replicate(COUNT_BITS))),
+            tallied.eq(total[:COUNT_BITS] | total[-1].replicate(COUNT_BITS)),
+            count_write.en.eq(tally),
+            count_write.addr.eq(tally_index),
+            count_write.data.eq(tallied),
         ]
+        m.d.sync += [final.eq(tally & finishing), settled.eq(tallied)]
         return m
 
 

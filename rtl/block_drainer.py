@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from arch.config import Config, log2_exact
 from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
-from rtl.lane_tally import COUNT_BITS, LaneTally
+from rtl.lane_tally import COUNT_BITS, LaneTally, words_per_cycle
 
 
 class BlockDrainer(wiring.Component):
@@ -26,9 +26,10 @@ class BlockDrainer(wiring.Component):
         s + START + sum over records of (RECORD + max(mask_beats + value_beats, words')) + HEADER
           + words_per_beat * header_beats
 
-    where value_beats = ceil(nnz / values_per_beat), and words' = words (0 mask beats: 1), as long as
-    mask_beats = ceil(words / masks_per_beat). A record's mask beats are due every masks_per_beat cycles, when the
-    lane tally has used up the one before; value beats fill the cycles between and after.
+    where value_beats = ceil(nnz / values_per_beat), and words' = ceil(words / T) (0 mask beats: 1), as long as
+    mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally (`lane_tally.words_per_cycle`). A
+    record's mask beats are due every masks_per_beat / T cycles, when the tally has used up the one before; value
+    beats fill the cycles between and after.
     A full write queue adds its stalls. On overflow `done` is high from the cycle after `error`.
 
     Args:
@@ -85,7 +86,7 @@ class BlockDrainer(wiring.Component):
         info = Signal(32, reset_less=True)
         used = Signal(32)  # beats of the records so far
         masks_left, values_left = Signal(8), Signal(16)
-        words_left, tally_left = Signal(8), Signal(range(cfg.masks_per_beat + 1))
+        words_left, tally_left = Signal(8), Signal(range(cfg.masks_per_beat + 1))  # tally_left: cycles
         mask_addr, value_addr, next_addr = Signal(32), Signal(32), Signal(32)
 
         # CHECK: sizes of the record whose info has arrived.
@@ -99,13 +100,15 @@ class BlockDrainer(wiring.Component):
         # STREAM: mask beats as the tally asks for them, value beats in between.
         take_mask, take_value, first_mask = Signal(), Signal(), Signal()
         count = Signal(range(cfg.masks_per_beat + 1))
-        tally_after = Signal(range(cfg.masks_per_beat + 1))
+        at_once = words_per_cycle(cfg)
+        tally_cycles, tally_after = Signal.like(tally_left), Signal.like(tally_left)
         record_end, streaming = Signal(), Signal()
         m.d.comb += [
             take_mask.eq(streaming & self.room & masks_left.any() & ~tally_left.any()),
             take_value.eq(streaming & self.room & values_left.any() & ~take_mask),
             count.eq(Mux(words_left < cfg.masks_per_beat, words_left, cfg.masks_per_beat)),
-            tally_after.eq(Mux(take_mask, Mux(count == 0, 0, count - 1), Mux(tally_left == 0, 0, tally_left - 1))),
+            tally_cycles.eq(Mux(take_mask, (count + (at_once - 1)) >> (at_once.bit_length() - 1), tally_left)),
+            tally_after.eq(Mux(tally_cycles == 0, 0, tally_cycles - 1)),
             record_end.eq(streaming & (masks_left == take_mask) & (values_left == take_value) & (tally_after == 0)),
         ]
         m.d.comb += [

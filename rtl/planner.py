@@ -42,7 +42,7 @@ class Planner(wiring.Component):
         `plan_ok` is valid from s + 2.
         not active: done from s + 1. Invalid, or without `plan`: done from s + VALIDATE + 1, and so is `error`.
         with `plan`: h = max(s + VALIDATE + 1, P_X), P_X the cycle in which the reader's kind_done[PLAN] rises;
-          N = segments * (1 + block_rows + groups) header words;
+          N = segments * (1 + block_rows) header words, in BW segments * (1 + block_rows + groups);
           done from h + N + WALK + balance_cycles(units, rows, policy) + 1   (golden.balancer.balance_cycles)
         a header that contradicts itself: Status.HEADER, done from h + N + WALK + 1.
 
@@ -182,7 +182,8 @@ class Planner(wiring.Component):
 
         back, last_word = Signal(), Signal(17)
         m.d.comb += back.eq(command.phase == Phase.BW)
-        m.d.sync += last_word.eq(command.block_rows + command.groups)
+        # Only BW counts lane groups; elsewhere the walk ends with the records.
+        m.d.sync += last_word.eq(command.block_rows + Mux(back, command.groups, 0))
 
         # Stage 0: where the next word is and what it means.
         walking = Signal()
@@ -193,14 +194,16 @@ class Planner(wiring.Component):
         first_word, past_word = Signal(17), Signal(17)  # words of the command's records
         m.d.sync += [first_word.eq(command.record0 + 1), past_word.eq(first_word + command.records)]
         is_total, is_record, is_chosen, is_counted, ends = Signal(), Signal(), Signal(), Signal(), Signal()
-        is_before = Signal()
+        is_before, is_final = Signal(), Signal()
         m.d.comb += [
             is_total.eq(word == 0),
             is_record.eq(~is_total & (word <= command.block_rows)),
             is_before.eq(is_record & (word < first_word)),
             is_chosen.eq(is_record & ~is_before & (word < past_word)),
             is_counted.eq(Mux(back, ~is_total & ~is_record, is_chosen)),
+            is_final.eq(back | (segment + 1 == command.segments)),
             ends.eq(word == last_word),
+            balancer.begin.eq((state == _State.HEADERS) & self.kind_done[Kind.PLAN]),
             read.en.eq(1),
             read.addr.eq(beat),
         ]
@@ -231,6 +234,7 @@ class Planner(wiring.Component):
                 "is_before": is_before,
                 "is_chosen": is_chosen,
                 "is_counted": is_counted,
+                "is_final": is_final,
                 "ends": ends,
                 "segment": segment,
                 "lane": lane,
@@ -270,6 +274,7 @@ class Planner(wiring.Component):
             count.eq(Mux(narrow[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, narrow)),
             balancer.count_we.eq(use["walking"] & use["is_counted"] & (use["unit"] < command.units)),
             balancer.count_add.eq(~back & use["segment"].any()),
+            balancer.count_final.eq(use["is_final"]),
             balancer.count_index.eq(use["unit"]),
             balancer.count_value.eq(count),
         ]

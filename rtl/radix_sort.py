@@ -1,34 +1,49 @@
 """Digit tables of a radix sort: how many keys have each digit, then where the next of them goes.
 
-A least-significant-digit radix sort (Knuth vol. 3, 5.2.5) of 16-bit keys with digits of 6, 5 and 5
-bits. One pass over the keys fills all three tables; one sweep turns the numbers into starting
+A least-significant-digit radix sort (Knuth vol. 3, 5.2.5) of 12-bit keys with two digits of 6 bits.
+Both tables are filled while the numbers to sort come by; one sweep turns the numbers into starting
 positions; then one pass per digit asks its table where each item goes. Stable, and its time does
-not depend on the keys.
+not depend on the keys. A key is a number in 12-bit floating point: order without width.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import log2_exact
 
-KEY_BITS = 16
-DIGIT_BITS = (6, 5, 5)
-"""Digits of a key, the least significant first."""
+MANTISSA_BITS, EXPONENT_BITS = 8, 4
+KEY_BITS = MANTISSA_BITS + EXPONENT_BITS
+DIGITS = 2
+DIGIT_BITS = KEY_BITS // DIGITS
 
-SWEEP = 1 << max(DIGIT_BITS)
-"""Cycles of a sweep over the tables, to zero or to sum them."""
+SWEEP = 1 << DIGIT_BITS
+"""Cycles of a sweep that sums the tables."""
+
+
+def sort_key(m: Module, number: Value) -> Signal:
+    """`golden.balancer.sort_key` of an unsigned number of any width; combinational, KEY_BITS bits."""
+    top = MANTISSA_BITS + (1 << EXPONENT_BITS) - 1  # numbers below 2**top have keys of their own
+    key = Signal(KEY_BITS)
+    m.d.comb += key.eq(number[:MANTISSA_BITS])
+    for exponent in range(1, 1 + min(len(number), top) - MANTISSA_BITS):
+        with m.If(number[MANTISSA_BITS + exponent - 1]):
+            mantissa = number[exponent - 1 : exponent - 1 + MANTISSA_BITS]
+            m.d.comb += key.eq(Cat(mantissa, C(exponent, EXPONENT_BITS)))
+    with m.If(number[top:].any()):
+        m.d.comb += key.eq((1 << KEY_BITS) - 1)
+    return key
 
 
 class DigitTables(wiring.Component):
-    """Three tables of digit counts; they become positions, and advance as items are placed.
+    """Two tables of digit counts; they become positions, and advance as items are placed.
 
-    A sort is: `wipe` for SWEEP cycles with `address` 0, 1, ...; `fill` once per key; `sum` for SWEEP
-    cycles like `wipe`; then for `digit` 0, 1, 2 in turn `place` once per item, in the order of the pass
-    before.
+    A sort is: `flush`; `fill` once per key; `sum` for SWEEP cycles with `address` 0, 1, ...; then for
+    `digit` 0 and 1 in turn `place` once per item, in the order of the pass before. Emptying the tables
+    takes no sweep: a bit an entry, in registers, says whether it was written since the last flush.
 
     Latency: a key given in cycle t has its `position`, with `placed`, in cycle t + `latency`. One key a
     cycle, of any pass; a sweep may begin in cycle t + latency + 1, keys may follow a sweep at once.
@@ -37,10 +52,11 @@ class DigitTables(wiring.Component):
         items: most items sorted, a power of two.
 
     Ports:
-        wipe, sum: this cycle's entry `address` of every table is zeroed / replaced by the sum of those
-            before it. At most one of them, and no key in flight.
-        fill, place: this cycle's `key` is counted in every table / asks table `digit` for its position.
-        key: 16 bits, ascending order. digit: 0 to 2.
+        flush: empties both tables; keys of this cycle or later count, keys in flight are lost.
+        sum: this cycle's entry `address` of either table is replaced by the sum of those before it; no key
+            in flight.
+        fill, place: this cycle's `key` is counted in both tables / asks table `digit` for its position.
+        key: KEY_BITS bits, ascending order. digit: 0 or 1.
         position: where the item goes, log2(items) bits; valid when `placed`.
 
     Raises:
@@ -53,13 +69,13 @@ class DigitTables(wiring.Component):
         self._bits = log2_exact(items, "items")
         super().__init__(
             {
-                "wipe": In(1),
+                "flush": In(1),
                 "sum": In(1),
-                "address": In(max(DIGIT_BITS)),
+                "address": In(DIGIT_BITS),
                 "fill": In(1),
                 "place": In(1),
                 "key": In(KEY_BITS),
-                "digit": In(range(len(DIGIT_BITS))),
+                "digit": In(range(DIGITS)),
                 "position": Out(self._bits),
                 "placed": Out(1),
             }
@@ -67,8 +83,6 @@ class DigitTables(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        sweep = Signal()
-        m.d.comb += sweep.eq(self.wipe | self.sum)
 
         # First cycle: the digits wait in a register, so that the key may come straight from a memory.
         filling, placing = Signal(), Signal()
@@ -78,36 +92,44 @@ class DigitTables(wiring.Component):
         m.d.sync += [digit1.eq(self.digit), digit2.eq(digit1)]
 
         # Second cycle: an entry is read; the third writes it back.
-        wiped, summed, filled = Signal(), Signal(), Signal()
-        m.d.sync += [wiped.eq(self.wipe), summed.eq(self.sum), filled.eq(filling), self.placed.eq(placing)]
+        summed, filled = Signal(), Signal()
+        m.d.sync += [
+            summed.eq(self.sum & ~self.flush),
+            filled.eq(filling & ~self.flush),
+            self.placed.eq(placing & ~self.flush),
+        ]
 
         positions = []
-        low = 0
-        for table, bits in enumerate(DIGIT_BITS):
-            m.submodules[f"table{table}"] = memory = Memory(shape=self._bits, depth=1 << bits, init=[])
+        for table in range(DIGITS):
+            m.submodules[f"table{table}"] = memory = Memory(shape=self._bits, depth=SWEEP, init=[])
             write = memory.write_port()
             # Transparent: the next key may have the same digit.
             read = memory.read_port(transparent_for=(write,))
 
-            digit = Signal(bits, name=f"digit_{table}", reset_less=True)
-            m.d.sync += digit.eq(self.key[low : low + bits])
-            low += bits
-            m.d.comb += read.addr.eq(Mux(sweep, self.address[:bits], digit))
+            digit = Signal(DIGIT_BITS, name=f"digit_{table}", reset_less=True)
+            m.d.sync += digit.eq(self.key.word_select(table, DIGIT_BITS))
+            m.d.comb += read.addr.eq(Mux(self.sum, self.address, digit))
             m.d.sync += write.addr.eq(read.addr)
-            # A sweep is as long as the largest table; a smaller one must not be swept twice.
-            inside = Signal(name=f"inside_{table}", reset_less=True)
-            m.d.sync += inside.eq(~self.address[bits:].any())
+
+            written, present = Signal(SWEEP, name=f"written_{table}"), Signal(name=f"present_{table}")
+            entry = Signal(self._bits, name=f"entry_{table}")
+            m.d.sync += present.eq(written.bit_select(read.addr, 1) | (write.en & (write.addr == read.addr)))
+            m.d.comb += entry.eq(Mux(present, read.data, 0))
+            with m.If(write.en):
+                m.d.sync += written.bit_select(write.addr, 1).eq(1)
+            with m.If(self.flush):
+                m.d.sync += [written.eq(0), present.eq(0)]
 
             # Modulo `items`: only an empty digit at the very end can start at `items` itself.
             running = Signal(self._bits, name=f"running_{table}", reset_less=True)
-            with m.If(wiped):
+            with m.If(~summed):
                 m.d.sync += running.eq(0)
-            with m.Elif(summed):
-                m.d.sync += running.eq(running + read.data)
+            with m.Else():
+                m.d.sync += running.eq(running + entry)
             m.d.comb += [
-                write.en.eq(Mux(wiped | summed, inside, filled | (self.placed & (digit2 == table)))),
-                write.data.eq(Mux(wiped, 0, Mux(summed, running, read.data + 1))),
+                write.en.eq(summed | filled | (self.placed & (digit2 == table))),
+                write.data.eq(Mux(summed, running, entry + 1)),
             ]
-            positions.append(read.data)
+            positions.append(entry)
         m.d.comb += self.position.eq(Array(positions)[digit2])
         return m

@@ -156,7 +156,8 @@ class Bench:
             send = number < len(beats) and t >= first and rng.random() >= gap
             over = t >= 3 and number == len(beats)
             if over and end is None:
-                words = c["segments"] * (1 + c["block_rows"] + c["groups"])
+                walked = 1 + c["block_rows"] + (c["groups"] if c["phase"] == Phase.BW else 0)
+                words = c["segments"] * walked
                 end = max(VALIDATE + 1, t) + words + WALK + 1
                 if status != Status.HEADER:
                     end += 2 if refused else balance_cycles(c["units"], cfg.rows, Policy(c["policy"]))

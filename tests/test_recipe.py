@@ -190,6 +190,13 @@ def test_trainer_follows_the_recipe() -> None:
     assert rates == pytest.approx([recipe.learning_rate_at(step, 6) for step in range(6)], rel=2**-8)
 
 
+def test_tiling() -> None:
+    assert tiling_for(Recipe(budget="dense"), SIZES) == Tiling()
+    assert tiling_for(Recipe(budget="240"), SIZES).density == 240 / TOTAL
+    assert tiling_for(Recipe(budget="482:241"), SIZES).density == pytest.approx(1.5 * 482 / TOTAL)
+    assert tiling_for(Recipe(budget="1x:10x"), SIZES).density == 1
+
+
 def test_fill() -> None:
     """Against the definition: every row's records, a fresh beat each."""
     data = dataset.load("digits")
