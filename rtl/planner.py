@@ -203,7 +203,6 @@ class Planner(wiring.Component):
             is_counted.eq(Mux(back, ~is_total & ~is_record, is_chosen)),
             is_final.eq(back | (segment + 1 == command.segments)),
             ends.eq(word == last_word),
-            balancer.begin.eq((state == _State.HEADERS) & self.kind_done[Kind.PLAN]),
             read.en.eq(1),
             read.addr.eq(beat),
         ]
@@ -252,6 +251,7 @@ class Planner(wiring.Component):
         m.d.sync += content.eq(read.data.word_select(stages[1]["lane"], 32))
         use = stages[2]
         if cfg.sparse:
+            m.d.comb += balancer.begin.eq((state == _State.HEADERS) & self.kind_done[Kind.PLAN])
             self._counts(m, balancer, use, content, back)
         contradicts = self._beats(m, use, content)
         # Two more stages until the last region's beats are in the table.
