@@ -117,7 +117,7 @@ class Balancer(wiring.Component):
         cfg: rows and units.
 
     Ports:
-        begin: new counts follow, from the next cycle on. Not while busy.
+        begin: new counts follow, from the next cycle on. Not while busy, nor within 2 cycles after a final count.
         count_we, count_add, count_index, count_value: set a count, or add to it (saturating at 65535). One
             a cycle, to any index; ignored while busy.
         count_final: with count_we: this is the unit's count. Between begin and start exactly once for each

@@ -31,7 +31,8 @@ class LaneTally(wiring.Component):
     A mask beat given with `load` in cycle t is counted in cycles t+1 to t+n, n = ceil(count / words_per_cycle);
     the next may be loaded in cycle t + max(n, 1) or later. A word's counters may be counted again 2
     cycles later, so a record's first word follows that of the record before by 2 cycles or more. Counters are
-    readable 2 cycles after their last word was counted. All beats of a record but its last are full.
+    readable 2 cycles after their last word was counted. All beats of a record but its last are full. Counters of
+    positions behind a record's last word mean nothing.
 
     Args:
         cfg: widths; there are gather_depth / block_c word positions (what a gather bank can serve).

@@ -31,15 +31,15 @@ class WriteQueue(wiring.Component):
         beat, any time later, in order of reservation. wr_*: write port (valid holds until ready).
 
     Raises:
-        ValueError: depth below 1.
+        ValueError: depth below 3: it could not keep up with a beat a cycle.
     """
 
     LATENCY = 2
     DEPTH = 8  # covers the longest pipeline before it: (FlowDrainer: 9 + E cycles) / E beats, and its own latency
 
     def __init__(self, cfg: Config, depth: int = DEPTH) -> None:
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, not {depth}")
+        if depth < self.LATENCY + 1:
+            raise ValueError(f"depth must be at least {self.LATENCY + 1}, not {depth}")
         self._cfg, self._depth = cfg, depth
         super().__init__(
             {

@@ -1,7 +1,7 @@
 """Bench of the balancer: assignments, loads, errors and every cycle of busy and done against golden.
 
-The counts are written through the tally port, beside a model of them. While the balancer is busy, its
-strobes are shaken: none of them may have an effect.
+The counts are tallied before each request, in any order and in parts, beside a model of them. While the
+balancer is busy, its strobes are shaken: none of them may have an effect.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import numpy as np
 
 import tb
 from arch.command import Policy
-from golden.balancer import balance, balance_cycles, clear_cycles, row_loads
+from golden.balancer import balance, balance_cycles, row_loads
 from tb.pins import Pins, compare
 
 TOP = 0xFFFF
-STROBES = ("clear", "count_we", "start")
+STROBES = ("begin", "count_we", "count_final", "start")
 OUTPUTS = ("busy", "done", "error", "assign_we", "assign_unit", "assign_row", "assign_slot", "max_load", "sum_load")
 REFUSED = 2  # cycles
+FINAL_TO_START = 3
 
 
 class Bench:
@@ -36,27 +37,26 @@ class Bench:
     async def cycle(self, **inputs: int) -> dict[str, int]:
         return await self.pins.cycle(**{**dict.fromkeys(STROBES, 0), **inputs})
 
-    def write(self, index: int, value: int, add: bool = False, takes: bool = True) -> dict[str, int]:
-        """Inputs of a write to the counts; it takes effect in the model as well."""
-        if takes:
-            self.counts[index] = min(TOP, value + (self.counts[index] if add else 0))
-        return {"count_we": 1, "count_add": int(add), "count_index": index, "count_value": value}
+    async def write(self, index: int, value: int, add: bool = False, final: bool = False) -> None:
+        """Write a count, here and in the model."""
+        self.counts[index] = min(TOP, value + (self.counts[index] if add else 0))
+        strobes = {"count_we": 1, "count_add": int(add), "count_final": int(final)}
+        await self.cycle(**strobes, count_index=index, count_value=value)
 
-    async def fill(self, counts: np.ndarray) -> None:
-        """Set the first counts."""
-        for index, value in enumerate(np.asarray(counts).tolist()):
-            await self.cycle(**self.write(index, value))
-
-    async def clear(self, n: int, shake: bool = False, **also: int) -> None:
-        """Clear, and see that busy is as long as it should be."""
-        got = await self.cycle(clear=1, n=n, **also)
-        compare("clear", got, {"busy": 0})
-        n = min(n, self.cfg.units)
-        self.counts[:n] = 0
-        for t in range(clear_cycles(n)):
-            got = await self.cycle(**self.shaken() if shake else {})
-            compare(f"clear {t}", got, {"busy": 1, "done": 0, "assign_we": 0})
-        compare("cleared", await self.cycle(), {"busy": 0, "done": 0})
+    async def tally(self, counts: np.ndarray, gap: float = 0.0) -> None:
+        """Tally these counts for the next request: any order, some in two parts; as early as start may come."""
+        rng = self.rng
+        await self.cycle(begin=1)
+        for index in rng.permutation(len(counts)).tolist():
+            while rng.random() < gap:
+                await self.cycle()
+            part = int(rng.integers(counts[index] + 1)) if rng.random() < 0.2 else None
+            if part is not None:
+                await self.write(index, part)
+            rest = int(counts[index]) - (part or 0)
+            await self.write(index, rest, add=part is not None, final=True)
+        for _ in range(FINAL_TO_START - 1):
+            await self.cycle()
 
     def shaken(self) -> dict[str, int]:
         """Strobes that must not be heard."""
@@ -70,10 +70,15 @@ class Bench:
             "policy": int(rng.integers(4)),
         }
 
-    async def run(self, n: int, cap: int, policy: int, shake: bool = True, reset_at: int = -1, **also: int) -> bool:
+    async def run(self, n: int, cap: int, policy: int, shake: bool = True, reset_at: int = -1) -> bool:
+        """Tally the first n counts of the model again and hand n units out; whether that was possible."""
+        await self.tally(self.counts[:n].copy())
+        return await self.request(n, cap, policy, shake, reset_at)
+
+    async def request(self, n: int, cap: int, policy: int, shake: bool = True, reset_at: int = -1) -> bool:
         """Hand n units out; whether that was possible."""
         cfg = self.cfg
-        compare("start", await self.cycle(start=1, n=n, cap=cap, policy=int(policy), **also), {"busy": 0})
+        compare("start", await self.cycle(start=1, n=n, cap=cap, policy=int(policy)), {"busy": 0})
         row = slot = np.zeros(0, np.int64)
         refused = n > cfg.units
         if not refused:
@@ -134,7 +139,7 @@ async def every_distribution(dut: Any) -> None:
     bench = Bench(dut)
     units = bench.cfg.units
     for kind in range(bench.KINDS):
-        await bench.fill(bench.distribution(kind, units))
+        bench.counts[:] = bench.distribution(kind, units)
         for policy in Policy:
             cap = int(bench.rng.integers(2 * -(-units // (2 * bench.cfg.rows)), units + 1))
             assert await bench.run(units, (cap, units)[kind % 2], policy)
@@ -148,7 +153,7 @@ async def every_size(dut: Any) -> None:
     await tb.start(dut)
     bench = Bench(dut)
     rows, units = bench.cfg.rows, bench.cfg.units
-    await bench.fill(bench.distribution(5, units))
+    bench.counts[:] = bench.distribution(5, units)
     sizes = {0, 1, 2, rows - 1, rows, rows + 1, 2 * rows - 1, 2 * rows, units - 1, units, units + 1, 2 * units, TOP}
     sizes |= {min(2 * rows + 1, units), min(3 * rows, units)}
     outcomes = []
@@ -171,49 +176,61 @@ async def one_row_owns_all(dut: Any) -> None:
     await tb.start(dut)
     bench = Bench(dut)
     units = bench.cfg.units
-    await bench.clear(units)
+    bench.counts[:] = 0
     assert await bench.run(units, units, Policy.LPT)
     assert await bench.run(units, -(-units // bench.cfg.rows), Policy.LPT)
 
 
 @cocotb.test()
 async def tally(dut: Any) -> None:
-    """Set and add, back to back to the same few counts, with start and right after done; saturating."""
+    """Set and add, back to back to the same few counts; saturating; begin forgets what was final before it."""
     await tb.start(dut)
     bench = Bench(dut)
     rng, cfg = bench.rng, bench.cfg
-    await bench.clear(TOP)
     few = min(4, cfg.units)
     for trial in range(25):
+        await bench.cycle(begin=1)
+        for index in range(few):
+            await bench.write(index, 0)
         for _ in range(int(rng.integers(1, 30))):
             if rng.random() < 0.3:
                 await bench.cycle()
             value = int(rng.integers(TOP + 1) >> rng.integers(16))
-            await bench.cycle(**bench.write(int(rng.integers(few)), value, rng.random() < 0.8))
-        write = bench.write(int(rng.integers(few)), int(rng.integers(TOP + 1)), bool(rng.integers(2)))
-        assert await bench.run(few, few, Policy(trial % 3), **write)
-        bench.counts[few:] = bench.counts[few:]
-    await bench.fill(np.full(cfg.units, TOP - 1))
+            await bench.write(int(rng.integers(few)), value, rng.random() < 0.8, final=trial % 2 == 0)
+        if trial % 2 == 0:
+            for _ in range(FINAL_TO_START - 1):
+                await bench.cycle()
+            await bench.cycle(begin=1)
+        for index in rng.permutation(few).tolist():
+            await bench.write(index, int(rng.integers(TOP + 1) >> rng.integers(16)), rng.random() < 0.8, final=True)
+        for _ in range(FINAL_TO_START - 1):
+            await bench.cycle()
+        assert await bench.request(few, few, Policy((trial + 2) % 3))
+    for index in range(cfg.units):
+        await bench.write(index, TOP - 1)
     for value in (1, 1, TOP, 0):
+        await bench.cycle(begin=1)
         for index in range(cfg.units):
-            await bench.cycle(**bench.write(index, value, add=True))
+            await bench.write(index, value, add=True, final=True)
         assert bench.counts.max() == TOP
-        assert await bench.run(cfg.units, cfg.units, Policy.NONE)
+        for _ in range(FINAL_TO_START - 1):
+            await bench.cycle()
+        assert await bench.request(cfg.units, cfg.units, Policy.LPT)
 
 
 @cocotb.test()
-async def clears(dut: Any) -> None:
-    """No count, one, some, all, more than there are; deaf while busy, and to a write in the same cycle."""
+async def gaps(dut: Any) -> None:
+    """Counts that come when they come; a later start is as good as the earliest."""
     await tb.start(dut)
     bench = Bench(dut)
     rng, units = bench.rng, bench.cfg.units
-    for n in (0, 1, 2, units // 2, units - 1, units, units + 1, TOP):
-        await bench.fill(rng.integers(1, TOP + 1, units))
-        await bench.clear(n, shake=True, **bench.write(int(rng.integers(units)), 99, takes=False))
-        assert await bench.run(units, units, Policy.NONE)
-    await bench.fill(rng.integers(1, TOP + 1, units))
-    await bench.clear(2, start=1, cap=units, policy=1)  # start together with clear is not heard
-    assert await bench.run(units, units, Policy.PAIR)
+    for policy in Policy:
+        counts = bench.distribution(5, units)
+        await bench.tally(counts, gap=0.3)
+        for _ in range(int(rng.integers(5))):
+            await bench.cycle()
+        assert bench.counts.tolist() == counts.tolist()
+        assert await bench.request(units, units, policy)
 
 
 @cocotb.test()
@@ -225,7 +242,7 @@ async def random_requests(dut: Any) -> None:
     outcomes = []
     for _ in range(max(10, 2000 // units)):
         n = int(rng.integers(1, units + 1))
-        await bench.fill(bench.distribution(int(rng.integers(bench.KINDS)), n))
+        bench.counts[:n] = bench.distribution(int(rng.integers(bench.KINDS)), n)
         for _ in range(3):
             cap = int(rng.choice(bench.caps(n)))
             outcomes.append(await bench.run(n, cap, int(rng.integers(3))))
@@ -238,7 +255,7 @@ async def reset_in_flight(dut: Any) -> None:
     await tb.start(dut)
     bench = Bench(dut)
     n = min(bench.cfg.units, 24)
-    await bench.fill(bench.distribution(4, n))
+    bench.counts[:n] = bench.distribution(4, n)
     for policy in Policy:
         last = balance_cycles(n, bench.cfg.rows, policy)
         for at in sorted({1, 2, 3, 5, last // 4, last // 2, 2 * last // 3, last - 8, last - 2, last - 1}):
