@@ -78,10 +78,15 @@ struct Fault {
 class Harness {
 public:
     explicit Harness(uint64_t response_latency)
-        : latency(response_latency), context(new VerilatedContext), top(new Vtop(context.get(), "top")) {
+        : latency(response_latency), context(new VerilatedContext) {
+        context->threads(1);  // else every context keeps idle threads
+        top.reset(new Vtop(context.get(), "top"));
         top->clk = 1;
         top->eval();
     }
+
+    // A model leaves the thread's current context, which would be the one of the harness that ran last: it may be gone.
+    ~Harness() { Verilated::threadContextp(context.get()); }
 
     void reset(uint64_t cycles) {
         top->rst = 1;

@@ -7,6 +7,9 @@ arrives: request i in cycle i, write i in cycle i + latency, busy for n + latenc
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+import textwrap
 import time
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 
 from arch.config import Config, preset
 from scripts.harness import Fault, Harness, RunResult, build_model
-from scripts.verilator import ToolError
+from scripts.verilator import ROOT, ToolError
 
 TINY = preset("tiny")
 
@@ -228,6 +231,26 @@ def test_many_instances_are_released() -> None:
     for _ in range(50):
         assert copy(Harness(text, TINY, 2, beats=64), 0, 32, 4).cycles == 6
     gc.collect()
+
+
+def test_released_in_any_order() -> None:
+    """Verilator's scopes leave the context of the model that ran last, wherever it went (this once hung)."""
+    script = """
+        import gc
+        from scripts.harness import Harness
+        from tests.test_harness import TINY, copy, copy_engine
+        text = copy_engine(trace=True)
+        held = [Harness(text, TINY, 2, beats=64, repeated={"top": ["trace_rows"]}) for _ in range(4)]
+        for last in (3, 0, 1, 2):
+            copy(held[last], 0, 32, 4)
+            held[last] = None
+            gc.collect()
+            scratch = [bytes([255]) * size for size in range(32, 4096, 8)]
+        print("released")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "released\n", done.stderr
 
 
 def test_memory_can_be_replaced() -> None:
