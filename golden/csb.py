@@ -195,7 +195,7 @@ class Region:
         geometry: its shape.
         stored: sorted positions (stored order) that have a mask bit, int64.
         delta: accumulated update of each, int64.
-        visits_next: visits of each record in the next weight update, int64 (records,).
+        cycles_next: cycles of each record in the next weight update, see `update_cycles`, int64 (records,).
 
     Raises:
         ValueError: a dense build, and not every weight is stored; names both numbers.
@@ -204,10 +204,10 @@ class Region:
     geometry: Geometry
     stored: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     delta: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    visits_next: np.ndarray = None  # type: ignore[assignment]  # filled in where nobody gave it
+    cycles_next: np.ndarray = None  # type: ignore[assignment]  # filled in where nobody gave it
 
     def __post_init__(self) -> None:
-        """Fill in visits_next where nobody gave it: nothing explored, so the stored positions."""
+        """Fill in cycles_next where nobody gave it: the stored positions."""
         g = self.geometry
         if not g.cfg.sparse:
             if not len(self.stored) and not len(self.delta):
@@ -216,8 +216,8 @@ class Region:
                 raise ValueError(
                     f"a dense build stores all {len(g.valid_positions)} weights of a region, not {len(self.stored)}"
                 )
-        if self.visits_next is None:
-            self.visits_next = self.nnz_per_record()
+        if self.cycles_next is None:
+            self.cycles_next = self.nnz_per_record()
 
     def rows(self, first: int, count: int) -> Region:
         """The records first .. first+count-1 as a region of their own (what one command loads)."""
@@ -281,7 +281,7 @@ class Region:
         return np.concatenate(
             [
                 [np.uint32(self.record_beats())],
-                nnz | self.visits_next.astype(np.uint32) << np.uint32(16),
+                nnz | self.cycles_next.astype(np.uint32) << np.uint32(16),
                 self.nnz_per_group().astype(np.uint32),
             ]
         ).astype(np.uint32)
@@ -386,3 +386,12 @@ def transposed(region: Region) -> tuple[np.ndarray, np.ndarray]:
     group = g.group_of[region.stored] % g.groups
     order = np.argsort(group, kind="stable")
     return region.stored[order], np.concatenate([[0], np.cumsum(np.bincount(group, minlength=g.groups))])
+
+
+def update_cycles(geometry: Geometry, visits: np.ndarray, log2_positions: int) -> np.ndarray:
+    """Cycles of every record in a weight update, from the visits of its words: what its balance goes by.
+
+    A visit takes 2**log2_positions cycles, a word without visits one. The header has 16 bits for the sum.
+    """
+    cycles = np.maximum(visits.astype(np.int64) << log2_positions, 1).reshape(geometry.records, geometry.words)
+    return np.minimum(cycles.sum(1), 0xFFFF)

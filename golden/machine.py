@@ -196,7 +196,7 @@ class Machine:
 
         def count() -> np.ndarray:
             if phase == Phase.WU:
-                counts = np.sum([r.visits_next for r in regions], axis=0)
+                counts = np.sum([r.cycles_next for r in regions], axis=0)
             elif phase == Phase.BW:
                 counts = np.concatenate([r.nnz_per_group() for r in regions])
             else:

@@ -16,7 +16,7 @@ import numpy as np
 
 from arch.config import Config
 from golden import regenerate
-from golden.csb import Region
+from golden.csb import Region, update_cycles
 from golden.requantise import requantise
 from golden.walk import Walk
 from golden.weight_update import update
@@ -31,9 +31,9 @@ WalkParts = tuple[list[np.ndarray], list[np.ndarray], list[tuple[np.ndarray, np.
 class LateWalk(Walk):
     """Row lists that are made when first asked for: training without timing never asks."""
 
-    def __init__(self, cfg: Config, positions: int, make: Callable[[], WalkParts]) -> None:
+    def __init__(self, cfg: Config, positions: int, make: Callable[[], WalkParts], passed: int = 0) -> None:
         """`make` gives, segment by segment, rows of words, words of visits and sources of visits."""
-        self.cfg, self.positions, self._make = cfg, positions, make
+        self.cfg, self.positions, self.passed, self._make = cfg, positions, passed, make
 
     @cached_property
     def _parts(self) -> WalkParts:
@@ -134,7 +134,8 @@ def forward(
             base += g.records * g.words
         return rows, visits, sources
 
-    return total.reshape(total.shape[0], c["positions"], cfg.columns), LateWalk(cfg, c["positions"], walk)
+    passed = regions[0].geometry.words if cfg.sparse and not dense_visits else 0
+    return total.reshape(total.shape[0], c["positions"], cfg.columns), LateWalk(cfg, c["positions"], walk, passed)
 
 
 def backward(
@@ -234,10 +235,12 @@ def weight_update(
         old[before] = region.delta
     new, kept, saturated = update(old, dot, s.learning, shift, theta, cfg.delta_bits, s.dense)
     fresh = Region(g, visited, new) if s.dense else Region(g, visited[kept], new[kept])
-    if not s.dense:
-        following = (g.explore_word & np.uint32(mask)) == (step + 1 & mask)
-        ones = np.where(following, g.valid_per_word, fresh.per_word())
-        fresh.visits_next = ones.reshape(g.records, g.words).sum(1)
+    if cfg.sparse:
+        visits = fresh.per_word()
+        if not s.dense:
+            following = (g.explore_word & np.uint32(mask)) == (step + 1 & mask)
+            visits = np.where(following, g.valid_per_word, visits)
+        fresh.cycles_next = update_cycles(g, visits, c["log2_positions"])
 
     def walk() -> WalkParts:
         rows = np.repeat(assignment[0][: g.records], g.words)

@@ -14,7 +14,7 @@ import numpy as np
 from arch.command import Phase, Policy
 from arch.config import MAX_SEGMENTS, PLAN_BEATS, Config
 from golden import regenerate
-from golden.csb import Geometry, Region
+from golden.csb import Geometry, Region, update_cycles
 from golden.memory import Memory, Store, Tensor
 
 Command = dict[str, int]
@@ -188,6 +188,11 @@ class Network:
             )
         )
 
+    def _units(self, per_row: int) -> int:
+        """Most units of a command whose rows take `per_row`: pairing gives every row two halves of one size."""
+        halves = 2 if self.tiling.policy == Policy.PAIR and per_row > 1 else 1
+        return min(per_row // halves * halves * self.cfg.rows, self.cfg.units)
+
     def _tiles(self, outputs: int, inputs: int) -> list[list[Geometry]]:
         """Regions [output tile][input tile]: what one weight update can hold."""
         cfg = self.cfg
@@ -212,7 +217,7 @@ class Network:
                 f"beats, a row holds {cfg.value_beats}"
             )
         records = -(-outputs // cfg.block_k)
-        spans = self._ranges(records, min(per_row * cfg.rows, cfg.units, headers))
+        spans = self._ranges(records, min(self._units(per_row), headers))
         each = spans[0][1] * cfg.block_k
         step = words * cfg.block_c
         return [
@@ -253,8 +258,8 @@ class Network:
         w0 = np.where(g.c_of[stored] == layer.inputs, 0, w0[stored])
         return Region(g, stored, w0 << self.cfg.operand_bits)
 
-    def set_first_visits(self, period: int) -> None:
-        """Enter the visits of step 0 in the headers of generation 0 (later ones come from WU)."""
+    def set_first_cycles(self, period: int) -> None:
+        """Enter the cycles of step 0's update in the headers of generation 0 (later ones come from WU)."""
         if self.dense:
             return
         for layer in self.layers:
@@ -262,8 +267,8 @@ class Network:
                 for store in row:
                     g = store.region.geometry
                     words = regenerate.explored(g.kb, g.cb, 0, 0, period)
-                    ones = np.where(words, g.valid_per_word, store.region.per_word())
-                    store.region.visits_next = ones.reshape(g.records, g.words).sum(1)
+                    visits = np.where(words, g.valid_per_word, store.region.per_word())
+                    store.region.cycles_next = update_cycles(g, visits, self.log2_u)
                     self.memory.put_region(store, store.region)
 
     # -- programs ---------------------------------------------------------------------------
@@ -398,7 +403,7 @@ class Network:
             per_row = min(self._per_row(g.words, spans), self._cap(Phase.FW, u))
             if per_row < 1:
                 raise ValueError(f"layer {layer.index}: a row cannot hold one unit of {spans} segments")
-            for record0, records in self._ranges(g.records, min(per_row * cfg.rows, cfg.units)):
+            for record0, records in self._ranges(g.records, self._units(per_row)):
                 k0 = g.k0 + record0 * cfg.block_k
                 channels = min(records * cfg.block_k, g.k_end - k0)
                 is_last = k0 + channels == layer.outputs
@@ -514,7 +519,8 @@ class Network:
                     )
             if not work:
                 continue
-            if len(work) > 1:  # sums wait in their rows: every plan must share the lane groups out alike
+            # Sums that wait in their rows want every plan to share the lane groups out alike.
+            if len(work) > 1 or groups > self._units(cap):
                 work = [c | dict(policy=int(Policy.NONE)) for c in work]
             run = -(-inputs // e)
             stride = layer.dx.data.shape[2] // e

@@ -113,7 +113,7 @@ class Trainer:
         )
         self.memory = Memory(cfg, memory_beats, keep_image)
         self.network = Network(cfg, self.sizes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense)
-        self.network.set_first_visits(period)
+        self.network.set_first_cycles(period)
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0
         self.fetched: tuple[int, bool] | None = None

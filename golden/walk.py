@@ -1,7 +1,8 @@
 """What every row does in one working set, in order: the words it walks and the weights it visits.
 
 The order and the cost follow from the definition alone (docs/architecture.md, section 4): a mask word
-with n visited bits takes n * U cycles, a word with none takes one. Nothing here depends on how a
+with n visited bits takes n * U cycles, a word with none takes one; where words without stored weights are passed
+over, that is true of mask beats instead of words. Nothing here depends on how a
 decoder is built.
 """
 
@@ -25,6 +26,7 @@ class Walk:
     Attributes:
         cfg: configuration.
         positions: U, cycles of one visit.
+        passed: words of a record if words without visits are passed over, 0 if not.
         word_row: row of every word.
         visit_word: word of every visited weight, ascending.
         visit_source: (segment index, position) of every visited weight, two arrays.
@@ -32,6 +34,7 @@ class Walk:
 
     cfg: Config
     positions: int
+    passed: int
     word_row: np.ndarray
     visit_word: np.ndarray
     visit_source: tuple[np.ndarray, np.ndarray]
@@ -44,7 +47,13 @@ class Walk:
     @cached_property
     def word_cycles(self) -> np.ndarray:
         """Cycles of every word."""
-        return np.maximum(self.word_visits * self.positions, 1)
+        cycles = self.word_visits * self.positions
+        if not self.passed:
+            return np.maximum(cycles, 1)
+        word = np.arange(len(cycles)) % self.passed
+        first = np.flatnonzero(word % self.cfg.masks_per_beat == 0)
+        cycles[first] += np.add.reduceat(cycles, first) == 0  # a beat to pass over shows its first word
+        return cycles
 
     @cached_property
     def row_cycles(self) -> np.ndarray:
@@ -59,7 +68,7 @@ class Walk:
     @cached_property
     def scan(self) -> int:
         """Row-cycles spent on words without visits."""
-        return int((self.word_visits == 0).sum())
+        return int(self.word_cycles.sum()) - self.busy
 
     @cached_property
     def word_start(self) -> np.ndarray:

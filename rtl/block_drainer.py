@@ -42,7 +42,7 @@ class BlockDrainer(wiring.Component):
         done: nothing is left to push (beats may still be in the write queue).
         assign_unit: record looked up; assign_row: its row, one cycle later.
         rows_start: every row: back to the first record. rows_kind: 0 mask, 1 value beat. rows_next, rows_record_next:
-        one bit a row: read a beat of rows_kind; go to the next record. rows_info: nnz | visits_next << 16 of each row's
+        one bit a row: read a beat of rows_kind; go to the next record. rows_info: nnz | cycles_next << 16 of each row's
         current record, one cycle after rows_start or rows_record_next. rows_data: beat, one cycle after rows_next.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.
     """

@@ -19,6 +19,7 @@ from rtl.weight_update import word_count_bits
 
 COUNT_BITS = 24
 INFO_BITS = 16
+LOG2_POSITIONS_BITS = 4
 COUNTS = ("kept", "seen", "adopted", "evicted", "saturated")
 
 
@@ -84,14 +85,15 @@ class _Appender:
 class CsbEncoder(wiring.Component):
     """Update buffer of a row: records of the working set in compute are written, the last one's are read.
 
-    A record is its mask beats, its values from a fresh beat on, and its info: nnz and visits_next (the sum over
-    words of: next_explored ? next_count : kept). It has ceil(words / masks_per_beat) mask beats, lanes
+    A record is its mask beats, its values from a fresh beat on, and its info: nnz and cycles_next (the sum over
+    words of the cycles they will take: those of n = next_explored ? next_count : kept visits, max(1, n << log2_positions);
+    at most 65535). It has ceil(words / masks_per_beat) mask beats, lanes
     without a word are zero; so a command's mask_beats must be exactly that. Without `sparse` there
     are no masks.
 
     Latency: an input in cycle t is counted in cycle t + 1 and can be drained from cycle t + `LATENCY` on
     (drain_start or drain_next in that cycle). One input a cycle, no stall. Drain: `drain_nnz` and
-    `drain_visits_next` are those of the next record one cycle after drain_record_next, and those of the first
+    `drain_cycles_next` are those of the next record one cycle after drain_record_next, and those of the first
     record one cycle after drain_start; `drain_data` comes one cycle after drain_next and stays until the next.
 
     Args:
@@ -100,6 +102,7 @@ class CsbEncoder(wiring.Component):
     Ports:
         start: a working set begins: empty the bank, clear counts and error. Inputs of that cycle are lost.
         bank: bank written; the drain reads the other one.
+        log2_positions: cycles of a visit, their logarithm, rounded up; constant from start to the last input.
         valid, keep, candidate, bit, word_last, record_last, next_explored, next_count, adopted, evicted,
         saturated: of `WeightUpdate`. record_last acts with word_last only.
         error: mask words, values or records did not fit; stays until start. What did not fit is
@@ -117,6 +120,7 @@ class CsbEncoder(wiring.Component):
             {
                 "start": In(1),
                 "bank": In(1),
+                "log2_positions": In(LOG2_POSITIONS_BITS),
                 "valid": In(1),
                 "keep": In(1),
                 "candidate": In(signed(cfg.delta_bits)),
@@ -136,7 +140,7 @@ class CsbEncoder(wiring.Component):
                 "drain_record_next": In(1),
                 "drain_data": Out(cfg.beat_bits),
                 "drain_nnz": Out(INFO_BITS),
-                "drain_visits_next": Out(INFO_BITS),
+                "drain_cycles_next": Out(INFO_BITS),
             }
         )
 
@@ -149,22 +153,25 @@ class CsbEncoder(wiring.Component):
         # What the current word and record have gathered so far.
         word_kept, word_kept_now = Signal(word_count_bits(cfg)), Signal(word_count_bits(cfg))
         nnz, nnz_now = Signal(INFO_BITS), Signal(INFO_BITS)
-        visits, visits_now = Signal(INFO_BITS), Signal(INFO_BITS)
+        cycles, cycles_now, cycles_sum = Signal(INFO_BITS), Signal(INFO_BITS), Signal(INFO_BITS + 1)
+        visits = Signal(word_count_bits(cfg))  # of this word in the next update
         m.d.comb += [
             word_kept_now.eq(word_kept + keep),
             nnz_now.eq(nnz + keep),
-            visits_now.eq(visits + Mux(self.next_explored, self.next_count, word_kept_now)),
+            visits.eq(Mux(self.next_explored, self.next_count, word_kept_now)),
+            cycles_sum.eq(cycles + Mux(visits.any(), visits << self.log2_positions, 1)),
+            cycles_now.eq(cycles_sum[:INFO_BITS] | cycles_sum[-1].replicate(INFO_BITS)),
         ]
         m.d.sync += [word_kept.eq(word_kept_now), nnz.eq(nnz_now)]
         with m.If(self.word_last):
-            m.d.sync += [word_kept.eq(0), visits.eq(visits_now)]
+            m.d.sync += [word_kept.eq(0), cycles.eq(cycles_now)]
         with m.If(record_end):
-            m.d.sync += [nnz.eq(0), visits.eq(0)]
+            m.d.sync += [nnz.eq(0), cycles.eq(0)]
 
-        info = data.StructLayout({"nnz": INFO_BITS, "visits_next": INFO_BITS})
+        info = data.StructLayout({"nnz": INFO_BITS, "cycles_next": INFO_BITS})
         common = {"start": self.start, "bank": self.bank}
         infos = _Appender(
-            m, "infos", info_depth(cfg), 1, info.size, push=record_end, word=Cat(nnz_now, visits_now), close=0, **common
+            m, "infos", info_depth(cfg), 1, info.size, push=record_end, word=Cat(nnz_now, cycles_now), close=0, **common
         )
         values = _Appender(
             m,
@@ -201,7 +208,7 @@ class CsbEncoder(wiring.Component):
         for count, event in zip(counts, (keep, 1, self.adopted, self.evicted, self.saturated), strict=True):
             m.d.sync += count.eq(count + (self.valid & event))
         with m.If(self.start):
-            m.d.sync += [r.eq(0) for r in (word_kept, nnz, visits, self.error, *counts)]
+            m.d.sync += [r.eq(0) for r in (word_kept, nnz, cycles, self.error, *counts)]
 
         # Drain: the other bank, from pointers that only move on.
         other = Signal()
@@ -210,7 +217,7 @@ class CsbEncoder(wiring.Component):
         m.d.comb += [
             next_record.eq(Mux(self.drain_start, 0, record + self.drain_record_next)),
             infos.read.addr.eq(Cat(next_record, other)),
-            Cat(self.drain_nnz, self.drain_visits_next).eq(infos.read.data),
+            Cat(self.drain_nnz, self.drain_cycles_next).eq(infos.read.data),
         ]
         m.d.sync += record.eq(next_record)
         kind = Signal(reset_less=True)

@@ -210,9 +210,10 @@ class Row(wiring.Component):
         ]
         if cfg.sparse:
             m.d.comb += [
+                encoder.log2_positions.eq(self.log2_positions),
                 encoder.drain_kind.eq(self.drain_kind),
                 encoder.drain_record_next.eq(self.drain_record_next),
-                self.drain_info.eq(Cat(encoder.drain_nnz, encoder.drain_visits_next)),
+                self.drain_info.eq(Cat(encoder.drain_nnz, encoder.drain_cycles_next)),
                 self.kept.eq(update.keep),
                 self.adopted.eq(update.adopted),
                 self.evicted.eq(update.evicted),

@@ -10,6 +10,7 @@ follows from its masks alone (docs/architecture.md, section 4):
     first operation or scan cycle: START_LATENCY cycles after compute_start, whatever the words hold
     one cycle an operation, one cycle a word without visits, none in between
     done: START_LATENCY + sum over words of max(1, n * U) cycles after compute_start
+    FW without initial weights: the sum over mask beats of max(1, n * U), words that hold no weight are passed over
 """
 
 from __future__ import annotations
@@ -180,6 +181,10 @@ class RowController(wiring.Component):
             buffer.load_offsets.eq(self.load_offsets),
             walker.bank.eq(self.bank),
             walker.load_start.eq(self.load_start),
+            walker.mask_push.eq(buffer.mask_we),
+            walker.mask_words.eq(
+                Cat(self.load_data.word_select(w, self._cfg.mask_bits).any() for w in range(self._cfg.masks_per_beat))
+            ),
             walker.record_push.eq(beat & ~self.load_is_value & self.load_first),
             walker.record_slot.eq(self.load_slot),
             walker.record_channel.eq(self.load_channel),
@@ -216,6 +221,7 @@ class RowController(wiring.Component):
             walker.mask_beats.eq(self.mask_beats),
             walker.block_rows.eq(self.block_rows),
             walker.k0.eq(self.k0),
+            walker.every.eq((self.phase == Phase.WU) | self.scale_t.any()),
             walker.advance.eq(advance),
             buffer.mask_en.eq(advance),
             buffer.mask_beat.eq(walker.beat),

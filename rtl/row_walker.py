@@ -1,7 +1,8 @@
 """Walker of a row: its list of entries, and the mask words they stand for, in order, one a cycle.
 
 In FW and WU an entry is a record (block row) that the row owns, and its words are walked one after the
-other. In BW an entry is a lane group, and its words are those of one block column, record by record:
+other; where only stored weights are wanted (FW, once the initial weights have vanished), words that hold none are
+passed over: a word of flags beside each mask beat says which do, and the walk jumps from flag to flag. In BW an entry is a lane group, and its words are those of one block column, record by record:
 the transpose, by walking the other way. Entries are collected while a working set loads, in one of two
 banks, and walked while it computes.
 
@@ -11,7 +12,7 @@ all that is needed of it.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -94,7 +95,7 @@ class RowWalker(wiring.Component):
     """Entry list and address sequence of a row.
 
     Latency: the first word is at the outputs `LATENCY` cycles after `start`, a row without entries shows a null
-    word there. A new word every cycle with `advance` set, which must be high in those first cycles; outputs are
+    word there. Of a mask beat whose words are all to be passed over the first is walked. A new word every cycle with `advance` set, which must be high in those first cycles; outputs are
     registered and stay while it is low.
 
     Args:
@@ -108,10 +109,13 @@ class RowWalker(wiring.Component):
         beat, dense: word, of record 0 of its segment), group_cb: a lane group that it owns. Not in one cycle with
         record_push.
         full: combinational, the list has no room; a push is dropped.
+        mask_push, mask_words (sparse): a mask beat that the row takes, and which of its words hold a weight. The beats
+        of its records come in the order of the records. Dropped if `cfg.mask_beats` are there.
     Ports, compute side (all but start and advance constant from start to the final word):
         start: begin. phase: FW and WU walk records, BW lane groups. words: mask words of a record, at least 1.
         mask_beats: mask beats of a record, dense: words that it takes in the bank. block_rows: records of a segment, at
         least 1. k0: first output channel of record 0 (BW).
+        every (sparse): FW and WU walk all words.
         valid, info: a mask word, see `walk_layout`. Sparse: beat, lane: where it is; dense: place: its number in the
         bank.
     """
@@ -128,6 +132,7 @@ class RowWalker(wiring.Component):
             if cfg.sparse
             else {"place": Out(self._beat_bits)}
         )
+        flags = {"mask_push": In(1), "mask_words": In(cfg.masks_per_beat), "every": In(1)} if cfg.sparse else {}
         super().__init__(
             {
                 "bank": In(1),
@@ -144,6 +149,7 @@ class RowWalker(wiring.Component):
                 "group_base": In(self._beat_bits),
                 "group_cb": In(cb_bits(cfg)),
                 "full": Out(1),
+                **flags,
                 "start": In(1),
                 "phase": In(2),
                 "words": In(WORD_COUNT_BITS),
@@ -199,57 +205,106 @@ class RowWalker(wiring.Component):
         # entry is known in this one.
         active, row_empty = Signal(), Signal()
         pointer, next_pointer = Signal(range(depth)), Signal(range(depth))
-        inner = Signal(COUNT_BITS)
-        beats = Signal(self._beat_bits)  # mask beats (dense: words) before the record of this word
-        inner_last, entry_last, step, leave = Signal(), Signal(), Signal(), Signal()
+        inner = Signal(COUNT_BITS)  # FW, WU: mask beat (dense: word) of the record; BW: record of the segment
+        before = Signal(self._beat_bits)  # mask beats (dense: words) before that one (BW: before that record)
+        inner_done, inner_last, entry_last, step, leave = Signal(), Signal(), Signal(), Signal(), Signal()
         count, backward, now = Signal.like(counts[0], name="walked"), Signal(), Signal(entry)
         m.d.comb += [
             backward.eq(self.phase == Phase.BW),
             count.eq(Mux(self.bank, counts[1], counts[0])),
             row_empty.eq(count == 0),
             now.as_value().eq(read.data),
-            inner_last.eq(inner + 1 == Mux(backward, self.block_rows, self.words)),
+            inner_last.eq(inner + 1 == Mux(backward, self.block_rows, self.mask_beats if cfg.sparse else self.words)),
             entry_last.eq(row_empty | (pointer + 1 == count)),
             step.eq(active & self.advance),
-            leave.eq(step & (inner_last | row_empty)),
+            leave.eq(step & ((inner_done & inner_last) | row_empty)),
             next_pointer.eq(Mux(self.start, 0, pointer + leave)),
             read.addr.eq(Cat(next_pointer, self.bank)),
             read.en.eq(self.start | leave),
         ]
         m.d.sync += pointer.eq(next_pointer)
-        with m.If(step):
+        with m.If(step & inner_done):
             m.d.sync += inner.eq(Mux(inner_last, 0, inner + 1))
             with m.If(backward):
-                m.d.sync += beats.eq(Mux(inner_last, 0, beats + self.mask_beats))
-            with m.Elif(inner_last):
-                m.d.sync += beats.eq(beats + self.mask_beats)
+                m.d.sync += before.eq(Mux(inner_last, 0, before + self.mask_beats))
+            with m.Elif(Const(1) if cfg.sparse else inner_last):
+                m.d.sync += before.eq(before + (1 if cfg.sparse else self.mask_beats))
         with m.If(leave & entry_last):
             m.d.sync += active.eq(0)
         with m.If(self.start):
-            m.d.sync += [active.eq(1), inner.eq(0), beats.eq(0)]
+            m.d.sync += [active.eq(1), inner.eq(0), before.eq(0)]
+        number = Signal(word_bits(cfg))  # of the word in its record
+        if cfg.sparse:
+            lane, beat_done = self._lane(m, step, before, inner_last)
+            m.d.comb += [inner_done.eq(backward | beat_done), number.eq(Cat(lane, inner))]
+        else:
+            m.d.comb += [inner_done.eq(1), number.eq(inner)]
 
         record, group, info = now.of.record, now.of.group, self.info
         word = Signal(word_bits(cfg))
-        m.d.comb += word.eq(Mux(backward, group.word, inner))
-        first = Signal(self._beat_bits)  # of the record
-        m.d.comb += first.eq(beats + Mux(backward, group.base, 0))
+        m.d.comb += word.eq(Mux(backward, group.word, number))
         lanes = log2_exact(cfg.masks_per_beat, "masks_per_beat")
         block_k, block_c = log2_exact(cfg.block_k, "block_k"), log2_exact(cfg.block_c, "block_c")
         with m.If(self.advance):
             m.d.sync += self.valid.eq(active)
         with m.If(step):
             if cfg.sparse:
-                m.d.sync += [self.beat.eq(first + word[lanes:]), self.lane.eq(word[:lanes])]
+                behind = Mux(backward, group.base + group.word[lanes:], 0)
+                m.d.sync += [self.beat.eq(before + behind), self.lane.eq(word[:lanes])]
             else:
-                m.d.sync += self.place.eq(first + word)
+                m.d.sync += self.place.eq(before + Mux(backward, group.base, 0) + word)
             m.d.sync += [
                 info.slot.eq(now.slot),
                 info.kb.eq(Mux(backward, self.k0[block_k:], record.kb) + Mux(backward, inner, 0)),
-                info.cb.eq(now.cb + Mux(backward, 0, inner)),
-                info.channel.eq(Mux(backward, inner << block_k, record.channel + (inner << block_c))),
+                info.cb.eq(now.cb + Mux(backward, 0, number)),
+                info.channel.eq(Mux(backward, inner << block_k, record.channel + (number << block_c))),
                 info.group.eq(group.group),
-                info.record_last.eq(inner_last & ~backward),
-                info.final.eq(row_empty | (inner_last & entry_last)),
+                info.record_last.eq(inner_done & inner_last & ~backward),
+                info.final.eq(row_empty | (inner_done & inner_last & entry_last)),
                 info.null.eq(row_empty),
             ]
         return m
+
+    def _lane(self, m: Module, step: Value, before: Value, inner_last: Value) -> tuple[Value, Value]:
+        """Walk within a mask beat (FW, WU): the lane of the word under way, and whether it is the beat's last."""
+        cfg = self._cfg
+        at_once = cfg.masks_per_beat
+        m.submodules.flags = memory = Memory(shape=at_once, depth=2 * cfg.mask_beats, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        counts = [Signal(range(cfg.mask_beats + 1), name=f"beats_{bank}") for bank in range(2)]
+        loaded = Signal.like(counts[0], name="beats_loaded")
+        m.d.comb += [
+            loaded.eq(Mux(self.bank, counts[0], counts[1])),
+            write.en.eq(self.mask_push & ~loaded[-1]),
+            write.addr.eq(Cat(loaded[:-1], ~self.bank)),
+            write.data.eq(self.mask_words),
+        ]
+        for bank, count in enumerate(counts):
+            with m.If(self.bank != bank):
+                m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
+
+        # As with the entries, the memory always shows the flags of the beat under way.
+        passed, left = (
+            Signal(at_once),
+            Signal(WORD_COUNT_BITS),
+        )  # lanes behind us; words of the record from this beat on
+        wanted, rest_less, lowest = (Signal(at_once, name=name) for name in ("wanted", "rest_less", "lowest"))
+        beat_done = Signal()
+        inside = Cat(left > lane for lane in range(at_once))
+        m.d.comb += [
+            wanted.eq(inside & (read.data | self.every.replicate(at_once)) & ~passed),
+            rest_less.eq(wanted - 1),
+            lowest.eq(wanted & ~rest_less),
+            beat_done.eq((wanted & rest_less) == 0),
+            read.addr.eq(Cat(Mux(self.start, 0, before + (step & beat_done))[: len(loaded) - 1], self.bank)),
+            read.en.eq(self.start | step),
+        ]
+        with m.If(step):
+            m.d.sync += passed.eq(Mux(beat_done, 0, passed | lowest))
+            with m.If(beat_done):
+                m.d.sync += left.eq(Mux(inner_last, self.words, left - at_once))
+        with m.If(self.start):
+            m.d.sync += [passed.eq(0), left.eq(self.words)]
+        bits = log2_exact(at_once, "masks_per_beat")
+        lane = Cat(Cat(lowest[i] for i in range(at_once) if i >> n & 1).any() for n in range(bits))
+        return lane, beat_done

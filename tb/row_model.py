@@ -181,7 +181,23 @@ class Job:
         else:
             for segment in range(len(self.regions)):
                 for record in np.flatnonzero(rows == row).tolist():
-                    result += [Word(segment, record, w, 0, int(slots[record])) for w in range(g.words)]
+                    result += [Word(segment, record, w, 0, int(slots[record])) for w in self._walked(segment, record)]
+        return result
+
+    @property
+    def every(self) -> bool:
+        """Whether words without stored weights are walked as well (FW, WU)."""
+        return self.phase == Phase.WU or self.scale != 0 or not self.cfg.sparse
+
+    def _walked(self, segment: int, record: int) -> list[int]:
+        """Words of a record that are walked: those that hold a weight; of a beat without any, the first."""
+        g, cfg, result = self.geometry, self.cfg, []
+        if self.every:
+            return list(range(g.words))
+        for first in range(0, g.words, cfg.masks_per_beat):
+            beat = range(first, min(first + cfg.masks_per_beat, g.words))
+            holds = {p // cfg.mask_bits - record * g.words for p in self.deltas[segment]}
+            result += [w for w in beat if w in holds] or [first]
         return result
 
     def cycles(self, row: int) -> list[Cycle]:

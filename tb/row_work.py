@@ -20,7 +20,7 @@ EVENTS = ("seen", "kept", "adopted", "evicted", "saturated")
 
 @dataclass
 class Record:
-    """A new record: beats as they are drained, and nnz | visits_next << 16."""
+    """A new record: beats as they are drained, and nnz | cycles_next << 16."""
 
     masks: list[int]
     values: list[int]

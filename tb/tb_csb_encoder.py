@@ -33,7 +33,8 @@ class WorkingSet:
     masks: list[list[int]]  # beats of each record
     values: list[list[int]]
     nnz: list[int]
-    visits_next: list[int]
+    cycles_next: list[int]
+    log2_positions: int = 0
     errors: list[bool] = field(default_factory=list)  # sticky error after each event
 
 
@@ -88,8 +89,10 @@ def working_set(
             while rng.random() < gap:
                 events.append({**IDLE, "keep": 1, "evicted": 1, "record_last": 1})
     stored = np.flatnonzero(keep)
-    next_visits = np.where(explored, count, keep.sum(2)).sum(1)
-    region = Region(geometry, stored, candidate.reshape(-1)[stored], next_visits)
+    log2_positions = int(rng.integers(0, 9))
+    cycles = np.maximum(np.where(explored, count, keep.sum(2)) << log2_positions, 1).sum(1)
+    cycles_next = np.minimum(cycles, (1 << 16) - 1)
+    region = Region(geometry, stored, candidate.reshape(-1)[stored], cycles_next)
     image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()[geometry.header_beats :]]
     masks, values = [], []
     for beats in region.value_beats():
@@ -97,7 +100,13 @@ def working_set(
         values.append(image[geometry.mask_beats : geometry.mask_beats + beats])
         image = image[geometry.mask_beats + beats :]
     return WorkingSet(
-        events, masks, values, region.nnz_per_record().tolist(), next_visits.tolist(), errors(cfg, events)
+        events,
+        masks,
+        values,
+        region.nnz_per_record().tolist(),
+        cycles_next.tolist(),
+        log2_positions,
+        errors(cfg, events),
     )
 
 
@@ -128,7 +137,7 @@ def drain_script(cfg: Config, rng: np.random.Generator, ws: WorkingSet, gap: flo
 
     def info(r: int) -> dict[str, int | None]:
         held = r < info_room
-        return {"drain_nnz": ws.nnz[r] if held else None, "drain_visits_next": ws.visits_next[r] if held else None}
+        return {"drain_nnz": ws.nnz[r] if held else None, "drain_cycles_next": ws.cycles_next[r] if held else None}
 
     script: list[tuple[dict, dict]] = [({"drain_start": 1}, info(0))]
     room = [cfg.mask_beats, cfg.value_beats]
@@ -169,6 +178,7 @@ async def slot(
             event = {**IDLE, "valid": 1, "keep": 1, "word_last": 1, "record_last": int(rng.integers(2)), "bit": 3}
         strobes, shows = script[t] if t < len(script) else ({}, {})
         dut.start.value, dut.bank.value, dut.rst.value = int(t == 0), bank, int(t == reset_at)
+        dut.log2_positions.value = ws.log2_positions
         for name, value in event.items():
             getattr(dut, name).value = value
         for name in ("drain_start", "drain_next", "drain_record_next"):
@@ -204,7 +214,7 @@ async def chain(dut: Any, cfg: Config, rng: np.random.Generator, sets: list[Work
     """Slot after slot, banks alternating, and a last slot that only drains."""
     await tb.start(dut)
     before = None
-    nothing = WorkingSet([], [], [], [], [], [False])
+    nothing = WorkingSet([], [], [], [], [], errors=[False])
     for index, ws in enumerate([*sets, nothing]):
         await slot(dut, cfg, rng, index % 2, ws, before, gap)
         before = ws
@@ -298,6 +308,6 @@ async def reset_in_flight(dut: Any) -> None:
     for at in (5, 6, 17, 30):
         broken = working_set(cfg, rng, 4, 2, visited=0.4)
         await slot(dut, cfg, rng, 0, broken, reset_at=at)
-        sets = [working_set(cfg, rng, 3, 2, visited=0.2), WorkingSet([], [], [], [], [], [False])]
+        sets = [working_set(cfg, rng, 3, 2, visited=0.2), WorkingSet([], [], [], [], [], errors=[False])]
         await slot(dut, cfg, rng, 0, sets[0])
         await slot(dut, cfg, rng, 1, sets[1], sets[0])

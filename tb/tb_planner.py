@@ -100,7 +100,7 @@ class Bench:
         headers = []
         for _ in range(segments):
             region = random_region(cfg, rng, records, words, float(rng.choice([0.0, 0.1, 0.5, 1.0])))
-            region.visits_next = rng.integers(0, 1 << 16, records)
+            region.cycles_next = rng.integers(0, 1 << 16, records)
             headers.append([int(word) for word in region.header()])
         return Plan(command | changes, headers)
 

@@ -14,29 +14,37 @@ from cocotb.triggers import RisingEdge
 
 import tb
 from arch.command import Phase
+from arch.config import Config
 from tb.row_jobs import fitting, random_job
 from tb.row_model import Cycle, Job
 
 LATENCY = 2
-STROBES = ("load_start", "record_push", "group_push", "start")
-SETTINGS = ("phase", "words", "mask_beats", "block_rows", "k0")
+STROBES = ("load_start", "record_push", "mask_push", "group_push", "start")
+SETTINGS = ("phase", "words", "mask_beats", "block_rows", "k0", "every")
 ROW = 0
 
 
 def pushes(job: Job) -> list[Cycle]:
-    """The entries of the row, in order."""
+    """The entries of the row and the flags of its mask beats, in order."""
     groups = [
         {"group_push": 1} | {name.replace("entry", "group").replace("record_", ""): v for name, v in bus.items()}
         for unit, bus in job.entries()
         if job.owner[0][unit] == ROW
     ]
-    records = [
-        {"record_push": 1} | {name.replace("load", "record"): v for name, v in bus.items()}
-        for record, bus in job.beats()
-        if bus["load_first"] and job.owner[0][record] == ROW
-    ]
-    names = ("push", "slot", "word", "group", "base", "channel", "kb", "cb")
+    records = []
+    for record, bus in job.beats():
+        if not bus["load_is_value"] and (job.phase == Phase.BW or job.owner[0][record] == ROW):
+            words = [bus["load_data"] >> w * job.cfg.mask_bits & (1 << job.cfg.mask_bits) - 1 for w in _lanes(job.cfg)]
+            push = {"mask_push": 1, "mask_words": sum((word != 0) << w for w, word in enumerate(words))}
+            if bus["load_first"]:
+                push |= {"record_push": 1} | {name.replace("load", "record"): v for name, v in bus.items()}
+            records.append(push)
+    names = ("push", "slot", "word", "words", "group", "base", "channel", "kb", "cb")
     return [{n: v for n, v in push.items() if n.split("_")[1] in names} for push in groups + records]
+
+
+def _lanes(cfg: Config) -> range:
+    return range(cfg.masks_per_beat)
 
 
 def walk(job: Job | None) -> list[Cycle]:
@@ -45,9 +53,11 @@ def walk(job: Job | None) -> list[Cycle]:
         return []
     cfg, g, result = job.cfg, job.geometry, []
     words, backward = job.words(ROW), job.phase == Phase.BW
+    places: dict[tuple[int, int], int] = {}
     for n, w in enumerate(words):
         # In BW all records are in the buffer, otherwise those of the row, one behind the other.
-        record = w.segment * g.records + w.record if backward else n // g.words
+        record = w.segment * g.records + w.record if backward else places.setdefault((w.segment, w.record), len(places))
+        is_last = n + 1 == len(words) or (words[n + 1].segment, words[n + 1].record) != (w.segment, w.record)
         beat, lane = divmod(w.word, cfg.masks_per_beat)
         place = {"beat": record * g.mask_beats + beat, "lane": lane}
         info = {
@@ -55,7 +65,7 @@ def walk(job: Job | None) -> list[Cycle]:
             "kb": g.k0 // cfg.block_k + w.record,
             "cb": job.regions[w.segment].geometry.c0 // cfg.block_c + w.word,
             "channel": w.record * cfg.block_k if backward else (w.segment * g.words + w.word) * cfg.block_c,
-            "record_last": int(not backward and w.word == g.words - 1),
+            "record_last": int(not backward and is_last),
             "final": int(n == len(words) - 1),
             "null": 0,
         }
@@ -90,7 +100,7 @@ class Bench:
         """Walk `job` in `bank` while `load` is pushed into the other one."""
         rng, words = self.rng, walk(job)
         begin, shows, held = int(rng.integers(0, 3)), -1, 0
-        settings = job.settings() if job else {}
+        settings = job.settings() | {"every": int(job.every)} if job else {}
         t = 0
         while t < len(load or []) + 4 or (job and shows < len(words)):
             push = load[t - 1] if load and 0 < t <= len(load) else {}
@@ -116,7 +126,7 @@ class Bench:
                 assert int(self.dut.full.value) == int(held == self.depth), f"full in cycle {t}, {held} entries"
             if load is not None and t == 0:
                 held = 0
-            elif push:
+            elif push.get("record_push") or push.get("group_push"):
                 held = min(held + 1, self.depth)
             if 0 <= shows < len(words) and advance:
                 shows += 1
@@ -200,7 +210,7 @@ async def full_list(dut: Any) -> None:
     bench = await start(dut)
     cfg = bench.cfg
     job = random_job(cfg, bench.rng, Phase.BW, records=2, density=0.1, rows=1, missing=(0, 0))
-    entry = {**pushes(job)[-1]}
+    entry = next(push for push in pushes(job) if "group_push" in push)
     # The list of a made-up working set: lane group 0 over and over, in other slots.
     full = [{**entry, "group_slot": n % cfg.psum_depth} for n in range(bench.depth + 3)]
     small = jobs(bench, [{"records": 1, "rows": 1}])[0]

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Load balancer: properties of the golden policies, and the Verilated units against them."""
 
 from itertools import product
@@ -44,7 +43,7 @@ def test_sort_keys_are_monotone_and_exact_where_they_say() -> None:
     assert keys.tolist() == [key(n) for n in numbers]
     assert (np.diff(keys) >= 0).all() and keys[:512].tolist() == list(range(512)) and keys.max() == 4095
     below = numbers[(numbers >= 512) & (numbers < 2**22)]
-    for step in (1.0 / 256, ):  # numbers further apart than that have keys apart
+    for step in (1.0 / 256,):  # numbers further apart than that have keys apart
         assert (sort_key(np.ceil(below * (1 + step)).astype(np.int64)) > sort_key(below)).all()
 
 

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Gate buffer and assignment table: the Verilated memories against dictionaries."""
 
 import pytest

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """CSB decoder: the Verilated unit against a list of visits, cycle by cycle."""
 
 import pytest

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Dense row controller: the Verilated unit against the row model and the golden trace, cycle by cycle."""
 
 import re

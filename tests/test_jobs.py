@@ -18,6 +18,13 @@ def test_verilog_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert str(tmp_path / "procrustes_4x4.v") in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("build", ([], ["--dense"], ["--trace"]))
+def test_every_component_made_is_used(build: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.verilog", "--array", "tiny", "--out", str(tmp_path), *build]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_verilog_with_trace_and_of_another_size(tmp_path: Path) -> None:
     assert verilog.main(["--array", "8x4", "--trace", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "procrustes_8x4_trace.v").read_text()

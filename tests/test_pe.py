@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Row of PEs: the Verilated row against a model without a pipeline, and what its Verilog looks like."""
 
 import re

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Requantiser: golden against Python integers and fractions, RTL against golden."""
 
 import random

@@ -1,11 +1,7 @@
-# amaranth: UnusedElaboratable=no
 """Row: the Verilated row against the golden model in all three phases."""
 
-import gc
-import warnings
-
 import pytest
-from amaranth.hdl import Fragment, UnusedElaboratable
+from amaranth.hdl import Fragment
 
 from arch.config import PRESETS
 from rtl.emit import verilog
@@ -37,16 +33,6 @@ def test_row_equals_golden(name: str, seed: int) -> None:
     }
     text = verilog(Row(cfg, emit=True), cfg, "row")
     assert run_bench(text, "row", "tb.tb_row", parameters=given, seed=seed).tests == 6
-
-
-def test_bad_parameters() -> None:
-    with warnings.catch_warnings():
-        # The controller that was refused is one that nobody elaborates; it must be gone before the filter is.
-        warnings.simplefilter("ignore", UnusedElaboratable)
-        with pytest.raises(ValueError, match="^RowController needs sparse = True, not False$") as error:
-            Row(TINY.with_(sparse=False))
-        del error
-        gc.collect()
 
 
 @pytest.mark.parametrize("trace", (False, True))

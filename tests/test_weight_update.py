@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Weight update: the golden rule against exact fractions, the Verilated unit against the golden rule."""
 
 from fractions import Fraction

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Write queue: the Verilated unit against a list, cycle by cycle."""
 
 import pytest
