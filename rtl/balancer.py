@@ -25,7 +25,7 @@ from rtl.bucket_sort import BucketSort, sort_key
 COUNT_BITS = 16
 FIELD_BITS = 16  # of `units` and `cap` in a command
 _DEAL_DRAIN = 6  # cycles from the issue of the last unit until its load is known
-_GATHER_DRAIN = 7  # ... until the last half tile is sorted: its sum is known, then BucketSort.LATENCY, less one
+_GATHER_DRAIN = _DEAL_DRAIN + BucketSort.LATENCY - 1  # ... until the sum of the last half tile is in its list
 
 
 def load_bits(units: int) -> int:
