@@ -7,7 +7,7 @@ is its visits in the coming working set. Three policies share one interface (`ar
 - PAIR: half tiles of consecutive units, the densest paired with the sparsest (Procrustes, MICRO 2020).
 - LPT: longest processing time first (Graham, 1969), bounded by the units a row can hold.
 
-Order of density is order of 12-bit `sort_key`s. All policies are stable: equal keys keep the order of their
+Order of density is order of 8-bit `sort_key`s. All policies are stable: equal keys keep the order of their
 indices, and equal loads go to the lowest row. Loads are exact.
 """
 
@@ -22,14 +22,8 @@ from arch.command import Policy
 COUNT_BITS = 16
 """Width of a count; one that does not fit saturates where it is tallied."""
 
-MANTISSA_BITS, EXPONENT_BITS = 8, 4
-"""Of a sort key: a number in floating point with a hidden bit, so that two digits are enough to sort."""
-
-DIGIT_BINS = 64
-"""Entries of a digit table of the radix sort; both are summed, at once, once per sort."""
-
-SORT_PASSES = 2
-"""Passes of the radix sort over the items: a 12-bit key has two digits."""
+MANTISSA_BITS, EXPONENT_BITS = 4, 4
+"""Of a sort key: a number in floating point with a hidden bit, so few keys that each has a list of its own."""
 
 
 def balance(counts: np.ndarray, rows: int, cap: int, policy: Policy | int | str) -> tuple[np.ndarray, np.ndarray]:
@@ -94,13 +88,12 @@ def balance_cycles(n: int, rows: int, policy: Policy | int | str) -> int:
     The counts do not matter. An error, and n = 0, take 2 cycles: one accepts, one checks. Otherwise the
     phases follow each other:
 
-    - NONE: hand N units out, N + 6.
-    - LPT: sort N counts, hand N units out.
-    - PAIR: sum the half tiles, N + 8; sort their M sums; hand M tiles of h units out, the ragged one at
-      full length.
+    - NONE, LPT: hand N units out, N + 6.
+    - PAIR: sum the half tiles, N + 7; hand M of them with h units each out, Mh + 6, the ragged one at full
+      length.
 
-    A sort sums its digit tables (64) and moves the items twice (items + 5 each). The tables are filled before,
-    while the counts are tallied or the half tiles summed.
+    Sorting takes no time of its own: items enter the list of their key while the counts are tallied or the
+    half tiles summed, and leave the lists as they are handed out.
 
     Raises:
         ValueError: n is negative, rows is below 1, or there is no such policy.
@@ -110,24 +103,22 @@ def balance_cycles(n: int, rows: int, policy: Policy | int | str) -> int:
         raise ValueError(f"n must be at least 0, not {n}")
     if rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}")
-    accept_and_check, stream_drain, gather_drain = 2, 6, 8
+    accept_and_check, deal_drain, gather_drain = 2, 6, 7
     if n == 0:
         return accept_and_check
-    if rule is Policy.NONE:
-        return accept_and_check + n + stream_drain
-    if rule is Policy.LPT:
-        return accept_and_check + _sort_cycles(n) + n + stream_drain
+    if rule is not Policy.PAIR:
+        return accept_and_check + n + deal_drain
     h = -(-n // (2 * rows))
     tiles = -(-n // h)
-    return accept_and_check + n + gather_drain + _sort_cycles(tiles) + tiles * h + stream_drain
+    return accept_and_check + n + gather_drain + tiles * h + deal_drain
 
 
 def sort_key(numbers: np.ndarray) -> np.ndarray:
-    """Keys of counts or sums of counts: 12 bits, monotone, exact below 512, then 9 significant bits.
+    """Keys of counts or sums of counts: 8 bits, monotone, exact below 32, then 5 significant bits.
 
-    Floating point: the exponent e is max(0, bits - 8), the mantissa the 8 bits behind the leading one
-    (e = 0: the number). Numbers of 2**23 and more share the largest key; only half tiles of more than 128
-    units can reach them.
+    Floating point: the exponent e is max(0, bits - 4), the mantissa the 4 bits behind the leading one
+    (e = 0: the number). Numbers of 2**19 and more share the largest key with those just below it; only half
+    tiles of more than 8 units can reach them.
 
     Args:
         numbers: not negative, below 2**53.
@@ -152,10 +143,6 @@ def policy_of(policy: Policy | int | str) -> Policy:
         if policy == known or policy == known.name.lower():
             return known
     raise ValueError(f"policy must be one of {', '.join(p.name.lower() for p in Policy)}, not {policy!r}")
-
-
-def _sort_cycles(items: int) -> int:
-    return DIGIT_BINS + SORT_PASSES * (items + 5)
 
 
 def _checked_counts(counts: np.ndarray) -> np.ndarray:

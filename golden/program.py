@@ -519,8 +519,9 @@ class Network:
                     )
             if not work:
                 continue
-            # Sums that wait in their rows want every plan to share the lane groups out alike.
-            if len(work) > 1 or groups > self._units(cap):
+            # Sums that wait in their rows want every plan to share the lane groups out alike. Ranges of records of one
+            # region have the same counts, other regions have not.
+            if len({c["w_addr"] for c in work}) > 1 or groups > self._units(cap):
                 work = [c | dict(policy=int(Policy.NONE)) for c in work]
             run = -(-inputs // e)
             stride = layer.dx.data.shape[2] // e

@@ -1,15 +1,14 @@
 """Load balancer: tallies the visits of each unit, then hands the units out to the rows.
 
-Counts lie in a memory, in index order; sorting moves indices only, between the halves of a second
-memory. What is handed out runs down one pipeline, one unit a cycle, whatever the policy:
+Counts lie in a memory, in index order; sorting links their indices (`BucketSort`), while the counts, or the
+sums of half tiles (PAIR), are made. What is handed out runs down one pipeline, one unit a cycle, whatever the
+policy; half tiles are summed in the same pipeline, as if each were a row:
 
-    0 rank or index -> 1 index (order memory) -> 2 unit (half-tile memory) -> 3 count (count memory)
-      -> 4 row and slot -> 5 assignment, load -> 6 largest load
+    0 which -> 1 index (sort) -> 2 unit (half-tile memory) -> 3 count (count memory)
+      -> 4 row and slot -> 5 assignment, load (load memory) -> 6 largest load, or key of the half tile
 
-Sorting uses the same stages 0 to 3, then the digit tables (4, 5). These are filled while the counts (or, PAIR, the
-sums of half tiles) are made. LPT needs the least loaded row every
-cycle. A tree of minima and an adder are too long a loop for that, so the rows wait in sorted order
-(`RowQueue`): the minimum is always at the head.
+LPT needs the least loaded row every cycle. A tree of minima and an adder are too long a loop for that, so the rows
+wait in sorted order (`RowQueue`): the minimum is always at the head.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ from amaranth.lib.wiring import In, Out
 
 from arch.command import Policy
 from arch.config import Config, log2_exact
-from rtl.radix_sort import DIGITS, SWEEP, DigitTables, sort_key
+from rtl.bucket_sort import BucketSort, sort_key
 
 COUNT_BITS = 16
 FIELD_BITS = 16  # of `units` and `cap` in a command
-_SORT_DRAIN = 5  # cycles from the issue of the last item until its index is written
-_DEAL_DRAIN = 6  # ... until its load is known
-_GATHER_DRAIN = 8  # ... until the digits of the last half tile's sum are in the tables
+_DEAL_DRAIN = 6  # cycles from the issue of the last unit until its load is known
+_GATHER_DRAIN = _DEAL_DRAIN + BucketSort.LATENCY - 1  # ... until the sum of the last half tile is in its list
 
 
 def load_bits(units: int) -> int:
@@ -109,7 +107,7 @@ class Balancer(wiring.Component):
     Latency, from the cycle in which `start` is high to that in which `done` is (h and M = ceil(N/h) as in
     PAIR), whatever the counts; throughput one unit a cycle in each phase:
 
-        NONE  N + 8              PAIR  N + Mh + 2M + 90              LPT  3N + 82
+        NONE, LPT  N + 8              PAIR  N + Mh + 15
 
     2 cycles if N = 0 or in case of an error.
 
@@ -121,7 +119,7 @@ class Balancer(wiring.Component):
         count_we, count_add, count_index, count_value: set a count, or add to it (saturating at 65535). One
             a cycle, to any index; ignored while busy.
         count_final: with count_we: this is the unit's count. Between begin and start exactly once for each
-            of the units 0 to n-1 and for no other, the last one 3 cycles before start or earlier.
+            of the units 0 to n-1, in this order, the last one 2 cycles before start or earlier.
         start, n, cap, policy: hand N = n units out; sampled together, ignored while busy.
             n and cap are fields of a command, 16 bits.
         busy: from the cycle after start on. done: one cycle, busy is low again in it.
@@ -164,20 +162,20 @@ class Balancer(wiring.Component):
         rows, units, index_bits = self._cfg.rows, self._cfg.units, self._index_bits
         tile_bits = (2 * rows - 1).bit_length()
 
-        m.submodules.tables = tables = DigitTables(units)
+        m.submodules.sort = sort = BucketSort(units)
         m.submodules.queue = queue = RowQueue(rows)
         m.submodules.counts = counts = Memory(shape=COUNT_BITS, depth=units, init=[])
-        m.submodules.order = order = Memory(shape=index_bits, depth=2 * units, init=[])
-        sum_bits = COUNT_BITS + (-(-units // (2 * rows)) - 1).bit_length()
-        m.submodules.tiles = tiles = Memory(shape=index_bits + sum_bits, depth=1 << tile_bits, init=[])
+        m.submodules.tiles = tiles = Memory(shape=index_bits, depth=1 << tile_bits, init=[])  # first unit of each
+        m.submodules.loads = loads = Memory(shape=load_bits(units), depth=1 << tile_bits, init=[])
         # Read without a clock edge: whether the head fills up decides where it sinks in the same cycle.
         # A table this small is distributed memory or registers anyway.
         m.submodules.held = held = Memory(shape=index_bits, depth=1 << len(queue.row), init=[])
-        count_write, order_write, tile_write, held_write = (
-            memory.write_port() for memory in (counts, order, tiles, held)
+        count_write, tile_write, load_write, held_write = (
+            memory.write_port() for memory in (counts, tiles, loads, held)
         )
         count_read = counts.read_port(transparent_for=(count_write,))
-        order_read, tile_read, held_read = order.read_port(), tiles.read_port(), held.read_port(domain="comb")
+        load_read = loads.read_port(transparent_for=(load_write,))
+        tile_read, held_read = tiles.read_port(), held.read_port(domain="comb")
 
         # -- request ------------------------------------------------------------------------------
         n_last = Signal(index_bits)  # N - 1
@@ -186,14 +184,14 @@ class Balancer(wiring.Component):
         cap = Signal(range(units + 1))
         cap_last = Signal(index_bits)
         h_last = Signal(index_bits)  # h - 1
-        over = Signal()
-        m.d.comb += over.eq(self.n > units)
+        beyond = Signal()
+        m.d.comb += beyond.eq(self.n > units)
         accept = Signal()
         with m.If(accept):
             m.d.sync += [
-                n_last.eq(Mux(over, units - 1, self.n - 1)),
+                n_last.eq(Mux(beyond, units - 1, self.n - 1)),
                 none.eq(self.n == 0),
-                too_many.eq(over),
+                too_many.eq(beyond),
                 policy.eq(self.policy),
                 cap.eq(Mux(self.cap > units, units, self.cap)),
             ]
@@ -209,50 +207,31 @@ class Balancer(wiring.Component):
         m.d.comb += row_h_last.eq((n_last * multiplier) >> shift)
 
         # -- phases -------------------------------------------------------------------------------
-        sums, place, gather, deal = (Signal(name=name) for name in ("sums", "place", "gather", "deal"))
+        gather, deal = Signal(), Signal()
         paired = Signal()  # handing out half tiles: rank by rank, unit by unit
         m.d.comb += paired.eq(deal & pair)
-        items_last = Signal(index_bits)  # last of what is sorted or streamed: units, or half tiles
-        digit = Signal.like(tables.digit)
-        bank = Signal()  # half of the order memory written last
-
-        k = Signal(max(index_bits, 6))
+        k = Signal(index_bits)  # unit, or rank of a half tile
+        k_last = Signal(index_bits)
         v = Signal(index_bits)  # unit within its half tile or row
-        second = Signal()
-        draining, drain = Signal(), Signal(3)
-        issue, row_end, issue_last, phase_end = Signal(), Signal(), Signal(), Signal()
-        mate = Signal(tile_bits)  # rank of row k's second half
-        has_mate, tile_end, k_last = Signal(), Signal(), Signal()
+        issue, over, tile_end, row_end = Signal(), Signal(), Signal(), Signal()
+        draining, drain, phase_end = Signal(), Signal(3), Signal()
         m.d.comb += [
-            issue.eq((place | gather | deal) & ~draining),
-            mate.eq(2 * rows - 1 - k[:tile_bits]),
-            has_mate.eq(mate <= items_last),
+            issue.eq((gather | deal) & ~draining),
             tile_end.eq(v == h_last),
-            row_end.eq(Mux(paired, tile_end & (second | ~has_mate), tile_end | k_last)),
-            k_last.eq(k == items_last),
-            issue_last.eq(Mux(paired, row_end & (k_last | (k == rows - 1)), k_last)),
-            phase_end.eq(
-                Mux(
-                    sums,
-                    k == SWEEP - 1,
-                    draining & (drain == Mux(place, _SORT_DRAIN, Mux(gather, _GATHER_DRAIN, _DEAL_DRAIN)) - 1),
-                )
-            ),
+            over.eq((k == k_last) & (tile_end | ~paired)),
+            row_end.eq(tile_end | over),
+            phase_end.eq(draining & (drain == Mux(gather, _GATHER_DRAIN, _DEAL_DRAIN) - 1)),
         ]
         with m.If(issue):
-            m.d.sync += [v.eq(Mux(tile_end, 0, v + 1)), draining.eq(issue_last)]
-            with m.If(tile_end):
-                m.d.sync += second.eq(has_mate & ~second)
-            with m.If(~paired | row_end):
+            m.d.sync += [v.eq(Mux(tile_end, 0, v + 1)), draining.eq(over)]
+            with m.If(tile_end | ~paired):
                 m.d.sync += k.eq(k + 1)
-        with m.If(sums):
-            m.d.sync += k.eq(k + 1)
         m.d.sync += drain.eq(Mux(draining, drain + 1, 0))
         with m.If(phase_end):
-            m.d.sync += [k.eq(0), v.eq(0), second.eq(0), draining.eq(0)]
+            m.d.sync += [k.eq(0), v.eq(0), draining.eq(0)]
 
         checking = Signal()
-        tile_last = Signal(index_bits)  # last half tile gathered
+        rank4 = Signal(tile_bits)  # half tiles, or rows, that have passed stage 4
         m.d.sync += [self.done.eq(0), self.error.eq(0)]
         with m.FSM() as fsm:
             with m.State("IDLE"):
@@ -262,16 +241,13 @@ class Balancer(wiring.Component):
             with m.State("CHECK"):
                 m.d.comb += checking.eq(1)
                 m.d.sync += [
-                    items_last.eq(n_last),
+                    k_last.eq(n_last),
                     h_last.eq(Mux(pair, row_h_last >> 1, row_h_last)),
                     cap_last.eq(cap - 1),
-                    digit.eq(0),
                 ]
                 with m.If(none | refused):
                     m.d.sync += [self.done.eq(1), self.error.eq(refused)]
                     m.next = "IDLE"
-                with m.Elif(lpt):
-                    m.next = "SUM"
                 with m.Elif(pair):
                     m.next = "GATHER"
                 with m.Else():
@@ -279,18 +255,8 @@ class Balancer(wiring.Component):
             with m.State("GATHER"):
                 m.d.comb += gather.eq(1)
                 with m.If(phase_end):
-                    m.d.sync += items_last.eq(tile_last)
-                    m.next = "SUM"
-            with m.State("SUM"):
-                m.d.comb += sums.eq(1)
-                with m.If(phase_end):
-                    m.next = "PLACE"
-            with m.State("PLACE"):
-                m.d.comb += place.eq(1)
-                with m.If(phase_end):
-                    m.d.sync += [bank.eq(~bank), digit.eq(digit + 1)]
-                    with m.If(digit == DIGITS - 1):
-                        m.next = "DEAL"
+                    m.d.sync += k_last.eq((rank4 - 1)[:tile_bits])
+                    m.next = "DEAL"
             with m.State("DEAL"):
                 m.d.comb += deal.eq(1)
                 with m.If(phase_end):
@@ -298,33 +264,25 @@ class Balancer(wiring.Component):
                     m.next = "IDLE"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
 
-        # -- stages 0 to 3: rank, index, unit, count -------------------------------------------------
-        stored = Signal()  # take the items in the order sorted so far, not as they are stored
-        m.d.comb += stored.eq((place & (digit != 0)) | (deal & (policy != Policy.NONE)))
-        m.d.comb += order_read.addr.eq(Cat(Mux(paired & second, mate, k[:index_bits])[:index_bits], bank))
-        k1, v1, v2, index2, unit2 = (
-            Signal(index_bits, name=name, reset_less=True) for name in ("k1", "v1", "v2", "index2", "plain2")
-        )
-        index1 = Signal(index_bits)
+        # -- stages 0 to 3: index, unit, count -------------------------------------------------------
+        k1, v1, v2, index2 = (Signal(index_bits, name=name, reset_less=True) for name in ("k1", "v1", "v2", "index2"))
+        index1, unit2 = Signal(index_bits), Signal(index_bits)
         position2 = Signal(index_bits + 1)  # of a ragged half tile, possibly beyond the last unit
-        tile_first, tile_sum = tile_read.data[:index_bits], tile_read.data[index_bits:]
         m.d.sync += [k1.eq(k), v1.eq(v), v2.eq(v1), index2.eq(index1)]
         m.d.comb += [
-            index1.eq(Mux(stored, order_read.data, k1)),
+            sort.next.eq(issue & deal & (lpt | (pair & (v == 0)))),
+            index1.eq(Mux(deal & (policy != Policy.NONE), sort.item, k1)),
             tile_read.addr.eq(index1),
-            position2.eq(tile_first + v2),
+            position2.eq(tile_read.data + v2),
             unit2.eq(Mux(paired, position2, index2)),
             count_read.addr.eq(Mux(self.busy, unit2, self.count_index)),
         ]
-        unit3, unit4, unit5 = (Signal(index_bits, name=f"unit{s}", reset_less=True) for s in (3, 4, 5))
+        unit3, unit4 = Signal(index_bits, reset_less=True), Signal(index_bits, reset_less=True)
         inside3, inside4 = Signal(reset_less=True), Signal(reset_less=True)
-        tile_sum3 = Signal(sum_bits, reset_less=True)
         count4 = Signal(COUNT_BITS, reset_less=True)
         m.d.sync += [
             unit3.eq(unit2),
             unit4.eq(unit3),
-            unit5.eq(unit4),
-            tile_sum3.eq(tile_sum),
             inside3.eq(~paired | (position2 <= n_last)),
             inside4.eq(inside3),
             count4.eq(Mux(inside3, count_read.data, 0)),
@@ -334,91 +292,66 @@ class Balancer(wiring.Component):
             valid.append(Signal(name=f"valid{stage}"))
             last.append(Signal(name=f"last{stage}", reset_less=True))
             m.d.sync += [valid[stage].eq(valid[stage - 1]), last[stage].eq(last[stage - 1])]
-        m.d.sync += valid[5].eq(valid[4] & (gather | deal))  # what is sorted has left the pipeline
-
-        # -- sorting -------------------------------------------------------------------------------
-        # Counts enter the tables as they are tallied, sums of half tiles as they are gathered (load, stage 6).
-        settled = Signal(COUNT_BITS, reset_less=True)
-        load = Signal(load_bits(units), reset_less=True)
-        final, number = Signal(), Signal(sum_bits)
-        m.d.comb += number.eq(
-            Mux(place, Mux(pair, tile_sum3, count_read.data), Mux(gather, load[:sum_bits], settled)),
-        )
-        m.d.comb += [
-            tables.flush.eq((self.begin & ~self.busy) | (checking & pair)),
-            tables.sum.eq(sums),
-            tables.address.eq(k),
-            tables.fill.eq(Mux(gather, valid[6] & last[6], final)),
-            tables.place.eq(place & valid[3]),
-            tables.digit.eq(digit),
-            # Inverted: ascending in the key is descending in the count.
-            tables.key.eq(~sort_key(m, number)),
-            order_write.en.eq(tables.placed),
-            order_write.addr.eq(Cat(tables.position, ~bank)),
-            order_write.data.eq(unit5),
-        ]
 
         # -- stage 4: row and slot -------------------------------------------------------------------
-        row4, slot4 = Signal(tile_bits), Signal(index_bits)  # NONE, PAIR; half tiles while gathering
-        lpt4 = Signal()
+        place4 = Signal(index_bits)  # within the half tile, or row
+        row4, slot4 = Signal(tile_bits), Signal(index_bits)
+        second4 = Signal()  # half of its row
+        opened = Signal(1 << tile_bits)  # rows, or half tiles, that have a load; the others start from nothing
+        opened4 = Signal()
         m.d.comb += [
-            lpt4.eq(deal & lpt & valid[4]),
+            second4.eq(paired & (rank4 >= rows)),
+            row4.eq(Mux(lpt, queue.row, Mux(second4, 2 * rows - 1 - rank4, rank4))),
+            opened4.eq(opened.bit_select(row4, 1)),
+            slot4.eq(Mux(lpt, Mux(opened4, held_read.data, 0), place4 + Mux(second4, h_last + 1, 0))),
             queue.init.eq(checking),
-            queue.step.eq(lpt4),
+            queue.step.eq(lpt & valid[4]),
             queue.count.eq(count4),
-            queue.full.eq(held_read.data == cap_last),
+            queue.full.eq(slot4 == cap_last),
             held_read.addr.eq(queue.row),
-            held_write.en.eq(sums | lpt4),
-            held_write.addr.eq(Mux(sums, k, queue.row)),
-            held_write.data.eq(Mux(sums, 0, held_read.data + 1)),
+            held_write.en.eq(queue.step),
+            held_write.addr.eq(queue.row),
+            held_write.data.eq(slot4 + 1),
+            tile_write.en.eq(gather & valid[4] & (place4 == 0)),
+            tile_write.addr.eq(rank4),
+            tile_write.data.eq(unit4),
         ]
         with m.If(checking | phase_end):
-            m.d.sync += [row4.eq(0), slot4.eq(0)]
+            m.d.sync += [rank4.eq(0), place4.eq(0), opened.eq(0)]
         with m.Elif(valid[4]):
-            m.d.sync += [slot4.eq(Mux(last[4], 0, slot4 + 1)), row4.eq(row4 + last[4])]
+            m.d.sync += [
+                rank4.eq(rank4 + last[4]),
+                place4.eq(Mux(last[4], 0, place4 + 1)),
+                opened.bit_select(row4, 1).eq(1),
+            ]
 
         # -- stages 5 and 6: assignment and loads ----------------------------------------------------
-        width = load_bits(units)
-        count5, head5 = Signal(COUNT_BITS, reset_less=True), Signal.like(queue.load, reset_less=True)
-        row5, row6 = Signal(tile_bits, reset_less=True), Signal(tile_bits, reset_less=True)
+        row5, opened5 = Signal(tile_bits, reset_less=True), Signal(reset_less=True)
+        count5 = Signal(COUNT_BITS, reset_less=True)
+        load5, load6 = Signal(load_bits(units)), Signal(load_bits(units), reset_less=True)
         m.d.sync += [
-            count5.eq(count4),
-            head5.eq(queue.load),
-            row5.eq(row4),
-            row6.eq(row5),
             self.assign_we.eq(deal & valid[4] & inside4),
             self.assign_unit.eq(unit4),
-            self.assign_row.eq(Mux(lpt, queue.row, row4)),
-            self.assign_slot.eq(Mux(lpt, held_read.data, slot4)),
+            self.assign_row.eq(row4),
+            self.assign_slot.eq(slot4),
+            row5.eq(row4),
+            opened5.eq(opened4),
+            count5.eq(count4),
+            load6.eq(load5),
         ]
-        # The head's load never falls, and never rises by 2**17 at once: each fall of its low bits is a carry.
-        head_low, head_high = Signal.like(queue.load), Signal(width - len(queue.load))
-        carried = Signal.like(head_high)
-        fresh, first_unit = Signal(), Signal(index_bits, reset_less=True)
-        base = Signal(width)
         m.d.comb += [
-            carried.eq(head_high + (head5 < head_low)),
-            base.eq(Mux(lpt, Cat(head5, carried), Mux(fresh, 0, load))),
+            load_read.addr.eq(row4),
+            load5.eq(Mux(opened5, load_read.data, 0) + count5),
+            load_write.en.eq(valid[5]),
+            load_write.addr.eq(row5),
+            load_write.data.eq(load5),
         ]
-        with m.If(checking | phase_end):
-            m.d.sync += [fresh.eq(1), head_low.eq(0), head_high.eq(0)]
-        with m.Elif(valid[5]):
-            m.d.sync += [fresh.eq(last[5]), load.eq(base + count5)]
-            with m.If(deal):
-                m.d.sync += [head_low.eq(head5), head_high.eq(carried), self.sum_load.eq(self.sum_load + count5)]
-            with m.If(fresh):
-                m.d.sync += first_unit.eq(unit5)
-        with m.If(deal & valid[6] & (load > self.max_load)):
-            m.d.sync += self.max_load.eq(load)
         with m.If(checking):
             m.d.sync += [self.max_load.eq(0), self.sum_load.eq(0)]
-        m.d.comb += [
-            tile_write.en.eq(gather & valid[6] & last[6]),
-            tile_write.addr.eq(row6),
-            tile_write.data.eq(Cat(first_unit, load[:sum_bits])),
-        ]
-        with m.If(tile_write.en):
-            m.d.sync += tile_last.eq(row6)
+        with m.If(deal & valid[5]):
+            m.d.sync += self.sum_load.eq(self.sum_load + count5)
+        with m.If(deal & valid[6] & (load6 > self.max_load)):
+            m.d.sync += self.max_load.eq(load6)
 
         # -- tally -------------------------------------------------------------------------------------
         tally, adding, finishing = Signal(), Signal(reset_less=True), Signal(reset_less=True)
@@ -438,7 +371,15 @@ class Balancer(wiring.Component):
             count_write.addr.eq(tally_index),
             count_write.data.eq(tallied),
         ]
+
+        # -- sorting: counts as they are tallied, sums of half tiles as they are gathered ---------------
+        final, settled = Signal(), Signal(COUNT_BITS, reset_less=True)
         m.d.sync += [final.eq(tally & finishing), settled.eq(tallied)]
+        m.d.comb += [
+            sort.flush.eq((self.begin & ~self.busy) | (checking & pair)),
+            sort.fill.eq(Mux(gather, valid[6] & last[6], final)),
+            sort.key.eq(sort_key(m, Mux(gather, load6, settled))),
+        ]
         return m
 
 

@@ -1,10 +1,11 @@
 """Walker of a row: its list of entries, and the mask words they stand for, in order, one a cycle.
 
 In FW and WU an entry is a record (block row) that the row owns, and its words are walked one after the
-other; where only stored weights are wanted (FW, once the initial weights have vanished), words that hold none are
-passed over: a word of flags beside each mask beat says which do, and the walk jumps from flag to flag. In BW an entry is a lane group, and its words are those of one block column, record by record:
-the transpose, by walking the other way. Entries are collected while a working set loads, in one of two
-banks, and walked while it computes.
+other; where only stored weights are wanted (FW, once the initial weights have vanished), words that hold
+none are passed over: flags beside each mask beat say which do, and the walk jumps from flag to flag. In
+BW an entry is a lane group, and its words are those of one block column, record by record: the transpose,
+by walking the other way. Entries are collected while a working set loads, in one of two banks, and walked
+while it computes.
 
 Order and addresses: docs/architecture.md, section 4. In a dense build every word takes the same room, so its place is
 all that is needed of it.
@@ -95,8 +96,8 @@ class RowWalker(wiring.Component):
     """Entry list and address sequence of a row.
 
     Latency: the first word is at the outputs `LATENCY` cycles after `start`, a row without entries shows a null
-    word there. Of a mask beat whose words are all to be passed over the first is walked. A new word every cycle with `advance` set, which must be high in those first cycles; outputs are
-    registered and stay while it is low.
+    word there. Of a mask beat whose words are all to be passed over, the first is walked. A new word every cycle
+    with `advance` set, which must be high in those first cycles; outputs are registered and stay while it is low.
 
     Args:
         cfg: sizes. The list holds `entry_depth` entries.

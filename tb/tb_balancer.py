@@ -1,7 +1,7 @@
 """Bench of the balancer: assignments, loads, errors and every cycle of busy and done against golden.
 
-The counts are tallied before each request, in any order and in parts, beside a model of them. While the
-balancer is busy, its strobes are shaken: none of them may have an effect.
+The counts are tallied before each request, some in parts, beside a model of them; what is not final comes in any
+order. While the balancer is busy, its strobes are shaken: none of them may have an effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ TOP = 0xFFFF
 STROBES = ("begin", "count_we", "count_final", "start")
 OUTPUTS = ("busy", "done", "error", "assign_we", "assign_unit", "assign_row", "assign_slot", "max_load", "sum_load")
 REFUSED = 2  # cycles
-FINAL_TO_START = 3
+FINAL_TO_START = 2
+FINAL_TO_BEGIN = 3
 
 
 class Bench:
@@ -44,17 +45,20 @@ class Bench:
         await self.cycle(**strobes, count_index=index, count_value=value)
 
     async def tally(self, counts: np.ndarray, gap: float = 0.0) -> None:
-        """Tally these counts for the next request: any order, some in two parts; as early as start may come."""
+        """Tally these counts for the next request: some in two parts; as early as start may come."""
         rng = self.rng
         await self.cycle(begin=1)
-        for index in rng.permutation(len(counts)).tolist():
+        parts = np.where(rng.random(len(counts)) < 0.2, rng.integers(counts + 1), -1).tolist()
+        early = [index for index, part in enumerate(parts) if part >= 0]
+        ahead = set(rng.permutation(early)[: len(early) // 2].tolist())  # their first parts come before all else
+        for index in rng.permutation(list(ahead)).tolist():
+            await self.write(index, parts[index])
+        for index, (part, count) in enumerate(zip(parts, counts.tolist(), strict=True)):
             while rng.random() < gap:
                 await self.cycle()
-            part = int(rng.integers(counts[index] + 1)) if rng.random() < 0.2 else None
-            if part is not None:
+            if part >= 0 and index not in ahead:
                 await self.write(index, part)
-            rest = int(counts[index]) - (part or 0)
-            await self.write(index, rest, add=part is not None, final=True)
+            await self.write(index, count - max(part, 0), add=part >= 0, final=True)
         for _ in range(FINAL_TO_START - 1):
             await self.cycle()
 
@@ -198,10 +202,10 @@ async def tally(dut: Any) -> None:
             value = int(rng.integers(TOP + 1) >> rng.integers(16))
             await bench.write(int(rng.integers(few)), value, rng.random() < 0.8, final=trial % 2 == 0)
         if trial % 2 == 0:
-            for _ in range(FINAL_TO_START - 1):
+            for _ in range(FINAL_TO_BEGIN - 1):
                 await bench.cycle()
             await bench.cycle(begin=1)
-        for index in rng.permutation(few).tolist():
+        for index in range(few):
             await bench.write(index, int(rng.integers(TOP + 1) >> rng.integers(16)), rng.random() < 0.8, final=True)
         for _ in range(FINAL_TO_START - 1):
             await bench.cycle()
