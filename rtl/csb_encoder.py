@@ -86,7 +86,8 @@ class CsbEncoder(wiring.Component):
     """Update buffer of a row: records of the working set in compute are written, the last one's are read.
 
     A record is its mask beats, its values from a fresh beat on, and its info: nnz and cycles_next (the sum over
-    words of max(1, n << log2_positions), n = next_explored ? next_count : kept; at most 65535). It has ceil(words / masks_per_beat) mask beats, lanes
+    words of max(1, n << log2_positions), n = next_explored ? next_count : kept; at most 65535). It has
+    ceil(words / masks_per_beat) mask beats, lanes
     without a word are zero; so a command's mask_beats must be exactly that. Without `sparse` there
     are no masks.
 
