@@ -23,7 +23,7 @@ class Phase(IntEnum):
     FW = 0  # gather-MAC, rows own output-channel units
     BW = 1  # gather-MAC on the transposed blocks, rows own lane groups
     WU = 2  # gather-dot, rows own output-channel units, writes the new blocks
-    NOP = 3  # computes nothing: a plan made ahead of time, or a wait
+    NOP = 3  # computes nothing: a wait
 
 
 class Policy(IntEnum):
@@ -56,6 +56,7 @@ FIELDS: dict[str, Field] = {
     "gate": Field(0, 10, 1),  # BW drain: zero where the gate tensor is not positive
     "commit": Field(0, 11, 1),  # after its drain: new exponents, decay, step
     "policy": Field(0, 12, 2),
+    "ahead": Field(0, 14, 1),  # plan and load only: what lies there then is for the next command
     "magic": Field(0, 16, 16),
     "x_addr": Field(1, 0, 32),
     "x_run": Field(2, 0, 16),  # beats of a run

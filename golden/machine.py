@@ -180,7 +180,9 @@ class Machine:
             self._plan(c, phase, work)
         self._load(c, phase, work)
         work.slots, work.regions = self._assignment, self._segments
-        if phase in (Phase.FW, Phase.BW):
+        if c.get("ahead"):
+            pass  # what was loaded is for the next command
+        elif phase in (Phase.FW, Phase.BW):
             self._multiply(c, phase, work)
             if c.get("drain"):
                 self._drain(c, phase, work)

@@ -7,6 +7,7 @@ generations: a step reads one and writes the other, and the host swaps them when
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -272,34 +273,48 @@ class Network:
                     self.memory.put_region(store, store.region)
 
     # -- programs ---------------------------------------------------------------------------
-    def forward(self, generation: int, dense_visits: bool = False, fetched: bool = False) -> list[Command]:
-        """Commands of the forward program; `fetched` if the program before ended with its prefetch."""
-        return self._cached(("forward", generation, dense_visits, fetched))
+    def forward(
+        self, generation: int, dense_visits: bool = False, fetched: bool = False, followed: bool = False
+    ) -> list[Command]:
+        """Commands of the forward program.
 
-    def backward(self, generation: int, dense_visits: bool = False, prefetch: bool = False) -> list[Command]:
+        Args:
+            generation: of the weights.
+            dense_visits: regenerated weights are not zero yet.
+            fetched: the program before ended with what this one begins with.
+            followed: the backward program follows: this one ends with what that begins with.
+        """
+        return self._cached(("forward", generation, dense_visits, fetched, followed))
+
+    def backward(
+        self, generation: int, dense_visits: bool = False, prefetch: bool = False, fetched: bool = False
+    ) -> list[Command]:
         """Commands of the backward program: BW from the last layer to the second, then all WU.
 
         With `prefetch` it ends by planning and loading what the next step's forward program begins with, while the
         last weight updates are computed and drained. The first layer is updated first, so that the others hide its
-        drain.
+        drain. `fetched`: the forward program ended with what this one begins with.
         """
-        return self._cached(("backward", generation, dense_visits, prefetch))
+        return self._cached(("backward", generation, dense_visits, prefetch, fetched))
 
     def _cached(self, key: tuple) -> list[Command]:
         if key not in self._programs:
-            kind, generation, dense_visits, option = key
+            kind, generation, dense_visits, *options = key
             self.layers[0].x = self.inputs[generation]
             make = self._make_forward if kind == "forward" else self._make_backward
-            self._programs[key] = self._with_waits(make(generation, dense_visits, option))
+            self._programs[key] = _with_waits(make(generation, dense_visits, *options))
         return self._programs[key]
 
-    def _make_forward(self, generation: int, dense_visits: bool, fetched: bool) -> list[Command]:
+    def _make_forward(self, generation: int, dense_visits: bool, fetched: bool, followed: bool) -> list[Command]:
         program = [c for layer in self.layers for c in self._forward_layer(layer, generation, dense_visits)]
         if fetched:
             program[0] = program[0] | dict(plan=0, load_w=0, load_x=0)
+        if followed:
+            first = self._make_backward(generation, dense_visits, prefetch=False, fetched=False)[0]
+            program.append(_ahead(first, later=("x", "aux")))
         return program
 
-    def _make_backward(self, generation: int, dense_visits: bool, prefetch: bool) -> list[Command]:
+    def _make_backward(self, generation: int, dense_visits: bool, prefetch: bool, fetched: bool) -> list[Command]:
         program: list[Command] = []
         for layer in reversed(self.layers):
             if layer.dx is not None:
@@ -307,33 +322,16 @@ class Network:
         first = len(program)
         for layer in self.layers:
             program += self._update_layer(layer, generation)
+        if fetched:
+            program[0] = program[0] | dict(plan=0, load_w=0)
         if prefetch:
             # Headers are read three slots before a command computes: four commands after the region's last drain.
             behind = len(program) - first - len(self._update_layer(self.layers[0], generation))
             program += [dict(phase=int(Phase.NOP))] * max(0, 3 - behind)
             self.layers[0].x = self.inputs[1 - generation]
-            ahead = self._forward_layer(self.layers[0], 1 - generation, dense_visits)[0]
-            program.append(ahead | dict(phase=int(Phase.NOP), drain=0, relu=0, ones=0))
+            program.append(_ahead(self._forward_layer(self.layers[0], 1 - generation, dense_visits)[0]))
+            self.layers[0].x = self.inputs[generation]
         program[-1] = program[-1] | dict(commit=1)
-        return program
-
-    def _with_waits(self, program: list[Command]) -> list[Command]:
-        """Set `wait` where a load would overtake the drain it depends on.
-
-        Command j loads while j-2 drains, so only what the two commands before it write can be missed.
-        """
-        written: list[list[tuple[int, int]]] = []
-        for j, c in enumerate(program):
-            reads = [
-                span
-                for name in ("x", "aux")
-                if c.get(f"load_{name}")
-                for span in _spans(c[f"{name}_addr"], c[f"{name}_run"], c[f"{name}_runs"], c[f"{name}_stride"])
-            ]
-            late = [span for spans in written[max(0, j - 2) :] for span in spans]
-            c["wait"] = int(any(a < d and c_ < b for a, b in reads for c_, d in late))
-            drains = c.get("drain") and c["phase"] in (Phase.FW, Phase.BW)
-            written.append(_spans(c["out_addr"], c["out_run"], c["positions"], c["out_stride"]) if drains else [])
         return program
 
     def _weights(self, layer: Layer, generation: int, tile: int) -> Command:
@@ -595,6 +593,43 @@ class Network:
 def he_std(inputs: int) -> float:
     """Standard deviation of a layer's initial weights (He et al., 2015)."""
     return float((2 / inputs) ** 0.5)
+
+
+def _ahead(c: Command, later: Sequence[str] = ()) -> Command:
+    """The command that plans and loads for `c`, but for the operands (x, aux) that come later."""
+    return c | dict(ahead=1, drain=0, commit=0, relu=0, ones=0, gate=0, wait=0) | {f"load_{name}": 0 for name in later}
+
+
+def _with_waits(program: Sequence[Command]) -> list[Command]:
+    """Where a load would overtake the drain it depends on, load what can be loaded ahead and set `wait`.
+
+    Command j loads while j-2 drains, so only what the two commands before it write can be missed.
+    """
+    out: list[Command] = []
+    written: list[list[tuple[int, int]]] = []
+    for c in program:
+        late = _late(c, written[-2:])
+        loads = {name for name in ("x", "aux", "w") if c.get(f"load_{name}")}
+        if late and (c.get("plan") or loads - set(late)):
+            out.append(_ahead(c, later=late))
+            written.append([])
+            c = c | dict(plan=0, load_w=0) | {f"load_{name}": 0 for name in ("x", "aux") if name not in late}
+            late = _late(c, written[-2:])
+        out.append(c | dict(wait=int(bool(late))))
+        drains = c.get("drain") and c["phase"] in (Phase.FW, Phase.BW)
+        written.append(_spans(c["out_addr"], c["out_run"], c["positions"], c["out_stride"]) if drains else [])
+    return out
+
+
+def _late(c: Command, written: list[list[tuple[int, int]]]) -> list[str]:
+    """Operands of a command that overlap what is being written."""
+    return [
+        name
+        for name in ("x", "aux")
+        if c.get(f"load_{name}")
+        for first, end in _spans(c[f"{name}_addr"], c[f"{name}_run"], c[f"{name}_runs"], c[f"{name}_stride"])
+        if any(first < b and a < end for spans in written for a, b in spans)
+    ]
 
 
 def _spans(address: int, run: int, runs: int, stride: int) -> list[tuple[int, int]]:

@@ -202,8 +202,9 @@ class Trainer:
     def programs(self, following: bool) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
         """The forward and backward program of this step; `following` if a next minibatch is known."""
         visits = self.dense_visits
-        forward = self.network.forward(self.generation, visits, self.fetched == (self.generation, visits))
-        return forward, self.network.backward(self.generation, visits, following)
+        fetched = self.fetched == (self.generation, visits)
+        forward = self.network.forward(self.generation, visits, fetched, followed=True)
+        return forward, self.network.backward(self.generation, visits, following, fetched=True)
 
     def step(self, x: np.ndarray, labels: np.ndarray, following: np.ndarray | None = None) -> StepResult:
         """One training step on a minibatch of input mantissas; `following` is the next one, if known."""

@@ -221,7 +221,7 @@ class CommandProcessor(wiring.Component):
         entering = valid["load"]
         m.d.sync += [
             self.psum_bank.eq(self.psum_bank ^ (leaving & _flows(compute))),
-            self.update_bank.eq(self.update_bank ^ (leaving & (compute.phase == Phase.WU))),
+            self.update_bank.eq(self.update_bank ^ (leaving & (compute.phase == Phase.WU) & ~compute.ahead)),
             self.gather_bank.eq(self.gather_bank ^ (entering & load.load_x)),
             self.weight_bank.eq(self.weight_bank ^ (entering & load.load_w)),
             self.stat_bank.eq(self.stat_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),

@@ -50,7 +50,7 @@ class Planner(wiring.Component):
     beats; the command's records are `records` of them from `record0` on. Their sum over all records must be
     the header's word 0, and fit 16 bits.
 
-    Counts: unit i of FW and NOP: sum of nnz of record record0 + i over the segments; WU: of visits (high half); BW:
+    Counts: unit i of FW and NOP: sum of nnz of record record0 + i over the segments; WU: of cycles (high half); BW:
     unit g * groups + j: nnz of lane group j of segment g. Saturated at 65535. Units >= `units` are left out.
 
     Args:

@@ -185,6 +185,7 @@ class Accelerator(wiring.Component):
     def _stages(self, m: Module) -> None:
         processor, table, gate = self._processor, self._table, self._gate
         planner, loader, sequencer, drain = self._planner, self._loader, self._sequencer, self._drain
+        computes = Signal()
         for stage, engine in zip(STAGES, (planner, loader, sequencer, drain), strict=True):
             m.d.comb += [
                 engine.slot_start.eq(processor.slot_start),
@@ -195,7 +196,8 @@ class Accelerator(wiring.Component):
             ]
         m.d.comb += [
             planner.active.eq(processor.plan_active),
-            sequencer.active.eq(processor.compute_valid & (processor.compute_command.phase != Phase.NOP)),
+            computes.eq((processor.compute_command.phase != Phase.NOP) & ~processor.compute_command.ahead),
+            sequencer.active.eq(processor.compute_valid & computes),
             sequencer.drain_command.eq(processor.drain_command),
             processor.reader_done.eq(self._reader.done),
             processor.plan_bank.eq(planner.bank),

@@ -65,7 +65,7 @@ class State:
         plan, load, compute = at["plan"], at["load"], at["compute"]
         if compute is not None:
             banks["psum"] ^= flows(compute.command)
-            banks["update"] ^= compute.command["phase"] == Phase.WU
+            banks["update"] ^= compute.command["phase"] == Phase.WU and not compute.command["ahead"]
         if load is not None:
             banks["gather"] ^= load.command["load_x"]
             banks["weight"] ^= load.command["load_w"]
