@@ -16,3 +16,8 @@ class Script:
     def __init__(self) -> None:
         self.give: defaultdict[int, dict[str, object]] = defaultdict(dict)
         self.want: defaultdict[int, dict[str, int]] = defaultdict(dict)
+
+
+def placed(word: int, at: int, width: int, value: int) -> int:
+    """A word with its field number `at`, of `width` bits, replaced."""
+    return word & ~((1 << width) - 1 << at * width) | value << at * width

@@ -19,6 +19,7 @@ from golden.csb import Region
 from golden.writing import BLOCK_DONE, QUEUE, block_done, block_writes
 from tb.block_model import BlockJob, BlockModel, job_of, random_region
 from tb.pins import Pins, command_bits, compare, random_bits
+from tb.script import placed
 
 COMMAND_BITS = sum(field.bits for field in FIELDS.values())
 INFO_BITS = 32
@@ -44,11 +45,11 @@ class Bench:
         cfg, rng = self.cfg, self.rng
         noise = {"start": 0, "command": random_bits(rng, COMMAND_BITS)}
         for row, info in given.get("info", []):
-            self.infos = _placed(self.infos, row, INFO_BITS, info)
+            self.infos = placed(self.infos, row, INFO_BITS, info)
         data = random_bits(rng, cfg.rows * cfg.beat_bits)
         if "data" in given:
             row, beat = given["data"]
-            data = _placed(data, row, cfg.beat_bits, beat)
+            data = placed(data, row, cfg.beat_bits, beat)
         if cfg.sparse:
             noise["rows_info"] = self.infos
         got = await self.pins.cycle(**(noise | inputs), rows_data=data, room=int(room), assign_row=self.owner)
@@ -104,11 +105,6 @@ class Bench:
             want["error"] = int(model.error)
         specified = model.want.pop(t, {})
         compare((self.jobs, t), got, want | {name: v for name, v in specified.items() if name in got})
-
-
-def _placed(word: int, at: int, width: int, value: int) -> int:
-    """A word with one field of `width` bits replaced."""
-    return word & ~((1 << width) - 1 << at * width) | value << at * width
 
 
 async def begin(dut: Any) -> tuple[Bench, Callable[..., Region], Callable[..., BlockJob]]:

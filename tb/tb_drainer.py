@@ -17,6 +17,7 @@ from arch.command import FIELDS, Phase
 from golden.writing import QUEUE, flow_done, flow_writes
 from tb.flow_model import SHIFT_NEEDED, FlowJob, FlowModel, random_job, room_for
 from tb.pins import Pins, command_bits, compare, random_bits
+from tb.script import placed
 
 SILENT = ("reserve", "push", "side_clear", "saturated")
 OUTPUTS = (*SILENT, "done", "assign_unit", "side_addr", "gate_addr", "push_addr", "push_data", "magnitude")
@@ -36,8 +37,8 @@ class Bench:
         self.jobs = 0
         self.pins.drive(rst=0, start=0)
 
-    async def cycle(self, room: bool, **inputs: int) -> dict[str, int]:
-        """One cycle; inputs not given are noise."""
+    async def cycle(self, room: bool, side_q: tuple[int, int] | None = None, **inputs: int) -> dict[str, int]:
+        """One cycle; inputs not given are noise, and so are the words of the rows but one."""
         cfg, rng = self.cfg, self.rng
         noise = {
             "start": 0,
@@ -47,11 +48,8 @@ class Bench:
             "side_q": random_bits(rng, cfg.rows * cfg.columns * cfg.acc_bits),
             "gate_q": random_bits(rng, cfg.columns * cfg.bus_elements),
         }
-        if "side" in inputs:  # the word of one row; the others read something too
-            row, word = inputs.pop("side")  # type: ignore[misc]
-            width = cfg.columns * cfg.acc_bits
-            noise["side_q"] &= ~((1 << width) - 1 << row * width)
-            noise["side_q"] |= word << row * width
+        if side_q is not None:
+            noise["side_q"] = placed(noise["side_q"], side_q[0], cfg.columns * cfg.acc_bits, side_q[1])
         row, slot = self.place
         got = await self.pins.cycle(**(noise | inputs), room=int(room), assign_row=row, assign_slot=slot)
         self.place = self.table[got["assign_unit"]]
@@ -75,8 +73,6 @@ class Bench:
             free = bool(rng.random() < room)
             model.step(t, free)
             inputs = dict(model.give.pop(t, {}), command=command, start=int(t == 0), rst=int(t == reset_at))
-            if "side_q" in inputs:
-                inputs["side"] = inputs.pop("side_q")
             got = await self.cycle(free, **inputs, **(steady if t >= SHIFT_NEEDED else {}))
             before = {"done": 1, "magnitude": self.magnitude} if t == 0 else {"done": 0}
             compare((self.jobs, t), got, dict.fromkeys(SILENT, 0) | before | model.want.pop(t, {}))

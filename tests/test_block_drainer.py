@@ -2,12 +2,12 @@
 
 import pytest
 
-from arch.config import PRESETS
+from arch.config import PRESETS, Config
 from golden import writing
 from rtl.block_drainer import BlockDrainer
 from rtl.dense_drainer import DenseDrainer
 from rtl.lane_tally import MOST_WORDS
-from scripts.simulate import run_bench
+from scripts.simulate import Results, run_bench
 
 TINY = PRESETS["tiny"]
 CONFIGS = {
@@ -18,7 +18,7 @@ CONFIGS = {
 }
 
 
-def run(cfg, design, seed):
+def run(cfg: Config, design: type[BlockDrainer] | type[DenseDrainer], seed: int) -> Results:
     parameters = {"config": cfg}
     return run_bench(lambda: design(cfg), "block_drainer", "tb.tb_block_drainer", parameters=parameters, seed=seed)
 
