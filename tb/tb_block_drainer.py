@@ -171,6 +171,26 @@ async def headers(dut: Any) -> None:
 
 
 @cocotb.test()
+async def no_masks(dut: Any) -> None:
+    """A command without mask beats: records of values alone, of none at all, and no counts of lane groups."""
+    bench, region, job = await begin(dut)
+    for density in (0.0, 0.5):
+        for words in (1, min(bench.cfg.masks_per_beat, most_words(bench))):
+            for room in (1.0, 0.5):
+                new = region(4, words, density)
+                bare = job(new, mask_beats=0)
+                bare.masks = [[] for _ in bare.owners]
+                counts = [sum(bare.value_beats()), *bare.infos]
+                words_of_header = counts + [0] * (len(bare.header) * bench.cfg.words_per_beat - len(counts))
+                bare.header = [
+                    sum(word << 32 * i for i, word in enumerate(words_of_header[at : at + bench.cfg.words_per_beat]))
+                    for at in range(0, len(words_of_header), bench.cfg.words_per_beat)
+                ]
+                await bench.play(bare, room, then_idle=0)
+                await bench.play(job(new), room)
+
+
+@cocotb.test()
 async def limits(dut: Any) -> None:
     """Exactly enough beats; one too few: the last record does not fit; none does. Then a region that does."""
     bench, region, job = await begin(dut)

@@ -25,12 +25,27 @@ def run(cfg: Config, design: type[BlockDrainer] | type[DenseDrainer], seed: int)
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unit_equals_model(name: str) -> None:
-    assert run(CONFIGS[name], BlockDrainer, len(name)).tests == 6
+    assert run(CONFIGS[name], BlockDrainer, len(name)).tests == 7
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_dense_unit_equals_model(name: str) -> None:
-    assert run(CONFIGS[name].with_(sparse=False), DenseDrainer, len(name)).tests == 6
+    assert run(CONFIGS[name].with_(sparse=False), DenseDrainer, len(name)).tests == 7
+
+
+@pytest.mark.parametrize("seed", (11, 12, 13))
+def test_more_seeds(seed: int) -> None:
+    cfg = CONFIGS["tiny"]
+    parameters = {"config": cfg}
+    results = run_bench(
+        lambda: BlockDrainer(cfg),
+        "block_drainer",
+        "tb.tb_block_drainer",
+        parameters=parameters,
+        seed=seed,
+        testcase="random_regions",
+    )
+    assert results.tests == 1
 
 
 def test_constants() -> None:

@@ -26,6 +26,21 @@ def test_unit_equals_model(name: str) -> None:
     assert results.tests == 5
 
 
+@pytest.mark.parametrize("seed", (11, 12, 13))
+def test_more_seeds(seed: int) -> None:
+    cfg = CONFIGS["tiny"]
+    parameters = {"config": cfg}
+    results = run_bench(
+        lambda: DrainStage(cfg),
+        "drain_stage",
+        "tb.tb_drain_stage",
+        parameters=parameters,
+        seed=seed,
+        testcase="mixed_slots",
+    )
+    assert results.tests == 1
+
+
 def test_constants() -> None:
     assert DrainStage.END == timing.DRAIN_END
     assert WriteQueue.DEPTH == bench.DEPTH

@@ -26,6 +26,21 @@ def test_unit_equals_model(name: str) -> None:
     assert results.tests == 7
 
 
+@pytest.mark.parametrize("seed", (11, 12, 13))
+def test_more_seeds(seed: int) -> None:
+    cfg = CONFIGS["one_lane"]
+    parameters = {"config": cfg}
+    results = run_bench(
+        lambda: FlowDrainer(cfg),
+        "drainer",
+        "tb.tb_drainer",
+        parameters=parameters,
+        seed=seed,
+        testcase="random_working_sets",
+    )
+    assert results.tests == 1
+
+
 def test_constants() -> None:
     assert FlowDrainer.SIDE_LATENCY == model.SIDE
     assert FlowDrainer.SHIFT_NEEDED == model.SHIFT_NEEDED
