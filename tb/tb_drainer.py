@@ -81,6 +81,7 @@ class Bench:
             if t == reset_at:
                 self.pins.drive(rst=0)
                 self.magnitude = None  # means something from the next start on
+                # At least one cycle: sums in flight reach `magnitude` for one cycle after a reset of one.
                 await self.idle(1 if t % 3 == 0 else 12)
                 return
             t += 1
