@@ -35,8 +35,8 @@ class DrainStage(wiring.Component):
         D = 1                                              commit only
         commit = tensors + ExponentTable.COMMIT_EXTRA      with `commit`, otherwise 0
 
-    (the 3: the write queue's latency, plus one for its `idle`; the 2: less the cycle by which the drainer of sums is done
-    after its last push). An overflow ends the drain where it is found and suppresses the commit.
+    (the 3: the write queue's latency, plus one for its `idle`; the 2: less the cycle by which the drainer of sums is
+    done after its last push). An overflow ends the drain where it is found and suppresses the commit.
 
     Args:
         cfg: widths and sizes.
