@@ -30,7 +30,7 @@ class BlockDrainer(wiring.Component):
     mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally (`lane_tally.words_per_cycle`). A
     record's mask beats are due every masks_per_beat / T cycles, when the tally has used up the one before; value
     beats fill the cycles between and after.
-    A full write queue adds its stalls. On overflow `done` is high from the cycle after `error`.
+    A full write queue adds its stalls. On overflow `done` rises with `error`.
 
     Args:
         cfg: widths and sizes.
@@ -39,7 +39,7 @@ class BlockDrainer(wiring.Component):
         start: pulse. command: WU command in the drain stage, stable from start to done; one region:
         block_rows records, words, mask_beats, groups, header_beats, out_addr, limit are used.
         error: the region does not fit `limit` beats; held until the next start. Nothing is written beyond.
-        done: nothing is left to push (beats may still be in the write queue).
+        done: nothing is left to push after this cycle (beats may still be in the write queue).
         assign_unit: record looked up; assign_row: its row, one cycle later.
         rows_start: every row: back to the first record. rows_kind: 0 mask, 1 value beat. rows_next, rows_record_next:
         one bit a row: read a beat of rows_kind; go to the next record. rows_info: nnz | cycles_next << 16 of each row's

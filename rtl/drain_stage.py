@@ -31,12 +31,12 @@ class DrainStage(wiring.Component):
         s + 1                                              nothing to drain or commit
         s + D + END + commit, where
         D = N + FlowDrainer.DONE_LATENCY + 2               FW, BW with drain; N = positions * out_run * E
-        D = see BlockDrainer, + 2                          WU with drain
+        D = see BlockDrainer, + 3                          WU with drain
         D = 1                                              commit only
         commit = tensors + ExponentTable.COMMIT_EXTRA      with `commit`, otherwise 0
 
-    (the 2: the write queue's latency, less the cycle by which the drainer is done after its last push, plus one for its
-    `idle`). An overflow ends the drain where it is found and suppresses the commit.
+    (the 3: the write queue's latency, plus one for its `idle`; the 2: less the cycle by which the drainer of sums is
+    done after its last push). An overflow ends the drain where it is found and suppresses the commit.
 
     Args:
         cfg: widths and sizes.

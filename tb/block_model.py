@@ -1,0 +1,202 @@
+"""Model of the drain of new blocks: which beat of which record is read when, and what the header then says.
+
+Contents are those of the golden encoder. Cycles of a run without pauses are those of the golden model (the bench
+compares them); those with pauses follow from the rules: a beat needs room, a record's masks go first but no faster than
+the lane tally counts them, values fill the cycles between, and a begun beat of the header never waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arch.command import Phase
+from arch.config import Config
+from golden.csb import Geometry, Region
+from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_RECORD, BLOCK_START, TALLY_WORDS
+from tb.command_rules import Command, good
+from tb.pins import random_bits
+from tb.script import Script
+
+DATA = 1  # beat asked for -> beat
+DONE = 2  # last word of the header -> done
+
+
+@dataclass
+class BlockJob:
+    """One region to drain.
+
+    Attributes:
+        command: what the drain stage is told.
+        owners: row of each record.
+        infos: counts of each record as its row shows them.
+        masks, values: beats of each record in its row.
+        stored: beats of each record in memory; others than those of the rows in a dense build.
+        header: beats of the header.
+    """
+
+    command: Command
+    owners: list[int]
+    infos: list[int]
+    masks: list[list[int]]
+    values: list[list[int]]
+    stored: list[list[int]]
+    header: list[int]
+
+    def value_beats(self) -> list[int]:
+        """Value beats of each record."""
+        return [len(beats) for beats in self.values]
+
+
+def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int) -> BlockJob:
+    """The drain of a region, its records anywhere; `changes` are fields of the command."""
+    g = region.geometry
+    c = good(
+        cfg,
+        Phase.WU,
+        block_rows=g.records,
+        records=g.records,
+        words=g.words,
+        mask_beats=g.mask_beats,
+        groups=g.groups,
+        header_beats=g.header_beats,
+        out_addr=int(rng.integers(1 << 32)),
+        limit=len(region.encode()) + int(rng.integers(0, 3)),
+        k0=g.k0,
+        k_end=g.k_end,
+        c0=g.c0,
+        c_end=g.c_end,
+    )
+    c |= changes
+    image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()]
+    header, at = image[: g.header_beats], g.header_beats
+    header += [0] * (c["header_beats"] - g.header_beats)
+    masks, values, stored = [], [], []
+    for beats in region.value_beats().tolist():
+        masks.append(image[at : at + g.mask_beats])
+        at += g.mask_beats
+        stored.append(image[at : at + beats])
+        at += beats
+        values.append(list(stored[-1]))
+    if not cfg.sparse:
+        values = _beside_weights(cfg, rng, g, values)
+    infos = (region.nnz_per_record() | region.visits_next << 16).tolist()
+    owners = rng.integers(0, cfg.rows, g.records).tolist()
+    return BlockJob(c, owners, infos, masks, values, stored, header[: c["header_beats"]])
+
+
+def _beside_weights(cfg: Config, rng: np.random.Generator, g: Geometry, values: list[list[int]]) -> list[list[int]]:
+    """What the rows of a dense build hold: anything where there is no weight."""
+    lanes = len(values[0]) * cfg.values_per_beat
+    one = (1 << cfg.delta_bits) - 1
+    noisy = []
+    for record, beats in enumerate(values):
+        valid = np.zeros(lanes, bool)
+        valid[: g.record_bits] = g.valid.reshape(g.records, -1)[record]
+        weights = [
+            sum(one << i * cfg.delta_bits for i in np.flatnonzero(v).tolist()) for v in valid.reshape(len(beats), -1)
+        ]
+        noisy.append([b | random_bits(rng, cfg.beat_bits) & ~w for b, w in zip(beats, weights, strict=True)])
+    return noisy
+
+
+def random_region(
+    cfg: Config, rng: np.random.Generator, records: int, words: int, density: float, ragged: bool = True
+) -> Region:
+    """Each weight is stored with probability `density`; the last block row and column may have few channels."""
+    k0, c0 = cfg.block_k * int(rng.integers(0, 40)), cfg.block_c * int(rng.integers(0, 40))
+    lose_k, lose_c = (int(rng.integers(n)) if ragged else 0 for n in (cfg.block_k, cfg.block_c))
+    g = Geometry(cfg, k0, k0 + records * cfg.block_k - lose_k, c0, c0 + words * cfg.block_c - lose_c, words)
+    stored = np.flatnonzero(g.valid & (rng.random(g.positions) < density)) if cfg.sparse else g.valid_positions
+    top = 1 << cfg.delta_bits - 1
+    visits = rng.integers(0, 1 << 16, records) if cfg.sparse else None
+    return Region(g, stored, rng.integers(-top, top, len(stored)), visits)  # type: ignore[arg-type]
+
+
+class BlockModel(Script):
+    """One run, stepped cycle by cycle; `step` before the cycle's inputs are driven.
+
+    `give` holds `info` (row, counts; they stay) and `data` (row, beat; for one cycle).
+
+    Attributes:
+        done_from: cycle from which the drainer is done; None until that is known.
+        error: the region exceeded its limit.
+    """
+
+    def __init__(self, cfg: Config, job: BlockJob) -> None:
+        super().__init__()
+        self.cfg, self.job = cfg, job
+        self.record = self.used = self.word = 0
+        self.done_from: int | None = None
+        self.error = False
+        for row in set(job.owners):
+            self._info(1, row, 0)
+        self._begin(BLOCK_START + BLOCK_RECORD)
+
+    def _info(self, t: int, row: int, first: int) -> None:
+        """From cycle t on `row` shows the counts of its next record, which is not before `first`."""
+        mine = [r for r in range(first, len(self.job.owners)) if self.job.owners[r] == row]
+        if mine:
+            self.give[t].setdefault("info", []).append((row, self.job.infos[mine[0]]))  # type: ignore[attr-defined]
+
+    def _begin(self, t: int) -> None:
+        """The beats of a record, from cycle t on, if it fits."""
+        job, c = self.job, self.job.command
+        base = c["out_addr"] + c["header_beats"] + self.used
+        masks, values = job.masks[self.record], job.values[self.record]
+        stored = job.stored[self.record]
+        self.masks = [(base + i, beat, beat) for i, beat in enumerate(masks)]
+        self.values = [(base + len(masks) + i, *pair) for i, pair in enumerate(zip(values, stored, strict=True))]
+        self.used += len(masks) + len(values)
+        self.words_left, self.tally_free, self.at = c["words"], 0, t
+        if self.used + c["header_beats"] > c["limit"]:
+            self.error, self.done_from = True, t
+
+    def step(self, t: int, room: bool) -> None:
+        """Cycle t, with room for one more beat or without."""
+        if self.done_from is not None or t < self.at:
+            return
+        if self.record == len(self.job.owners):
+            self._header(t, room)
+            return
+        row = self.job.owners[self.record]
+        if room and self.masks and t >= self.tally_free:
+            count = min(self.words_left, self.cfg.masks_per_beat)
+            self.words_left -= count
+            at_once = min(TALLY_WORDS, self.cfg.masks_per_beat)
+            self.tally_free = t + max(1, -(-count // at_once))
+            self._take(t, row, 0, *self.masks.pop(0))
+        elif room and self.values:
+            self._take(t, row, 1, *self.values.pop(0))
+        if self.masks or self.values or self.tally_free > t + 1:
+            return
+        self.want[t]["rows_record_next"] = 1 << row
+        self.record += 1
+        self._info(t + 1, row, self.record)
+        if self.record < len(self.job.owners):
+            self._begin(t + 1 + BLOCK_RECORD)
+        else:
+            self.at = t + BLOCK_HEADER
+            if not self.job.header:
+                self.done_from = t + 1 + BLOCK_HEADER
+
+    def _take(self, t: int, row: int, kind: int, address: int, beat: int, stored: int) -> None:
+        self.want[t] |= {"reserve": 1, "rows_next": 1 << row, "rows_kind": kind}
+        self.give[t + DATA]["data"] = (row, beat)
+        self._push(t + BLOCK_PUSH, address, stored)
+
+    def _push(self, t: int, address: int, beat: int) -> None:
+        self.want[t] |= {"push": 1, "push_addr": address & (1 << 32) - 1, "push_data": beat}
+
+    def _header(self, t: int, room: bool) -> None:
+        beat, word = divmod(self.word, self.cfg.words_per_beat)
+        if not (room or word):
+            return
+        if word == 0:
+            self.want[t]["reserve"] = 1
+        self.word += 1
+        if word == self.cfg.words_per_beat - 1:
+            self._push(t + BLOCK_PUSH, self.job.command["out_addr"] + beat, self.job.header[beat])
+            if beat + 1 == len(self.job.header):
+                self.done_from = t + DONE
