@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from arch import trace as records
 from arch.command import Field, pack
 from arch.status import Counter, Register, Status
 from golden import timing, trace
+from golden.capacity import Fill, fill
 from golden.counters import counters, row_busy
 from golden.machine import Settings, Work
 from golden.memory import Memory
@@ -28,10 +29,16 @@ STALLED = 50  # times the predicted ones, with a memory that stalls
 #: Counters that depend on when the memory answers.
 TIMES = {Counter.CYCLES, Counter.WAIT_LOAD, Counter.WAIT_PLAN, Counter.WAIT_DRAIN}
 START, SCRUB = 1, 2
+#: The hardware stops with these when its buffers are full; the golden machine has none (see `golden.capacity`).
+FULL = (Status.MASK_OVERFLOW, Status.VALUE_OVERFLOW, Status.UPDATE_OVERFLOW, Status.STORE_OVERFLOW)
 
 
 class MismatchError(AssertionError):
     """RTL and golden model differ; the message says where first."""
+
+
+class CapacityError(RuntimeError):
+    """The network has become too dense for the buffers it was compiled for; golden counts and RTL agree about it."""
 
 
 @dataclass
@@ -67,6 +74,7 @@ class Lockstep:
 
     Raises:
         ValueError: the trainer keeps no memory image, or configurations differ.
+        CapacityError, from a step: the RTL stopped, its weights of the step before intact, since its buffers are full.
     """
 
     def __init__(self, trainer: Trainer, harness: Harness, *, strict: bool = True, timed: bool = True) -> None:
@@ -115,6 +123,7 @@ class Lockstep:
         limit = schedule.cycles + SPARE if self.timed else STALLED * schedule.cycles
         result = self.harness.run(limit, trace=self.harness.cfg.trace and self.timed)
         self.seconds += time.perf_counter() - began
+        self._check_room(works)
         compared = self.compared
         compared.programs += 1
         compared.cycles += result.cycles
@@ -125,6 +134,17 @@ class Lockstep:
             compared.first = compared.first or f"program {compared.programs - 1}: {difference}"
             if self.strict:
                 raise MismatchError(compared.first)
+
+    def _check_room(self, works: list[Work]) -> None:
+        control = self.harness.read(Register.CONTROL)
+        status = Status(control >> 8 & 255)
+        full = fill(self.trainer.cfg, works, self.trainer.memory) if status in FULL else Fill()
+        if full.worst > 1:
+            shares = ", ".join(f"{f.name} {100 * getattr(full, f.name):.0f} %" for f in fields(full))
+            raise CapacityError(
+                f"{status.name} at command {self.harness.read(Register.ERROR_AT)}: the weights of step "
+                f"{self.trainer.machine.step} need more room than the buffers have ({shares})"
+            )
 
     def forgot(self) -> None:
         """Scrub partial sums and peaks."""

@@ -26,7 +26,7 @@ from golden.recipe import History
 from golden.trainer import StepResult, Trainer
 from rtl.top import verilog
 from scripts.harness import Harness
-from scripts.lockstep import Comparison, Lockstep, MismatchError
+from scripts.lockstep import CapacityError, Comparison, Lockstep, MismatchError
 from scripts.options import LATENCY, Options, parse
 from scripts.plots import write_plots
 from scripts.report import Measured, build, print_table, write
@@ -166,6 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MismatchError as error:
         console.print(f"[bold red]RTL and golden model differ:[/] {error}")
         return 1
+    except CapacityError as error:
+        console.print(f"[bold red]train:[/] {error}. Plan for more weights (--budget), or train on a larger --array.")
+        return 2
     except (ValueError, OSError, MemoryError, ToolError) as error:
         console.print(f"[bold red]train:[/] {error}")
         return 2

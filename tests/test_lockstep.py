@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from arch.command import Policy
+from scripts.lockstep import CapacityError
 from tests.programs import PAPER, SMALL, TINY, Case, train
 
 TOTAL = 10_000_000
@@ -55,6 +56,14 @@ def test_every_cycle(name: str) -> None:
     assert compared.mismatches == 0, compared.first
     assert compared.records > compared.cycles
     assert compared.cycles >= least, f"only {compared.cycles} cycles"
+
+
+def test_a_network_that_outgrows_its_buffers_is_no_mismatch() -> None:
+    case = Case(TINY, (40, 30, 10), 8, 20, budget=0.9, density=0.1, theta=0)
+    with pytest.raises(
+        CapacityError, match=r"^(UPDATE|VALUE)_OVERFLOW at command \d+: the weights of step \d+ need more"
+    ):
+        train(case)
 
 
 @pytest.mark.parametrize("seed", range(4))
