@@ -197,15 +197,16 @@ class FlowDrainer(wiring.Component):
             values.append(requantise.value)
             saturations.append(requantise.saturated)
             magnitudes.append(magnitude)
+        go_6 = delay(go_4, "go_to_6", 2, resets=True)
         with m.If(self.start):
             m.d.sync += self.magnitude.eq(0)
-        with m.Else():
+        with m.Elif(go_6):  # not what was on its way before a reset
             m.d.sync += self.magnitude.eq(self.magnitude | tree(magnitudes, operator.or_))
 
         # Stage 7: one element of every column enters the beat.
         element_7, one_7 = delay(element_4, "element_to_7", 3), delay(one_4, "one_to_7", 3)
         data_7 = delay(data_4, "data_to_7", 3)
-        go_7 = delay(go_4, "go_to_7", 3, resets=True)
+        go_7 = delay(go_6, "go_to_7", resets=True)
         packed = Signal(cfg.beat_bits, reset_less=True)
         for column in range(columns):
             result = Signal(a_bits, name=f"result{column}")
