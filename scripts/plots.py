@@ -42,7 +42,7 @@ def write_plots(folder: Path, m: Measured, report: Report) -> list[Path]:
     for axes, draw in zip(grid.flat, drawings.values(), strict=True):
         draw(axes, m, report)
     figure.suptitle(f"{report['config']['net']} on {report['config']['data']}, array {report['config']['array']}, "
-                    f"{report['config']['budget']} weights")  # fmt: skip
+                    f"budget {report['config']['budget']}")  # fmt: skip
     return [*paths, _save(figure, folder / "train.png")]
 
 
@@ -63,7 +63,8 @@ def draw_learning(axes: Axes, m: Measured, report: Report) -> None:
     for key, (label, colour, style) in curves.items():
         if key in m.references:
             error = m.references[key].error
-            axes.plot(range(1, len(error) + 1), error, style, color=colour, label=label)
+            marker = "." if len(error) == 1 else ""  # a line of one point shows nothing
+            axes.plot(range(1, len(error) + 1), error, style, color=colour, label=label, marker=marker)
     axes.plot(range(1, len(m.run.error) + 1), m.run.error, "o-", color=SPARSE, label=f"sparse, {name}", markersize=3)
     axes.set(xlabel="epoch", ylabel="test error, %", title="Learning")
     axes.set_ylim(bottom=0)
