@@ -94,7 +94,7 @@ class Recorder:
             self._kept["rows"] = trace.rows(cfg, works, schedule)
             self._kept["central"] = trace.central(cfg, works, schedule)
         path = self.folder / f"program{len(self.events)}.npz"
-        np.savez(path, **self._kept)
+        np.savez(path, **self._kept)  # type: ignore[arg-type]  # its options are taken for arrays
         self.events.append(str(path))
 
 

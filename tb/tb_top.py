@@ -10,9 +10,16 @@ from typing import Any
 
 import cocotb
 
+from arch.command import Phase
 from arch.status import Register
+from golden.reading import KINDS
 from tb.top_driver import Top
 from tb.top_program import Program, begin, first_step, recorded
+
+#: What must be among the things that a reset interrupts.
+MOMENTS = {"start", "end", "commit", *(f"read {kind}" for kind in KINDS)} | {
+    f"{does} {phase.name}" for does in ("compute", "write") for phase in (Phase.FW, Phase.BW, Phase.WU)
+}
 
 
 @cocotb.test()
@@ -40,6 +47,7 @@ async def reset_in_flight(dut: Any) -> None:
     """A reset while any of the stages does any of its work; then the host begins the step again."""
     top = await begin(dut)
     step = first_step(recorded())
+    assert {name for program in step for name in program.moments()} >= MOMENTS
     for number, program in enumerate(step):
         for name, cycles in program.moments().items():
             at = int(top.rng.choice(cycles))

@@ -90,9 +90,9 @@ class Program:
         """The trace from the start of the program to the end of the log, or of the program."""
         if cfg.trace:
             central, rows = np.array(log.central, np.uint64), np.frombuffer(log.rows, "<u8").reshape(-1, cfg.rows)
-            assert len(central) <= self.cycles
-            same("central record", central, self.central[: len(central)])
-            same("row record", rows, self.rows[: len(rows)])
+            same("central record", central[: self.cycles], self.central[: len(central)])
+            same("row record", rows[: self.cycles], self.rows[: len(rows)])
+            assert len(central) <= self.cycles, f"busy for more than {self.cycles} cycles"
 
     async def check_registers(self, top: Top, timed: bool = True) -> None:
         """State and counters after the program."""
