@@ -59,8 +59,8 @@ def text(cfg: Config) -> str:
     return verilog(cfg)
 
 
-def make(case: Case, *, trace: bool = True) -> tuple[Trainer, Harness]:
-    """Trainer and harness of a case, at their first step."""
+def make_trainer(case: Case) -> Trainer:
+    """Trainer of a case, at its first step."""
     cfg = case.config
     total = sum(n * (m + 1) for m, n in zip(case.sizes[:-1], case.sizes[1:], strict=True))
     budget = None if case.budget is None else max(1, round(case.budget * total))
@@ -79,7 +79,12 @@ def make(case: Case, *, trace: bool = True) -> tuple[Trainer, Harness]:
     if budget is not None:
         theta = cfg.operand_bits if case.theta is None else case.theta
         trainer.machine.log2_theta = quantile.log2_from_theta(2.0**theta, cfg.delta_bits)
-    traced = cfg.with_(trace=trace)
+    return trainer
+
+
+def make(case: Case, *, trace: bool = True) -> tuple[Trainer, Harness]:
+    """Trainer and harness of a case, at their first step."""
+    trainer, traced = make_trainer(case), case.config.with_(trace=trace)
     return trainer, Harness(text(traced), traced, case.latency, beats=1)
 
 
