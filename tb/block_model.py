@@ -81,7 +81,7 @@ def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int
         values.append(list(stored[-1]))
     if not cfg.sparse:
         values = _beside_weights(cfg, rng, g, values)
-    infos = (region.nnz_per_record() | region.visits_next << 16).tolist()
+    infos = (region.nnz_per_record() | region.cycles_next << 16).tolist()
     owners = rng.integers(0, cfg.rows, g.records).tolist()
     return BlockJob(c, owners, infos, masks, values, stored, header[: c["header_beats"]])
 
