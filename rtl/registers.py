@@ -39,8 +39,8 @@ class Registers(wiring.Component):
     `ctl_addr` as it is in this cycle. Reading is always possible; the exponents read while busy may be in the middle of
     a commit. Addresses without a register read as zero. Widths: COMMANDS 16 bits, DECAY and LAMBDA 17, KEEP 16,
     RATE 6, PERIOD 3, WEIGHT_EXPONENT 8 signed, LEARNING mantissa `lr_bits` and exponent 16 signed; upper bits are
-    ignored. Except DECAY, THRESHOLD (clamped, see `rtl.exponents.Decay`, `rtl.quantile`) and the exponents, all are
-    zero after reset.
+    ignored; DECAY and THRESHOLD are clamped (see `rtl.exponents.Decay`, `rtl.quantile`). A reset makes all of them zero
+    but the exponents, which lie in a memory, as the partial sums do: a host scrubs after a reset in flight.
 
     Args:
         cfg: widths and sizes. Without `sparse` the registers LAMBDA, KEEP, RATE, PERIOD, MODE, DECAY and THRESHOLD and
