@@ -74,7 +74,7 @@ WORDS = (
     "decay",
     "tally",
     "balancer",
-    "tables",
+    "sort",
     "theta",
     "infos",
 )

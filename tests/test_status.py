@@ -136,7 +136,8 @@ def trained() -> Bench:
 def test_malformed_forward_command(trained: Bench, name: str) -> None:
     fields, status = FORWARD[name]
     program = trained.program(Phase.FW)
-    for index in (0, first(program[1:], lambda c: c.get("plan")) + 1):
+    acts = "load_x" if "x_run" in fields else "plan"
+    for index in (0, first(program[1:], lambda c: c.get(acts)) + 1):
         change = fields | ({"units": program[index]["records"] + 1} if "units" in fields else {})
         assert trained.run(spoil(program, index, **change)) == (status, index)
     trained.step()
@@ -156,7 +157,7 @@ def test_gate_too_large(trained: Bench) -> None:
 
 def test_store_too_small(trained: Bench) -> None:
     program = trained.program(Phase.WU)
-    for index in (i for i, c in enumerate(program) if c["phase"] == Phase.WU):
+    for index in (i for i, c in enumerate(program) if c["phase"] == Phase.WU and c["drain"]):
         limit = program[index]["header_beats"] + 1
         assert trained.run(spoil(program, index, limit=limit)) == (Status.STORE_OVERFLOW, index)
     trained.step()
@@ -202,7 +203,7 @@ def test_more_weights_kept_than_rows_hold() -> None:
     b.harness.write(Register.THRESHOLD, 0)
     b.trainer.machine.log2_theta = 0
     program = b.program(Phase.WU)
-    index = first(program, lambda c: c["phase"] == Phase.WU)
+    index = first(program, lambda c: c["phase"] == Phase.WU and c["drain"])
     status, at = b.run(program)
     assert (status, at) == (Status.UPDATE_OVERFLOW, index)
     b.trainer.machine.log2_theta = theta  # the host asks for fewer
