@@ -1,7 +1,7 @@
 """How full the buffers of the array and the regions in memory get: what a program may not exceed.
 
 The hardware refuses what does not fit (`arch.status.Status`); the golden machine has no buffers. The
-host checks with this what the density it compiled for (`golden.program.Tiling`) leaves room for.
+host checks with this what the density it compiled for (`golden.layout.Tiling`) leaves room for.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from golden import quantile
 from golden.capacity import Fill, fill
 from golden.dataset import Dataset
 from golden.float_reference import Budget, DropBack, FloatTrainer
-from golden.program import Tiling
+from golden.layout import Tiling
 from golden.trainer import StepResult, Trainer
 
 FILL_EVERY = 50  # steps between two looks at how full the buffers are

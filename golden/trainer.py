@@ -16,9 +16,10 @@ import numpy as np
 from arch.command import Policy
 from arch.config import Config
 from golden import quantile, regenerate
+from golden.layout import Tiling, he_std
 from golden.machine import Machine, Settings, Work
 from golden.memory import Memory, Tensor
-from golden.program import Network, Tiling, he_std
+from golden.program import Network
 from golden.softmax import gradient_exponent, softmax_gradient
 
 

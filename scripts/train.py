@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from arch.config import Config
 from golden import dataset, measure, quantile, recipe
 from golden.dataset import Dataset
-from golden.program import Tiling
+from golden.layout import Tiling
 from golden.recipe import History
 from golden.trainer import StepResult, Trainer
 from rtl.top import verilog

@@ -11,7 +11,7 @@ import numpy as np
 from arch.command import Policy
 from arch.config import PRESETS, Config
 from golden import quantile
-from golden.program import Tiling
+from golden.layout import Tiling
 from golden.trainer import Trainer
 from rtl.top import verilog
 from scripts.harness import Harness

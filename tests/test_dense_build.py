@@ -10,9 +10,10 @@ import pytest
 from arch.command import Phase, Policy
 from arch.config import Config
 from golden.csb import Geometry, Region, decode
+from golden.layout import Tiling
 from golden.machine import Machine, Settings
 from golden.memory import Memory
-from golden.program import Network, Tiling
+from golden.program import Network
 from golden.trainer import Trainer
 from rtl.top import verilog
 from tests.programs import PAPER, SMALL, TINY, Case, make, minibatch, train

@@ -11,7 +11,7 @@ from arch.config import PRESETS
 from golden import dataset, quantile
 from golden.capacity import fill
 from golden.float_reference import Budget
-from golden.program import Tiling
+from golden.layout import Tiling
 from golden.recipe import (
     DIP_STEPS,
     FIRST_THETA,

@@ -1,0 +1,298 @@
+"""Where a network lies: tensors and regions in memory, and how much of a layer the array's buffers hold at a time.
+
+Weights have two generations: a step reads one and writes the other, and the host swaps them when the step succeeded.
+A region is what one weight update can hold; FW and BW cut layers in tiles of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from arch.command import Phase, Policy
+from arch.config import MAX_SEGMENTS, PLAN_BEATS, Config
+from golden import regenerate
+from golden.csb import Geometry, Region, update_cycles
+from golden.memory import Memory, Store, Tensor
+
+
+@dataclass
+class Layer:
+    """One fully connected layer y = W x, bias as the weight of a constant-one channel.
+
+    Attributes:
+        index: number of the layer.
+        outputs, inputs: channels, without the constant-one channel.
+        geometries: [output tile][input tile].
+        stores: [generation][output tile][input tile].
+        salt, scale: of the weight regeneration.
+        log2_u: log2 of the psum stride of a channel.
+        x, y, dx, dy: tensors; dx is None in the first layer. Numbers are exponent-table entries.
+    """
+
+    index: int
+    outputs: int
+    inputs: int
+    geometries: list[list[Geometry]]
+    stores: list[list[list[Store]]]
+    salt: int
+    scale: int
+    x: Tensor
+    y: Tensor
+    dy: Tensor
+    dx: Tensor | None
+    x_id: int = 0
+    y_id: int = 0
+    dy_id: int = 0
+    dx_id: int = 0
+
+
+@dataclass
+class Tiling:
+    """How many channels and records the working sets take; None lets the compiler choose.
+
+    Attributes:
+        density: the largest share of weights stored that buffers must hold (1 for dense mode).
+        policy: load balancing; a dense build knows NONE only.
+    """
+
+    density: float = 1.0
+    policy: Policy = Policy.LPT
+    margin: float = 1.3
+    fw_by_position: bool = True
+
+
+@dataclass
+class Layout:
+    """Memory layout of a network on one configuration.
+
+    Args:
+        cfg: configuration.
+        sizes: layer sizes, for example (784, 300, 100, 10).
+        batch: samples of a minibatch; padded with zero samples to whole columns.
+        memory: where everything is placed.
+        seed: of the regenerated weights.
+        tiling: see `Tiling`.
+        weight_exponent: exponent of the weights.
+        dense: dense mode: every weight is stored, the initial ones included.
+
+    Raises:
+        ValueError: a size the array cannot take; the message names value and bound.
+    """
+
+    cfg: Config
+    sizes: tuple[int, ...]
+    batch: int
+    memory: Memory
+    seed: int = 1
+    tiling: Tiling = field(default_factory=Tiling)
+    weight_exponent: int = -14
+    dense: bool = False
+    layers: list[Layer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Place all tensors and regions."""
+        if len(self.sizes) < 2 or min(self.sizes) < 1:
+            raise ValueError(f"a network needs at least two layer sizes, all positive, not {self.sizes}")
+        if not self.cfg.sparse:
+            self._check_dense()
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, not {self.batch}")
+        if max(self.sizes) > 8190:
+            raise ValueError(f"a layer has at most 8190 channels, not {max(self.sizes)}")
+        limit = self.cfg.gather_depth // self.cfg.block_c
+        if self.positions > min(limit, 255):
+            raise ValueError(
+                f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
+                f"positions, a gather bank holds one block of at most {min(limit, 255)}"
+            )
+        u = self.positions
+        self.inputs = [self.memory.tensor(u, self.sizes[0] + 1) for _ in range(2)]
+        activations = [self.inputs[0], *(self.memory.tensor(u, n + 1) for n in self.sizes[1:-1])]
+        self.logits = self.memory.tensor(u, self.sizes[-1])
+        outputs = [*activations[1:], self.logits]
+        gradients = [self.memory.tensor(u, n) for n in self.sizes[1:]]
+        for i, (inputs, count) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
+            layer = Layer(
+                i,
+                count,
+                inputs,
+                self._tiles(count, inputs),
+                [],
+                regenerate.layer_salt(self.seed, i),
+                regenerate.scale(he_std(inputs), self.weight_exponent),
+                activations[i],
+                outputs[i],
+                gradients[i],
+                gradients[i - 1] if i else None,
+                x_id=i,
+                y_id=i + 1,
+                dy_id=16 + i,
+                dx_id=16 + i - 1 if i else 0,
+            )
+            for _ in range(2):
+                layer.stores.append(
+                    [
+                        [self.memory.store(g, self._limit(g), self._first(layer, g)) for g in row]
+                        for row in layer.geometries
+                    ]
+                )
+            self.layers.append(layer)
+
+    def _check_dense(self) -> None:
+        """Refuse what a build without sparse hardware cannot run."""
+        if not self.dense:
+            raise ValueError("a dense build cannot train a sparse network: dense must be set")
+        if self.tiling.policy != Policy.NONE:
+            raise ValueError(
+                f"a dense build balances no load: policy must be NONE, not {Policy(self.tiling.policy).name}"
+            )
+        if self.tiling.density < 1:
+            raise ValueError(f"a dense build stores every weight: density must be 1, not {self.tiling.density}")
+
+    # -- sizes ------------------------------------------------------------------------------
+    @property
+    def positions(self) -> int:
+        """U: sub-batches of the minibatch."""
+        return -(-self.batch // self.cfg.columns)
+
+    @property
+    def log2_u(self) -> int:
+        """log2 of the psum stride of a channel."""
+        return (self.positions - 1).bit_length()
+
+    @property
+    def total(self) -> int:
+        """Weights of the network, biases included."""
+        return sum(layer.outputs * (layer.inputs + 1) for layer in self.layers)
+
+    def _record_beats(self, words: int) -> int:
+        """Value beats of a record to provide for."""
+        values = words * self.cfg.mask_bits * min(1.0, self.tiling.density * self.tiling.margin)
+        return int(-(-values // self.cfg.values_per_beat)) + (self.tiling.density < 1)
+
+    def _per_row(self, words: int, spans: int) -> int:
+        """Records of each of `spans` segments a row may hold: many records even out their value beats."""
+        values = words * self.cfg.mask_bits * min(1.0, self.tiling.density * self.tiling.margin)
+        beats = values / self.cfg.values_per_beat
+        mean = self._record_beats(words) if self.tiling.density >= 1 else max(1.0, beats) + 0.25
+        return int(
+            min(
+                self.cfg.value_beats // (spans * mean),
+                self.cfg.mask_beats // (spans * -(-words // self.cfg.masks_per_beat)) if self.cfg.sparse else np.inf,
+            )
+        )
+
+    def _units(self, per_row: int) -> int:
+        """Most units of a command whose rows take `per_row`: pairing gives every row two halves of one size."""
+        halves = 2 if self.tiling.policy == Policy.PAIR and per_row > 1 else 1
+        return min(per_row // halves * halves * self.cfg.rows, self.cfg.units)
+
+    def _tiles(self, outputs: int, inputs: int) -> list[list[Geometry]]:
+        """Regions [output tile][input tile]: what one weight update can hold."""
+        cfg = self.cfg
+        most_words = min(cfg.gather_depth // (self.positions * cfg.block_c), 255)
+        words = -(-(inputs + 1) // cfg.block_c)
+        tiles = -(-words // most_words)
+        if tiles > MAX_SEGMENTS:
+            raise ValueError(
+                f"a layer of {inputs} inputs takes {tiles} input tiles at {self.positions} positions a weight,"
+                f" a command plans at most {MAX_SEGMENTS}: use a smaller batch or more columns"
+            )
+        words = -(-words // tiles)
+        headers = PLAN_BEATS // tiles * cfg.words_per_beat - 1 - words * cfg.groups_per_word
+        per_row = min(
+            cfg.value_beats // self._record_beats(words),
+            cfg.mask_beats // -(-words // cfg.masks_per_beat) if cfg.sparse else cfg.value_beats,
+            self._cap(Phase.WU),
+        )
+        if per_row < 1:
+            raise ValueError(
+                f"a record of {words} mask words takes {self._record_beats(words)} value "
+                f"beats, a row holds {cfg.value_beats}"
+            )
+        records = -(-outputs // cfg.block_k)
+        spans = self._ranges(records, min(self._units(per_row), headers))
+        each = spans[0][1] * cfg.block_k
+        step = words * cfg.block_c
+        return [
+            [
+                Geometry(cfg, k, min(k + each, outputs), c, min(c + step, inputs + 1), words)
+                for c in range(0, inputs + 1, step)
+            ]
+            for k in range(0, outputs, each)
+        ]
+
+    def _cap(self, phase: Phase, positions: int | None = None) -> int:
+        """Most units of a row: what its psum (WU: stationary) bank holds."""
+        cfg = self.cfg
+        u = 1 << ((positions or self.positions) - 1).bit_length()
+        lanes = cfg.lane_group if phase == Phase.BW else cfg.block_k
+        pack = cfg.stationary_pack if phase == Phase.WU else 1
+        cap = cfg.psum_depth * pack // (lanes * u)
+        if cap < 1:
+            raise ValueError(f"{u} positions of {lanes} channels do not fit a psum bank of {cfg.psum_depth}")
+        return cap
+
+    def _room(self, g: Geometry) -> int:
+        """Records of which a row's buffers hold the masks, and a beat of values each."""
+        masks = self.cfg.mask_beats // g.mask_beats if g.mask_beats else self.cfg.value_beats
+        return min(masks, self.cfg.value_beats)
+
+    def _limit(self, g: Geometry) -> int:
+        """Beats of a region in memory: room for all its weights, since sparse layers leave others dense."""
+        values = -(-g.words * self.cfg.mask_bits // self.cfg.values_per_beat)
+        return g.header_beats + g.records * (g.mask_beats + values)
+
+    def _first(self, layer: Layer, g: Geometry) -> Region:
+        """What a region holds before the first step: nothing, or in dense mode every initial weight."""
+        if not self.dense:
+            return Region(g)
+        w0 = regenerate.initial(g.k_of, g.c_of, 0, layer.salt, layer.scale, self.cfg.operand_bits)
+        stored = np.flatnonzero(g.valid)
+        w0 = np.where(g.c_of[stored] == layer.inputs, 0, w0[stored])
+        return Region(g, stored, w0 << self.cfg.operand_bits)
+
+    def set_first_cycles(self, period: int) -> None:
+        """Enter the cycles of step 0's update in the headers of generation 0 (later ones come from WU)."""
+        if self.dense:
+            return
+        for layer in self.layers:
+            for row in layer.stores[0]:
+                for store in row:
+                    g = store.region.geometry
+                    words = regenerate.explored(g.kb, g.cb, 0, 0, period)
+                    visits = np.where(words, g.valid_per_word, store.region.per_word())
+                    store.region.cycles_next = update_cycles(g, visits, self.log2_u)
+                    self.memory.put_region(store, store.region)
+
+    def _image_records(self, g: Geometry, segments: int) -> int:
+        """Records of which every row can hold a copy (BW)."""
+        cfg = self.cfg
+        return max(
+            1,
+            min(
+                cfg.value_beats // (segments * self._record_beats(g.words)),
+                cfg.mask_beats // (segments * g.mask_beats) if cfg.sparse else cfg.units,
+                cfg.units,
+            ),
+        )
+
+    def _ranges(self, count: int, most: int) -> list[tuple[int, int]]:
+        """Split `count` records into ranges of at most `most` that begin at a beat of channels."""
+        align = max(1, self.cfg.bus_elements // self.cfg.block_k)
+        if most < count and most < align:
+            raise ValueError(f"{most} records at a time are fewer than the {align} of one beat of channels")
+        parts = -(-count // most)
+        size = -(-(-(-count // parts)) // align) * align
+        if parts > 1:  # whole rounds of the rows: a last, short round idles rows only once
+            each = max(align, self.cfg.rows)
+            size = max(size, most // each * each)
+        size = min(size, most // align * align or most)
+        return [(a, min(size, count - a)) for a in range(0, count, size)]
+
+
+def he_std(inputs: int) -> float:
+    """Standard deviation of a layer's initial weights (He et al., 2015)."""
+    return float((2 / inputs) ** 0.5)
