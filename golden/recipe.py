@@ -1,7 +1,7 @@
-"""A training recipe as data, its schedules as pure functions, and the loop that follows it.
+"""A training recipe as data, and its schedules as pure functions.
 
-The same recipe trains the golden machine (`run`), the float reference (`run_float`) and, with a
-follower attached to the trainer, the RTL. Everything in it is a plain host register that may change
+The same recipe trains the golden machine, the float reference and, with a follower attached to the
+trainer, the RTL (`golden.training`). Everything in it is a plain host register that may change
 between steps (learning rate, share to keep) or is fixed before the first (period, decay, scale).
 
 Sources: cosine learning rate, Loshchilov and Hutter (arXiv 1608.03983); cubic budget, Zhu and Gupta
@@ -11,23 +11,14 @@ Sources: cosine learning rate, Loshchilov and Hutter (arXiv 1608.03983); cubic b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
-from arch.config import Config
 from golden import quantile
-from golden.capacity import Fill, fill
 from golden.dataset import Dataset
-from golden.float_reference import Budget, DropBack, FloatTrainer
-from golden.layout import Tiling
-from golden.trainer import StepResult, Trainer
+from golden.float_reference import Budget
 
-FILL_EVERY = 50  # steps between two looks at how full the buffers are
 DIP_STEPS = 50  # steps in which a dip goes down
-UNEVEN = 1.5  # room for a falling budget relative to an even share
 RAMP_STEPS = 100  # at first half the budget is asked for, so that theta finds its place without an overshoot
 RAMP_RATE = 4  # meanwhile the estimator is faster by so many powers of two
 FIRST_THETA = 2.0**-5  # a weight: above almost every first step, so that the tracked weights begin below the budget
@@ -190,220 +181,6 @@ def rate_for(budget: int) -> int:
 def ramp(step: int) -> float:
     """Share of the budget asked for: from one half to one in `RAMP_STEPS` steps."""
     return 0.5 + 0.5 * min(1.0, step / RAMP_STEPS)
-
-
-def mantissas(pixels: np.ndarray, operand_bits: int, scale: float = 1.0) -> np.ndarray:
-    """Input mantissas of exponent -(A-2) of pixels 0..255, of which 256 stands for `scale`: int32."""
-    top = (1 << operand_bits - 1) - 1
-    exact = pixels.astype(np.float64) * (scale * 2.0 ** (operand_bits - 2 - 8))
-    return np.minimum(np.rint(exact), top).astype(np.int32)
-
-
-def minibatches(samples: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Indices of the minibatches of an epoch: a permutation, drawn from seed and epoch, in pieces."""
-    order = np.random.default_rng([seed, epoch]).permutation(samples)
-    return [order[start : start + batch] for start in range(0, samples, batch)]
-
-
-@dataclass
-class History:
-    """What a training did.
-
-    Attributes:
-        loss: mean loss of every step, before it.
-        error: test error after every epoch, in percent.
-        tracked: tracked weights after every step (all weights in dense mode).
-        theta: threshold after every step, as a weight; empty in dense mode.
-        adopted, evicted: weights that came and went in every step.
-        fill: fullest buffers, looked at every `FILL_EVERY` steps.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    error: list[float] = field(default_factory=list)
-    tracked: list[int] = field(default_factory=list)
-    theta: list[float] = field(default_factory=list)
-    adopted: list[int] = field(default_factory=list)
-    evicted: list[int] = field(default_factory=list)
-    fill: Fill = field(default_factory=Fill)
-
-    @property
-    def peak(self) -> int:
-        """Most weights ever tracked."""
-        return max(self.tracked)
-
-    @property
-    def mean(self) -> float:
-        """Mean of the tracked weights over all steps."""
-        return float(np.mean(self.tracked))
-
-
-Progress = Callable[[int, int, History], None]
-"""Called after every step with the steps done, the steps in all, and the history so far."""
-
-
-def make_trainer(cfg: Config, sizes: tuple[int, ...], recipe: Recipe, seed: int, **options: object) -> Trainer:
-    """A golden trainer at the first step of a recipe.
-
-    Args:
-        cfg: configuration.
-        sizes: layer sizes.
-        recipe: how to train.
-        seed: of the regenerated weights.
-        options: further arguments of `Trainer` (`keep_image`, `tiling`).
-    """
-    total = weights_of(sizes)
-    first, last = (None, 1) if recipe.dense else budget_ends(recipe.budget, total)
-    rate = rate_for(last) if recipe.rate is None else recipe.rate
-    trainer = Trainer(
-        cfg,
-        sizes,
-        recipe.batch,
-        budget=first,
-        period=recipe.period,
-        decay=recipe.decay,
-        rate=rate,
-        seed=seed,
-        learning_rate=recipe.learning_rate,
-        **options,  # type: ignore[arg-type]
-    )
-    if first is not None:
-        unit = 2.0 ** (trainer.settings.weight_exponent - cfg.operand_bits)
-        trainer.machine.log2_theta = quantile.log2_from_theta(FIRST_THETA / unit, cfg.delta_bits)
-    return trainer
-
-
-def follow(trainer: Trainer, data: Dataset, recipe: Recipe, seed: int) -> Iterator[tuple[int, StepResult]]:
-    """Train step by step; yields the epoch and what each step did, with the machine still in that step's end.
-
-    Args:
-        trainer: of `make_trainer`.
-        data: training samples are taken from it.
-        recipe: sets learning rate and budget of every step.
-        seed: of the order of the samples.
-    """
-    samples = len(data.train_y)
-    steps = recipe.steps(samples)
-    budgets = recipe.schedule(trainer.network.total, steps)
-    x = mantissas(data.train_x, trainer.cfg.operand_bits, recipe.input_scale)
-    plan = ((e, part) for e in range(recipe.epochs) for part in minibatches(samples, recipe.batch, seed, e))
-    upcoming = next(plan, None)
-    step, rate = 0, trainer.settings.rate
-    while upcoming is not None:
-        epoch, part = upcoming
-        upcoming = next(plan, None)
-        trainer.set_learning_rate(recipe.learning_rate_at(step, steps))
-        trainer.settings.rate = rate if step >= RAMP_STEPS else max(0, rate - RAMP_RATE)
-        if budgets is not None:
-            trainer.set_budget(max(1, int(budgets.at(step) * ramp(step))))
-        ahead = x[upcoming[1]] if upcoming is not None and upcoming[0] == epoch else None
-        yield epoch, trainer.step(x[part], data.train_y[part], ahead)
-        step += 1
-
-
-def roomy(cfg: Config) -> Config:
-    """The configuration with large buffers: fewer working sets, so a faster golden model.
-
-    Sums are exact, so dense training gives the same numbers whatever the buffers hold. (With a budget it
-    does not quite: the threshold moves after every working set.)
-    """
-    return cfg.with_(value_beats=4096, mask_beats=4096, psum_depth=4096, units=4096, gather_depth=1 << 15)
-
-
-def run(
-    data: Dataset,
-    sizes: tuple[int, ...],
-    recipe: Recipe,
-    cfg: Config,
-    seed: int = 1,
-    progress: Progress | None = None,
-    tiling: Tiling | None = None,
-) -> History:
-    """Train the golden model on a data set.
-
-    Args:
-        data: training and test samples.
-        sizes: layer sizes; the first is the number of pixels, the last the number of classes.
-        recipe: how to train.
-        cfg: configuration.
-        seed: of the weights and of the order of the samples.
-        progress: called after every step.
-        tiling: what to compile for; None for the recipe's densest step (`tiling_for`).
-
-    Raises:
-        ValueError: sizes that do not fit the data, or a recipe that does not fit the network.
-    """
-    check_sizes(data, sizes)
-    trainer = make_trainer(cfg, sizes, recipe, seed, tiling=tiling or tiling_for(recipe, sizes))
-    history, steps = History(), recipe.steps(len(data.train_y))
-    test = mantissas(data.test_x, cfg.operand_bits, recipe.input_scale)
-    unit = 2.0 ** (trainer.settings.weight_exponent - cfg.operand_bits)
-    for epoch, result in follow(trainer, data, recipe, seed):
-        history.loss.append(result.loss)
-        history.tracked.append(result.tracked)
-        history.adopted.append(sum(w.adopted for w in result.backward))
-        history.evicted.append(sum(w.evicted for w in result.backward))
-        if not recipe.dense:
-            history.theta.append(quantile.theta_from_log2(trainer.machine.log2_theta, cfg.delta_bits) * unit)
-        done = len(history.loss)
-        if done % FILL_EVERY == 0 or done == steps:
-            history.fill |= fill(cfg, result.forward + result.backward, trainer.memory)
-        if done * recipe.epochs == (epoch + 1) * steps:
-            wrong = trainer.predict(test) != data.test_y
-            history.error.append(100 * float(wrong.mean()))
-        if progress is not None:
-            progress(done, steps, history)
-    return history
-
-
-def tiling_for(recipe: Recipe, sizes: tuple[int, ...]) -> Tiling:
-    """Tiling with room for the recipe's largest budget.
-
-    Layers keep different shares, and a large budget leaves fewer fractions of beats to hide that in: a falling
-    one gets `UNEVEN` times the room (LeNet-300-100 from 4x down fills 123 % of a weight buffer without).
-    """
-    if recipe.dense:
-        return Tiling()
-    total = weights_of(sizes)
-    first, last = budget_ends(recipe.budget, total)
-    return Tiling(density=min(1.0, first / total * (UNEVEN if first > last else 1.0)))
-
-
-def run_float(
-    data: Dataset,
-    sizes: tuple[int, ...],
-    recipe: Recipe,
-    seed: int = 1,
-    progress: Progress | None = None,
-    threshold: str = "exact",
-) -> History:
-    """The same training in floating point: dense SGD, or DropBack with an exact top-k.
-
-    Arguments as `run`; `threshold` as `golden.float_reference.DropBack`.
-    """
-    check_sizes(data, sizes)
-    samples = len(data.train_y)
-    steps = recipe.steps(samples)
-    total = weights_of(sizes)
-    budget = recipe.schedule(total, steps)
-    method = None
-    if budget is not None:
-        method = DropBack(budget, threshold, decay=recipe.decay, period=recipe.period)
-    trainer = FloatTrainer(sizes, method, lr=lambda step: recipe.learning_rate_at(step, steps), seed=seed)
-    x, test = (part.astype(np.float32) * np.float32(recipe.input_scale / 256) for part in (data.train_x, data.test_x))
-    history = History()
-    for epoch in range(recipe.epochs):
-        for part in minibatches(samples, recipe.batch, seed, epoch):
-            report = trainer.step(x[part], data.train_y[part])
-            history.loss.append(report.loss)
-            history.tracked.append(total if recipe.dense else report.tracked)
-            history.adopted.append(report.adopted)
-            history.evicted.append(report.evicted)
-            if not recipe.dense:
-                history.theta.append(report.theta)
-            if progress is not None:
-                progress(len(history.loss), steps, history)
-        history.error.append(100 * trainer.error(test, data.test_y))
-    return history
 
 
 def weights_of(sizes: tuple[int, ...]) -> int:

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from arch.config import preset
 from golden import dataset
-from golden.recipe import ANNEALED, CONSTANT, DENSE, History, Recipe, check_sizes, roomy, run, run_float, weights_of
+from golden.recipe import ANNEALED, CONSTANT, DENSE, Recipe, check_sizes, weights_of
+from golden.training import History, roomy, run, run_float
 from scripts.verilator import ROOT
 
 RECIPES = {"dense": DENSE, "annealed": ANNEALED, "constant": CONSTANT}

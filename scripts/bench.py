@@ -23,7 +23,7 @@ from rich.table import Table
 
 from arch.command import Policy
 from arch.config import Config, preset
-from golden import dataset, measure, recipe
+from golden import dataset, measure, recipe, training
 from golden.dataset import Dataset
 from golden.recipe import Recipe
 from golden.trainer import Trainer
@@ -59,11 +59,11 @@ def trained(
     cfg: Config, sizes: tuple[int, ...], plan: Recipe, data: Dataset, step: Callable[[], None]
 ) -> tuple[Trainer, measure.Cost, list]:
     """A trained network, the mean cost of its last steps, and the programs of the very last."""
-    trainer = recipe.make_trainer(cfg, sizes, plan, 1, tiling=recipe.tiling_for(plan, sizes))
+    trainer = training.make_trainer(cfg, sizes, plan, 1, tiling=training.tiling_for(plan, sizes))
     costs: deque[measure.Cost] = deque(maxlen=STEADY)
     programs: list = []
     steps = plan.steps(len(data.train_y))
-    for done, (_, result) in enumerate(recipe.follow(trainer, data, plan, 1), 1):
+    for done, (_, result) in enumerate(training.follow(trainer, data, plan, 1), 1):
         if steps - done < 2 * STEADY and trainer.fetched:
             programs = [result.forward, result.backward]
             costs.append(measure.step_cost(cfg, programs, LATENCY))
@@ -76,8 +76,8 @@ def trained(
 def dense(cfg: Config, sizes: tuple[int, ...], batch: int, data: Dataset) -> tuple[Trainer, measure.Cost, list]:
     """A network in dense mode, the cost of a step, and its programs."""
     plan = Recipe(epochs=1, batch=batch, budget="dense")
-    trainer = recipe.make_trainer(cfg, sizes, plan, 1)
-    for done, (_, result) in enumerate(recipe.follow(trainer, data, plan, 1)):  # noqa: B007
+    trainer = training.make_trainer(cfg, sizes, plan, 1)
+    for done, (_, result) in enumerate(training.follow(trainer, data, plan, 1)):  # noqa: B007
         if done == 1:  # the first step has nothing loaded ahead
             break
     programs = [result.forward, result.backward]
@@ -88,11 +88,11 @@ def simulation(cfg: Config, sizes: tuple[int, ...], plan: Recipe, data: Dataset)
     """Cycles a second of the batch harness and of cocotb on the same Verilog and the same programs."""
     from scripts.cocotb_speed import cocotb_speed
 
-    trainer = recipe.make_trainer(cfg, sizes, plan, 1, tiling=recipe.tiling_for(plan, sizes), keep_image=True)
+    trainer = training.make_trainer(cfg, sizes, plan, 1, tiling=training.tiling_for(plan, sizes), keep_image=True)
     harness = Harness(verilog(cfg), cfg, LATENCY, beats=1)
     lockstep = Lockstep(trainer, harness)
     began = time.process_time()
-    for done, _ in enumerate(recipe.follow(trainer, data, plan, 1), 1):
+    for done, _ in enumerate(training.follow(trainer, data, plan, 1), 1):
         if done == SPEED_STEPS:
             break
     whole = time.process_time() - began

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from arch.config import Config
-from golden import recipe
+from golden import training
 from golden.dataset import Dataset
 from golden.recipe import Recipe
 from rtl.top import verilog
@@ -24,9 +24,9 @@ def cocotb_speed(cfg: Config, sizes: tuple[int, ...], plan: Recipe, data: Datase
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        trainer = recipe.make_trainer(cfg, sizes, plan, 1, tiling=recipe.tiling_for(plan, sizes), keep_image=True)
+        trainer = training.make_trainer(cfg, sizes, plan, 1, tiling=training.tiling_for(plan, sizes), keep_image=True)
         recorder = Recorder(trainer, folder, cfg, LATENCY, most=1)
-        next(iter(recipe.follow(trainer, data, plan, 1)))
+        next(iter(training.follow(trainer, data, plan, 1)))
         result = folder / "result.json"
         parameters = {"config": cfg, "latency": LATENCY, "program": recorder.events[0], "result": str(result)}
         run_bench(verilog(cfg), "top", "tb.tb_speed", parameters=parameters)

@@ -15,7 +15,7 @@ from rich.table import Table
 from arch.command import Policy
 from golden import measure
 from golden.program import Network
-from golden.recipe import History
+from golden.training import History
 from scripts.lockstep import Comparison
 from scripts.options import Options
 

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from arch.config import Config
-from golden import dataset, measure, quantile, recipe
+from golden import dataset, measure, quantile, recipe, training
 from golden.dataset import Dataset
 from golden.layout import Tiling
-from golden.recipe import History
 from golden.trainer import StepResult, Trainer
+from golden.training import History
 from rtl.top import verilog
 from scripts.harness import Harness
 from scripts.lockstep import CapacityError, Comparison, Lockstep, MismatchError
@@ -52,16 +52,16 @@ class SparseRun:
 def train_sparse(options: Options, data: Dataset, harness: Harness | None, step: Step) -> SparseRun:
     """The sparse training, on the RTL in lock-step unless `harness` is None."""
     cfg, plan = options.config, options.recipe
-    tiling = replace(recipe.tiling_for(plan, options.net), policy=options.balance)
-    trainer = recipe.make_trainer(cfg, options.net, plan, options.seed, tiling=tiling, keep_image=harness is not None)
+    tiling = replace(training.tiling_for(plan, options.net), policy=options.balance)
+    trainer = training.make_trainer(cfg, options.net, plan, options.seed, tiling=tiling, keep_image=harness is not None)
     lockstep = Lockstep(trainer, harness) if harness else None
     run = SparseRun(History(), trainer, lockstep.compared if lockstep else Comparison())
     unit = 2.0 ** (trainer.settings.weight_exponent - cfg.operand_bits)
-    test = recipe.mantissas(data.test_x, cfg.operand_bits, plan.input_scale)
+    test = training.mantissas(data.test_x, cfg.operand_bits, plan.input_scale)
     steps = plan.steps(len(data.train_y))
     last = options.steps or steps
     per_epoch = steps // plan.epochs
-    for done, (_, result) in enumerate(recipe.follow(trainer, data, plan, options.seed), 1):
+    for done, (_, result) in enumerate(training.follow(trainer, data, plan, options.seed), 1):
         theta = quantile.theta_from_log2(trainer.machine.log2_theta, cfg.delta_bits) * unit
         _record(run.history, result, 0.0 if plan.dense else theta)
         if last - done < 2 * STEADY and trainer.fetched:  # a step that another one follows at once
@@ -87,11 +87,13 @@ def _record(history: History, result: StepResult, theta: float) -> None:
 def dense_cost(options: Options, data: Dataset, harness: Harness | None, step: Step) -> tuple[measure.Cost, Comparison]:
     """Cost of a step in dense mode, and what was compared while it ran on the RTL."""
     cfg, plan = options.config, replace(options.recipe, budget="dense")
-    trainer = recipe.make_trainer(cfg, options.net, plan, options.seed, tiling=Tiling(), keep_image=harness is not None)
+    trainer = training.make_trainer(
+        cfg, options.net, plan, options.seed, tiling=Tiling(), keep_image=harness is not None
+    )
     if harness:
         harness.reset()
     lockstep = Lockstep(trainer, harness) if harness else None
-    x = recipe.mantissas(data.train_x, cfg.operand_bits, plan.input_scale)
+    x = training.mantissas(data.train_x, cfg.operand_bits, plan.input_scale)
     costs = []
     for done in range(DENSE_STEPS):
         part = slice(done * plan.batch, (done + 1) * plan.batch)
@@ -107,20 +109,20 @@ def reference_runs(options: Options, data: Dataset, step: Step) -> dict[str, His
     plan = options.recipe
     dense = replace(plan, budget="dense")
 
-    def report(name: str) -> recipe.Progress:
+    def report(name: str) -> training.Progress:
         return lambda done, steps, _: step(name, done, steps)
 
     if options.steps:  # a run cut short: references of the same length would say little, whole ones mislead
         plan = replace(plan, epochs=-(-options.steps // plan.steps(len(data.train_y)) * plan.epochs) or 1)
         dense = replace(dense, epochs=plan.epochs)
     runs = {
-        "dense": recipe.run(
-            data, options.net, dense, recipe.roomy(options.config), options.seed, report("dense training")
+        "dense": training.run(
+            data, options.net, dense, training.roomy(options.config), options.seed, report("dense training")
         ),
-        "float_dense": recipe.run_float(data, options.net, dense, options.seed, report("dense, floating point")),
+        "float_dense": training.run_float(data, options.net, dense, options.seed, report("dense, floating point")),
     }
     if not plan.dense:
-        runs["float_dropback"] = recipe.run_float(
+        runs["float_dropback"] = training.run_float(
             data, options.net, plan, options.seed, report("DropBack, floating point")
         )
     return runs

@@ -12,23 +12,8 @@ from golden import dataset, quantile
 from golden.capacity import fill
 from golden.float_reference import Budget
 from golden.layout import Tiling
-from golden.recipe import (
-    DIP_STEPS,
-    FIRST_THETA,
-    RAMP_RATE,
-    Recipe,
-    budget_ends,
-    follow,
-    make_trainer,
-    mantissas,
-    minibatches,
-    rate_for,
-    roomy,
-    run,
-    run_float,
-    tiling_for,
-    weights_of,
-)
+from golden.recipe import DIP_STEPS, FIRST_THETA, RAMP_RATE, Recipe, budget_ends, rate_for, weights_of
+from golden.training import follow, make_trainer, mantissas, minibatches, roomy, run, run_float, tiling_for
 
 SIZES = (64, 32, 10)
 TOTAL = 64 * 32 + 32 + 32 * 10 + 10
