@@ -141,7 +141,7 @@ class Recipe:
 
 DENSE = Recipe(epochs=16, batch=32, learning_rate=0.25, budget="dense")
 ANNEALED = Recipe(epochs=16, batch=32, learning_rate=0.5, budget="2x:25x", anneal=0.6, period=8, decay=0.999)
-CONSTANT = Recipe(epochs=16, batch=32, learning_rate=0.6, budget="25x", dip=0.3, period=8, decay=0.999)
+CONSTANT = Recipe(epochs=16, batch=32, learning_rate=0.6, budget="25x", dip=0.3, period=8, decay=0.999, rate=13)
 """Recipes of the README's accuracy table (LeNet-300-100, MNIST)."""
 
 
