@@ -285,10 +285,8 @@ class RowWalker(wiring.Component):
                 m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
 
         # As with the entries, the memory always shows the flags of the beat under way.
-        passed, left = (
-            Signal(at_once),
-            Signal(WORD_COUNT_BITS),
-        )  # lanes behind us; words of the record from this beat on
+        passed = Signal(at_once)  # lanes behind us
+        left = Signal(WORD_COUNT_BITS)  # words of the record from this beat on
         wanted, rest_less, lowest = (Signal(at_once, name=name) for name in ("wanted", "rest_less", "lowest"))
         beat_done = Signal()
         inside = Cat(left > lane for lane in range(at_once))
@@ -303,7 +301,7 @@ class RowWalker(wiring.Component):
         with m.If(step):
             m.d.sync += passed.eq(Mux(beat_done, 0, passed | lowest))
             with m.If(beat_done):
-                m.d.sync += left.eq(Mux(inner_last, self.words, left - at_once))
+                m.d.sync += left.eq(Mux(inner_last, self.words, Mux(left > at_once, left - at_once, 0)))
         with m.If(self.start):
             m.d.sync += [passed.eq(0), left.eq(self.words)]
         bits = log2_exact(at_once, "masks_per_beat")
