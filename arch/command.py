@@ -23,7 +23,7 @@ class Phase(IntEnum):
     FW = 0  # gather-MAC, rows own output-channel units
     BW = 1  # gather-MAC on the transposed blocks, rows own lane groups
     WU = 2  # gather-dot, rows own output-channel units, writes the new blocks
-    NOP = 3  # computes nothing: a wait
+    NOP = 3  # computes nothing
 
 
 class Policy(IntEnum):

@@ -1,7 +1,7 @@
 """Load balancing: share units out among the rows, and the cycles that takes.
 
 A *unit* is what the balancer may not split (a block row in FW and WU, a lane group in BW); its *count*
-is its visits in the coming working set. Three policies share one interface (`arch.command.Policy`):
+is its visits in the coming working set (WU: cycles). Three policies share one interface (`arch.command.Policy`):
 
 - NONE: units stay where they are stored, `ceil(N/R)` consecutive ones to a row.
 - PAIR: half tiles of consecutive units, the densest paired with the sparsest (Procrustes, MICRO 2020).
@@ -34,7 +34,7 @@ def balance(counts: np.ndarray, rows: int, cap: int, policy: Policy | int | str)
     h to 2h-1). It therefore sets 2h slots aside as soon as there is a second half, that is when N > R.
 
     Args:
-        counts: visits of each unit, shape (N,), integers 0 to 65535.
+        counts: of each unit, shape (N,), integers 0 to 65535.
         rows: R, rows of the array (at least 1).
         cap: most units a row may hold.
         policy: a `Policy`, its number or its name in lower case.

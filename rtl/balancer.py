@@ -1,4 +1,4 @@
-"""Load balancer: tallies the visits of each unit, then hands the units out to the rows.
+"""Load balancer: tallies the counts of each unit, then hands the units out to the rows.
 
 Counts lie in a memory, in index order; sorting links their indices (`BucketSort`), while the counts, or the
 sums of half tiles (PAIR), are made. What is handed out runs down one pipeline, one unit a cycle, whatever the

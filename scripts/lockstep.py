@@ -135,9 +135,11 @@ class Lockstep:
             if self.strict:
                 raise MismatchError(compared.first)
 
+    def _status(self) -> Status:
+        return Status(self.harness.read(Register.CONTROL) >> 8 & 255)
+
     def _check_room(self, works: list[Work]) -> None:
-        control = self.harness.read(Register.CONTROL)
-        status = Status(control >> 8 & 255)
+        status = self._status()
         full = fill(self.trainer.cfg, works, self.trainer.memory) if status in FULL else Fill()
         if full.worst > 1:
             shares = ", ".join(f"{f.name} {100 * getattr(full, f.name):.0f} %" for f in fields(full))
@@ -155,9 +157,8 @@ class Lockstep:
     def _differences(self, works: list[Work], schedule: timing.Schedule, result: RunResult) -> Iterator[str]:
         """Differences, those that explain most first."""
         cfg, harness, machine = self.trainer.cfg, self.harness, self.trainer.machine
-        control = harness.read(Register.CONTROL)
-        if control >> 8:
-            yield f"status {Status(control >> 8 & 255).name} at command {harness.read(Register.ERROR_AT)}"
+        if status := self._status():
+            yield f"status {status.name} at command {harness.read(Register.ERROR_AT)}"
         if result.fault:
             yield f"{result.fault}"
         if result.central is not None:
