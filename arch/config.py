@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 PLAN_BEATS = 64
 """Header beats of one plan, all its regions together."""
 
-MAX_SEGMENTS = 8
+MAX_SEGMENTS = 32
 """Regions of one plan."""
 
 
@@ -44,6 +44,7 @@ class Config:
         value_beats: value beats in one of the two banks of a row's weight buffer.
         units: units one working set may share out among the rows.
         gate_beats: beats in one bank of the ReLU gate buffer.
+        gradients: gradients that a row stores between the tiles of one weight update.
         lr_bits: width of the learning-rate mantissa.
         tensors: entries of the exponent table.
         sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
@@ -64,6 +65,7 @@ class Config:
     value_beats: int = 64
     units: int = 512
     gate_beats: int = 512
+    gradients: int = 2048
     lr_bits: int = 8
     tensors: int = 32
     sparse: bool = True
@@ -89,6 +91,7 @@ class Config:
             "value_beats",
             "units",
             "gate_beats",
+            "gradients",
         ):
             log2_exact(getattr(self, name), name)
         _within("block_k", self.block_k, 1, self.mask_bits)
@@ -98,8 +101,9 @@ class Config:
         _within("mask_beats", self.mask_beats, 4, 1 << 12)
         _within("value_beats", self.value_beats, 4, 1 << 12)
         _within("units", self.units, 2 * self.rows, 1 << 12)
+        _within("gradients", self.gradients, self.mask_bits, 1 << 14)
         _within("lr_bits", self.lr_bits, 4, 16)
-        _within("tensors", self.tensors, 4, 64)
+        _within("tensors", self.tensors, 4, 256)
         if self.beat_bits < max(64, self.mask_bits):
             raise ValueError(
                 f"a beat has columns*operand_bits*bus_elements = {self.beat_bits} bits,"
@@ -193,6 +197,7 @@ PRESETS: dict[str, Config] = {
         value_beats=64,
         units=64,
         gate_beats=128,
+        gradients=256,
     ),
     "small": Config(
         rows=8,
@@ -207,6 +212,7 @@ PRESETS: dict[str, Config] = {
         value_beats=64,
         units=256,
         gate_beats=256,
+        gradients=1024,
     ),
     "paper": Config(),
 }

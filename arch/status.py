@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Register(IntEnum):
-    """Addresses of the control port (32-bit registers)."""
+    """Addresses of the control port (32-bit registers, 9-bit addresses)."""
 
     CONTROL = 0x00  # write 1: start. Read: bit 0 busy, bit 1 done, bits 15:8 error code
     PROGRAM = 0x01  # first beat of the program
@@ -22,7 +22,7 @@ class Register(IntEnum):
     PERIOD = 0x0B  # log2 of the exploration period T
     WEIGHT_EXPONENT = 0x0C  # signed
     MODE = 0x0D  # bit 0: dense mode (keep every visited weight, explore none)
-    EXPONENT = 0x20  # + tensor: signed exponent
+    EXPONENT = 0x100  # + tensor: signed exponent
     COUNTER = 0x80  # + Counter
     ROW_COUNTER = 0xC0  # + row: busy cycles of that row in the last program (low 32 bits)
 
@@ -43,6 +43,7 @@ class Status(IntEnum):
     HEADER = 10  # a region's header contradicts its masks
     GATE_OVERFLOW = 11  # gate tensor does not fit the gate buffer
     PROGRAM = 12  # zero commands
+    SUM_OVERFLOW = 13  # more visits in a row than it can store gradients of
 
 
 class Counter(IntEnum):

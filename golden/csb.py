@@ -1,8 +1,8 @@
 """Compressed sparse blocks: geometry of a region, encoding to memory, decoding, both directions.
 
-A region holds the weights (k0.., c0..) of one tile of one layer. *Stored order* is: record (block
-row), mask word (block), output channel within the block, input channel within the block. Inside the
-golden model a region is the sorted list of its stored positions with their accumulated updates; bytes are
+A region holds the weights (k0.., c0..) of one tile of one layer, all taps of its filters. *Stored order* is: record
+(block row), tap, block, output channel within the block, input channel within the block; a mask word is a block of
+one tap. Inside the golden model a region is the sorted list of its stored positions with their accumulated updates; bytes are
 made only when a memory image is wanted.
 
 A dense build (`Config.sparse` false) stores no masks but all positions, those that are no weights as zeros: the value
@@ -15,7 +15,7 @@ block pointers: a reader counts ones instead (see docs/csb.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,7 +32,9 @@ class Geometry:
         cfg: configuration (block and beat shapes).
         k0, k_end: output channels held, k_end exclusive; k0 is a multiple of block_k.
         c0, c_end: input channels held (bias included), c0 a multiple of block_c.
-        words: mask words of a record; at least enough for c0..c_end.
+        words: mask words of a record, a multiple of taps; enough blocks for c0..c_end.
+        taps: of a filter, R * S, row by row; with several, the blocks of a tap are a power of two.
+        bias_tap: the only tap in which the last input channel exists, where that is a bias; -1 if it is in all.
 
     Raises:
         ValueError: an empty or misaligned range, or too few words; names the numbers.
@@ -44,9 +46,13 @@ class Geometry:
     c0: int
     c_end: int
     words: int
+    taps: int = 1
+    bias_tap: int = -1
 
     def __post_init__(self) -> None:
         """Check alignment and that the words cover the channels."""
+        if self.taps < 1 or self.words % self.taps or (self.taps > 1 and self.blocks & (self.blocks - 1)):
+            raise ValueError(f"{self.words} mask words are not a power of two for each of {self.taps} taps")
         if not 0 <= self.k0 < self.k_end or self.k0 % self.cfg.block_k:
             raise ValueError(
                 f"output channels {self.k0} to {self.k_end}: empty, or not aligned to block_k = {self.cfg.block_k}"
@@ -55,9 +61,9 @@ class Geometry:
             raise ValueError(
                 f"input channels {self.c0} to {self.c_end}: empty, or not aligned to block_c = {self.cfg.block_c}"
             )
-        if self.words * self.cfg.block_c < self.c_end - self.c0:
+        if self.blocks * self.cfg.block_c < self.c_end - self.c0:
             raise ValueError(
-                f"{self.words} mask words of {self.cfg.block_c} channels do not cover {self.c_end - self.c0} channels"
+                f"{self.blocks} blocks of {self.cfg.block_c} channels do not cover {self.c_end - self.c0} channels"
             )
 
     def rows(self, first: int, count: int) -> Geometry:
@@ -66,7 +72,7 @@ class Geometry:
         if key not in self._parts:
             k0 = self.k0 + first * self.cfg.block_k
             k_end = min(self.k_end, k0 + count * self.cfg.block_k)
-            self._parts[key] = Geometry(self.cfg, k0, k_end, self.c0, self.c_end, self.words)
+            self._parts[key] = replace(self, k0=k0, k_end=k_end)
         return self._parts[key]
 
     @cached_property
@@ -77,6 +83,11 @@ class Geometry:
     @cached_property
     def _parts(self) -> dict[tuple[int, int], Geometry]:
         return {}
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a tap."""
+        return self.words // self.taps
 
     @cached_property
     def records(self) -> int:
@@ -91,7 +102,7 @@ class Geometry:
     @cached_property
     def groups(self) -> int:
         """Lane groups."""
-        return self.words * self.cfg.groups_per_word
+        return self.blocks * self.cfg.groups_per_word
 
     @cached_property
     def header_beats(self) -> int:
@@ -111,29 +122,38 @@ class Geometry:
     @cached_property
     def k_of(self) -> np.ndarray:
         """Absolute output channel of every position, shape (positions,)."""
-        i, _, kl, _ = self._axes()
+        i, _, _, kl, _ = self._axes()
         return (self.k0 + i * self.cfg.block_k + kl).ravel()
 
     @cached_property
     def c_of(self) -> np.ndarray:
         """Absolute input channel of every position, shape (positions,)."""
-        _, w, _, cl = self._axes()
-        return (self.c0 + w * self.cfg.block_c + cl).ravel()
+        _, _, b, _, cl = self._axes()
+        return (self.c0 + b * self.cfg.block_c + cl).ravel()
+
+    @cached_property
+    def tap_of(self) -> np.ndarray:
+        """Tap of every position, shape (positions,)."""
+        return self._axes()[1].ravel()
 
     def _axes(self) -> tuple[np.ndarray, ...]:
         cfg = self.cfg
-        shape = (self.records, self.words, cfg.block_k, cfg.block_c)
+        shape = (self.records, self.taps, self.blocks, cfg.block_k, cfg.block_c)
         return tuple(np.broadcast_to(a, shape) for a in np.ogrid[tuple(slice(n) for n in shape)])
 
     @cached_property
     def valid(self) -> np.ndarray:
         """True where a position is a weight, shape (positions,)."""
-        return (self.k_of < self.k_end) & (self.c_of < self.c_end)
+        inside = (self.k_of < self.k_end) & (self.c_of < self.c_end)
+        if self.bias_tap >= 0:
+            inside &= (self.c_of < self.c_end - 1) | (self.tap_of == self.bias_tap)
+        return inside
 
     @cached_property
     def flat(self) -> np.ndarray:
-        """Index of every position in the tile as a padded matrix (records*Bk, words*Bc)."""
-        return (self.k_of - self.k0) * (self.words * self.cfg.block_c) + (self.c_of - self.c0)
+        """Index of every position in the padded array (taps, records*Bk, blocks*Bc)."""
+        rows, columns = self.records * self.cfg.block_k, self.blocks * self.cfg.block_c
+        return (self.tap_of * rows + self.k_of - self.k0) * columns + (self.c_of - self.c0)
 
     @cached_property
     def word_of(self) -> np.ndarray:
@@ -143,8 +163,8 @@ class Geometry:
     @cached_property
     def group_of(self) -> np.ndarray:
         """(record, lane group) index of every position: record * groups + group."""
-        i, w, _, cl = self._axes()
-        group = w * self.cfg.groups_per_word + cl // self.cfg.lane_group
+        i, _, b, _, cl = self._axes()
+        group = b * self.cfg.groups_per_word + cl // self.cfg.lane_group
         return (i * self.groups + group).ravel()
 
     @cached_property
@@ -155,29 +175,38 @@ class Geometry:
     @cached_property
     def cb(self) -> np.ndarray:
         """Absolute block column of every mask word, shape (records*words,)."""
-        return np.tile(self.c0 // self.cfg.block_c + np.arange(self.words), self.records)
+        return np.tile(self.c0 // self.cfg.block_c + np.arange(self.blocks), self.records * self.taps)
+
+    @cached_property
+    def tap_of_word(self) -> np.ndarray:
+        """Tap of every mask word, shape (records*words,)."""
+        return np.tile(np.repeat(np.arange(self.taps), self.blocks), self.records)
 
     @cached_property
     def explore_word(self) -> np.ndarray:
         """What decides the exploration of every mask word, uint32 (records*words,): see `regenerate.explored`."""
-        return regenerate.explore_word(self.kb, self.cb, 0)
+        return regenerate.explore_word(self.kb, self.cb, self.tap_of_word)
 
     @cached_property
     def valid_positions(self) -> np.ndarray:
         """The positions that are weights, in stored order."""
         return np.flatnonzero(self.valid)
 
-    def to_matrix(self, stored_order: np.ndarray) -> np.ndarray:
-        """Stored order to the tile as a padded matrix (records*Bk, words*Bc)."""
+    def to_matrices(self, stored_order: np.ndarray) -> np.ndarray:
+        """Stored order to one padded matrix a tap, (taps, records*Bk, blocks*Bc)."""
         cfg = self.cfg
-        shape = (self.records, self.words, cfg.block_k, cfg.block_c)
-        return stored_order.reshape(shape).swapaxes(1, 2).reshape(shape[0] * shape[2], shape[1] * shape[3])
+        shape = (self.records, self.taps, self.blocks, cfg.block_k, cfg.block_c)
+        return stored_order.reshape(shape).transpose(1, 0, 3, 2, 4).reshape(self._padded)
 
-    def to_stored_order(self, matrix: np.ndarray) -> np.ndarray:
-        """The inverse of `to_matrix`."""
+    def to_stored_order(self, matrices: np.ndarray) -> np.ndarray:
+        """The inverse of `to_matrices`."""
         cfg = self.cfg
-        shape = (self.records, cfg.block_k, self.words, cfg.block_c)
-        return matrix.reshape(shape).swapaxes(1, 2).reshape(self.positions)
+        shape = (self.taps, self.records, cfg.block_k, self.blocks, cfg.block_c)
+        return matrices.reshape(shape).transpose(1, 0, 3, 2, 4).reshape(self.positions)
+
+    @property
+    def _padded(self) -> tuple[int, int, int]:
+        return self.taps, self.records * self.cfg.block_k, self.blocks * self.cfg.block_c
 
     @cached_property
     def valid_per_word(self) -> np.ndarray:
@@ -312,23 +341,31 @@ class Region:
         return image
 
     def dense(self) -> np.ndarray:
-        """Accumulated updates as a matrix (k_end-k0, c_end-c0), zero where nothing is stored."""
+        """Accumulated updates as a matrix (k_end-k0, c_end-c0), with several taps (k_end-k0, c_end-c0, taps).
+
+        Zero where nothing is stored.
+        """
         g = self.geometry
-        full = np.zeros(g.records * g.cfg.block_k * g.words * g.cfg.block_c, np.int64)
-        full[g.flat[self.stored]] = self.delta
-        return full.reshape(g.records * g.cfg.block_k, -1)[: g.k_end - g.k0, : g.c_end - g.c0]
+        full = np.zeros(g._padded, np.int64)
+        full.reshape(-1)[g.flat[self.stored]] = self.delta
+        matrix = full[:, : g.k_end - g.k0, : g.c_end - g.c0]
+        return matrix[0] if g.taps == 1 else matrix.transpose(1, 2, 0)
 
     @classmethod
     def from_dense(cls, geometry: Geometry, matrix: np.ndarray, mask: np.ndarray | None = None) -> Region:
-        """Store the nonzeros of `matrix` (or the positions where `mask` is true; in a dense build all)."""
+        """Store the nonzeros of `matrix`, shaped as by `dense` (or the positions where `mask` is true; in a dense
+        build all)."""
         g = geometry
-        if matrix.shape != (g.k_end - g.k0, g.c_end - g.c0):
-            raise ValueError(f"matrix of shape {matrix.shape}, the region holds {(g.k_end - g.k0, g.c_end - g.c0)}")
+        wanted = (g.k_end - g.k0, g.c_end - g.c0) + ((g.taps,) if g.taps > 1 else ())
+        if matrix.shape != wanted:
+            raise ValueError(f"matrix of shape {matrix.shape}, the region holds {wanted}")
         keep = (matrix != 0 if g.cfg.sparse else np.ones(matrix.shape, bool)) if mask is None else mask
-        full = np.zeros((g.records * g.cfg.block_k, g.words * g.cfg.block_c), bool)
-        full[: keep.shape[0], : keep.shape[1]] = keep
+        full, values = np.zeros(g._padded, bool), np.zeros(g._padded, np.int64)
+        inside = (slice(None), slice(0, wanted[0]), slice(0, wanted[1]))
+        full[inside] = np.moveaxis(keep.reshape(*wanted[:2], g.taps), 2, 0)
+        values[inside] = np.moveaxis(matrix.reshape(*wanted[:2], g.taps), 2, 0)
         stored = np.flatnonzero(full.reshape(-1)[g.flat] & g.valid)
-        return cls(g, stored, matrix[g.k_of[stored] - g.k0, g.c_of[stored] - g.c0].astype(np.int64))
+        return cls(g, stored, values.reshape(-1)[g.flat[stored]])
 
 
 def decode(image: np.ndarray, geometry: Geometry) -> Region:

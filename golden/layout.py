@@ -12,32 +12,33 @@ import numpy as np
 
 from arch.command import Phase, Policy
 from arch.config import MAX_SEGMENTS, PLAN_BEATS, Config
-from golden import regenerate
+from golden import regenerate, tile_search
 from golden.csb import Geometry, Region, update_cycles
 from golden.memory import Memory, Store, Tensor
+from golden.shape import MOST_CHANNELS, LayerShape, connected
 
 
 @dataclass
 class Layer:
-    """One fully connected layer y = W x, bias as the weight of a constant-one channel.
+    """One layer y = W * x, bias as the weight of a constant-one channel.
 
     Attributes:
         index: number of the layer.
-        outputs, inputs: channels, without the constant-one channel.
+        shape: its shape.
         geometries: [output tile][input tile].
         stores: [generation][output tile][input tile].
         salt, scale: of the weight regeneration.
-        log2_u: log2 of the psum stride of a channel.
+        tiles: of a convolution; None for a fully connected layer, which `golden.program` cuts in a way of its own.
         x, y, dx, dy: tensors; dx is None in the first layer. Numbers are exponent-table entries.
     """
 
     index: int
-    outputs: int
-    inputs: int
+    shape: LayerShape
     geometries: list[list[Geometry]]
     stores: list[list[list[Store]]]
     salt: int
     scale: int
+    tiles: tile_search.Tiles | None
     x: Tensor
     y: Tensor
     dy: Tensor
@@ -47,6 +48,16 @@ class Layer:
     dy_id: int = 0
     dx_id: int = 0
 
+    @property
+    def outputs(self) -> int:
+        """Output channels."""
+        return self.shape.outputs
+
+    @property
+    def inputs(self) -> int:
+        """Input channels, without the constant-one channel."""
+        return self.shape.inputs
+
 
 @dataclass
 class Tiling:
@@ -55,12 +66,14 @@ class Tiling:
     Attributes:
         density: the largest share of weights stored that buffers must hold (1 for dense mode).
         policy: load balancing; a dense build knows NONE only.
+        explored: the share of words explored in a step, 1 / T.
     """
 
     density: float = 1.0
     policy: Policy = Policy.LPT
     margin: float = 1.3
     fw_by_position: bool = True
+    explored: float = 1.0
 
 
 @dataclass
@@ -69,7 +82,8 @@ class Layout:
 
     Args:
         cfg: configuration.
-        sizes: layer sizes, for example (784, 300, 100, 10).
+        sizes: sizes of fully connected layers, for example (784, 300, 100, 10), or shapes of layers, each of which
+            reads what the one before writes.
         batch: samples of a minibatch; padded with zero samples to whole columns.
         memory: where everything is placed.
         seed: of the regenerated weights.
@@ -82,7 +96,7 @@ class Layout:
     """
 
     cfg: Config
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...] | tuple[LayerShape, ...]
     batch: int
     memory: Memory
     seed: int = 1
@@ -93,43 +107,45 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Place all tensors and regions."""
-        if len(self.sizes) < 2 or min(self.sizes) < 1:
-            raise ValueError(f"a network needs at least two layer sizes, all positive, not {self.sizes}")
+        self.shapes = shapes_of(self.sizes)
         if not self.cfg.sparse:
             self._check_dense()
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, not {self.batch}")
-        if max(self.sizes) > 8190:
-            raise ValueError(f"a layer has at most 8190 channels, not {max(self.sizes)}")
         limit = self.cfg.gather_depth // self.cfg.block_c
         if self.positions > min(limit, 255):
             raise ValueError(
                 f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
                 f"positions, a gather bank holds one block of at most {min(limit, 255)}"
             )
-        u = self.positions
-        self.inputs = [self.memory.tensor(u, self.sizes[0] + 1) for _ in range(2)]
-        activations = [self.inputs[0], *(self.memory.tensor(u, n + 1) for n in self.sizes[1:-1])]
-        self.logits = self.memory.tensor(u, self.sizes[-1])
+        if 2 * len(self.shapes) + 1 > self.cfg.tensors:
+            raise ValueError(f"{len(self.shapes)} layers have more tensors than the {self.cfg.tensors} of the build")
+        first = self._input(self.shapes[0])
+        self.inputs = [first, self._input(self.shapes[0])]
+        activations = [first, *(self._input(shape) for shape in self.shapes[1:])]
+        maps = [self.positions * shape.out_height * shape.out_width for shape in self.shapes]
+        self.logits = self.memory.tensor(maps[-1], self.shapes[-1].outputs)
         outputs = [*activations[1:], self.logits]
-        gradients = [self.memory.tensor(u, n) for n in self.sizes[1:]]
-        for i, (inputs, count) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
+        gradients = [self.memory.tensor(u, shape.outputs) for u, shape in zip(maps, self.shapes, strict=True)]
+        half = self.cfg.tensors // 2
+        for i, shape in enumerate(self.shapes):
+            tiles = self._tiles_of(shape, i) if shape.is_map else None
             layer = Layer(
                 i,
-                count,
-                inputs,
-                self._tiles(count, inputs),
+                shape,
+                self._map_regions(shape, tiles) if tiles else self._tiles(shape.outputs, shape.channels),
                 [],
                 regenerate.layer_salt(self.seed, i),
-                regenerate.scale(he_std(inputs), self.weight_exponent),
+                regenerate.scale(he_std(shape.fan_in), self.weight_exponent),
+                tiles,
                 activations[i],
                 outputs[i],
                 gradients[i],
                 gradients[i - 1] if i else None,
                 x_id=i,
                 y_id=i + 1,
-                dy_id=16 + i,
-                dx_id=16 + i - 1 if i else 0,
+                dy_id=half + i,
+                dx_id=half + i - 1 if i else 0,
             )
             for _ in range(2):
                 layer.stores.append(
@@ -139,6 +155,33 @@ class Layout:
                     ]
                 )
             self.layers.append(layer)
+
+    def _input(self, shape: LayerShape) -> Tensor:
+        """Place the tensor a layer reads, with its constant-one channel."""
+        return self.memory.tensor(self.positions * shape.height * shape.width, shape.inputs + shape.bias)
+
+    def _tiles_of(self, shape: LayerShape, index: int) -> tile_search.Tiles:
+        t = self.tiling
+        room = tile_search.Room(t.density, 0.0 if self.dense else t.explored, t.margin, self.positions)
+        try:
+            return tile_search.choose(self.cfg, shape, room, backward=index > 0)
+        except ValueError as error:
+            raise ValueError(f"layer {index}: {error}") from None
+
+    def _map_regions(self, shape: LayerShape, tiles: tile_search.Tiles) -> list[list[Geometry]]:
+        """Regions [output tile][input tile] of a convolution."""
+        cfg, step = self.cfg, tiles.blocks * self.cfg.block_c
+        spans = self._ranges(-(-shape.outputs // cfg.block_k), tiles.update.units)
+        out = []
+        for first, records in spans:
+            k0, row = first * cfg.block_k, []
+            for c0 in range(0, shape.channels, step):
+                c_end = min(c0 + step, shape.channels)
+                bias_tap = shape.bias_tap if c_end == shape.channels else -1
+                k_end = min(k0 + records * cfg.block_k, shape.outputs)
+                row.append(Geometry(cfg, k0, k_end, c0, c_end, tiles.blocks * shape.taps, shape.taps, bias_tap))
+            out.append(row)
+        return out
 
     def _check_dense(self) -> None:
         """Refuse what a build without sparse hardware cannot run."""
@@ -165,7 +208,7 @@ class Layout:
     @property
     def total(self) -> int:
         """Weights of the network, biases included."""
-        return sum(layer.outputs * (layer.inputs + 1) for layer in self.layers)
+        return sum(shape.weights for shape in self.shapes)
 
     def _record_beats(self, words: int) -> int:
         """Value beats of a record to provide for."""
@@ -189,15 +232,15 @@ class Layout:
         halves = 2 if self.tiling.policy == Policy.PAIR and per_row > 1 else 1
         return min(per_row // halves * halves * self.cfg.rows, self.cfg.units)
 
-    def _tiles(self, outputs: int, inputs: int) -> list[list[Geometry]]:
+    def _tiles(self, outputs: int, channels: int) -> list[list[Geometry]]:
         """Regions [output tile][input tile]: what one weight update can hold."""
         cfg = self.cfg
         most_words = min(cfg.gather_depth // (self.positions * cfg.block_c), 255)
-        words = -(-(inputs + 1) // cfg.block_c)
+        words = -(-channels // cfg.block_c)
         tiles = -(-words // most_words)
         if tiles > MAX_SEGMENTS:
             raise ValueError(
-                f"a layer of {inputs} inputs takes {tiles} input tiles at {self.positions} positions a weight,"
+                f"a layer of {channels} inputs takes {tiles} input tiles at {self.positions} positions a weight,"
                 f" a command plans at most {MAX_SEGMENTS}: use a smaller batch or more columns"
             )
         words = -(-words // tiles)
@@ -218,8 +261,8 @@ class Layout:
         step = words * cfg.block_c
         return [
             [
-                Geometry(cfg, k, min(k + each, outputs), c, min(c + step, inputs + 1), words)
-                for c in range(0, inputs + 1, step)
+                Geometry(cfg, k, min(k + each, outputs), c, min(c + step, channels), words)
+                for c in range(0, channels, step)
             ]
             for k in range(0, outputs, each)
         ]
@@ -249,9 +292,9 @@ class Layout:
         """What a region holds before the first step: nothing, or in dense mode every initial weight."""
         if not self.dense:
             return Region(g)
-        w0 = regenerate.initial(g.k_of, g.c_of, 0, layer.salt, layer.scale, self.cfg.operand_bits)
+        w0 = regenerate.initial(g.k_of, g.c_of, g.tap_of, layer.salt, layer.scale, self.cfg.operand_bits)
         stored = np.flatnonzero(g.valid)
-        w0 = np.where(g.c_of[stored] == layer.inputs, 0, w0[stored])
+        w0 = np.where(g.c_of[stored] == layer.inputs, 0, w0[stored])  # biases begin at zero
         return Region(g, stored, w0 << self.cfg.operand_bits)
 
     def set_first_cycles(self, period: int) -> None:
@@ -262,9 +305,9 @@ class Layout:
             for row in layer.stores[0]:
                 for store in row:
                     g = store.region.geometry
-                    words = regenerate.explored(g.kb, g.cb, 0, 0, period)
+                    words = regenerate.explored(g.kb, g.cb, g.tap_of_word, 0, period)
                     visits = np.where(words, g.valid_per_word, store.region.per_word())
-                    store.region.cycles_next = update_cycles(g, visits, self.log2_u)
+                    store.region.cycles_next = update_cycles(g, visits, 0 if layer.tiles else self.log2_u)
                     self.memory.put_region(store, store.region)
 
     def _image_records(self, g: Geometry, segments: int) -> int:
@@ -296,3 +339,25 @@ class Layout:
 def he_std(inputs: int) -> float:
     """Standard deviation of a layer's initial weights (He et al., 2015)."""
     return float((2 / inputs) ** 0.5)
+
+
+def shapes_of(sizes: tuple[int, ...] | tuple[LayerShape, ...]) -> tuple[LayerShape, ...]:
+    """Shapes of the layers of a chain, given as such or as the sizes of fully connected layers.
+
+    Raises:
+        ValueError: not a chain; the message names the layer, what it reads and what the one before writes.
+    """
+    if sizes and isinstance(sizes[0], LayerShape):
+        shapes: tuple[LayerShape, ...] = tuple(sizes)  # type: ignore[arg-type]
+    else:
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"a network needs at least two layer sizes, all positive, not {sizes}")
+        if max(sizes) > MOST_CHANNELS:
+            raise ValueError(f"a layer has at most {MOST_CHANNELS} channels, not {max(sizes)}")
+        shapes = connected(sizes)  # type: ignore[arg-type]
+    for i, (before, after) in enumerate(zip(shapes[:-1], shapes[1:], strict=True)):
+        written = before.outputs, before.out_height, before.out_width
+        read = after.inputs, after.height, after.width
+        if written != read:
+            raise ValueError(f"layer {i} writes {written} (channels, rows, columns), layer {i + 1} reads {read}")
+    return shapes

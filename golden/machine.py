@@ -19,8 +19,8 @@ from arch.config import Config
 from golden import exponents, quantile, regenerate
 from golden.balancer import balance, row_loads
 from golden.csb import Region
-from golden.memory import Memory, Store
-from golden.phases import backward, forward, read_weights, weight_matrix, weight_update
+from golden.memory import Memory, Store, runs
+from golden.phases import backward, forward, gradient, read_weights, wanted, weight_matrices, weight_update
 from golden.requantise import requantise
 from golden.walk import Walk
 
@@ -157,6 +157,7 @@ class Machine:
         self._x: np.ndarray = np.zeros((0, 0, 0))
         self._aux, self._gate = self._x, self._x > 0
         self._acc: np.ndarray | None = None
+        self._visited, self._gradient = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def execute(self, program: list[dict[str, int]]) -> list[Work]:
         """Run commands in order; returns what each did."""
@@ -213,9 +214,9 @@ class Machine:
 
     def _load(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         if c.get("load_x"):
-            self._x = self.memory.get_tile(c["x_addr"], c["x_run"], c["x_runs"]).copy()
+            self._x = self.memory.get_tile(c["x_addr"], c["x_run"], runs(c, "x")).copy()
         if c.get("load_aux"):
-            tile = self.memory.get_tile(c["aux_addr"], c["aux_run"], c["aux_runs"])
+            tile = self.memory.get_tile(c["aux_addr"], c["aux_run"], runs(c, "aux"))
             if phase == Phase.WU:
                 self._aux = tile.copy()
             else:
@@ -234,7 +235,7 @@ class Machine:
 
     def _multiply(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         scale, salt, regions = self._scale(c), c.get("salt", 0), self._segments
-        tiles = [weight_matrix(r, scale, salt) for r in regions]
+        tiles = [weight_matrices(r, scale, salt) for r in regions]
         run = forward if phase == Phase.FW else backward
         products, work.walk = run(self.cfg, c, regions, tiles, self._x, self._assignment, scale != 0)
         work.operand = lambda: [read_weights(r, scale, salt) for r in regions]
@@ -248,38 +249,38 @@ class Machine:
         self._acc = None
         if phase == Phase.FW and c.get("relu"):
             acc = np.maximum(acc, 0)
-        if phase == Phase.BW and c.get("gate"):
+        if c.get("gate"):
             acc = np.where(self._gate[:, :, :channels], acc, 0)
         exponent = self.exponent[c["x_tensor"]] + self.settings.weight_exponent
         values, saturated = requantise(acc, self.exponent[out] - exponent, self.cfg.operand_bits)
         work.saturated = int(np.count_nonzero(saturated))
         largest = int(np.abs(acc).max()).bit_length()
         if largest:
-            before = self.peak.get(out, (-(1 << 15), phase))[0]
-            self.peak[out] = (max(before, largest + exponent), phase)
+            kind = Phase.BW if c.get("gradient") else phase
+            before = self.peak.get(out, (-(1 << 15), kind))[0]
+            self.peak[out] = (max(before, largest + exponent), kind)
         tile = np.zeros((c["positions"], self.cfg.columns, c["out_run"] * self.cfg.bus_elements), np.int32)
         tile[:, :, :channels] = values
         if c.get("ones"):
             tile[:, :, channels] = 1 << -self.exponent[out]
-        self.memory.put_tile(c["out_addr"], c.get("out_stride", 0), tile)
+        self.memory.put_tile(c["out_addr"] + runs(c, "out"), tile)
 
     def _update(self, c: dict[str, int], work: Work) -> None:
         s = self.settings
         exponent = self.exponent[c["x_tensor"]] + self.exponent[c["aux_tensor"]] + s.learning_exponent
+        region = self._segments[0]
+        if not c.get("sum_add"):
+            self._visited, self._gradient = wanted(self.cfg, region, self.step, s), np.int64(0)
+        operands = self._x, self._aux, self._visited, self._assignment[0]
+        dots, work.walk = gradient(self.cfg, c, region, *operands)
+        self._gradient = self._gradient + dots
+        if c.get("sum_store"):
+            return
+        shift = s.weight_exponent - self.cfg.operand_bits - exponent
         work.threshold = quantile.theta_from_log2(self.log2_theta, self.cfg.delta_bits)
-        result = weight_update(
-            self.cfg,
-            c,
-            self._segments[0],
-            self._x,
-            self._aux,
-            self._assignment,
-            self.step,
-            s,
-            s.weight_exponent - self.cfg.operand_bits - exponent,
-            work.threshold,
-        )
-        work.walk, work.kept, work.seen = result.walk, result.kept, result.seen
+        given = self._visited, self._gradient, self.step, s, shift, work.threshold
+        result = weight_update(self.cfg, c, region, *given)
+        work.kept, work.seen = result.kept, result.seen
         work.adopted, work.evicted, work.saturated = result.adopted, result.evicted, result.saturated
         if self.cfg.sparse:
             counts = work.kept, work.seen, s.keep, s.rate

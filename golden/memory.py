@@ -111,27 +111,35 @@ class Memory:
             encoded = region.encode()
             self.image[store.address : store.address + len(encoded)] = encoded
 
-    def put_tile(self, address: int, stride: int, tile: np.ndarray) -> None:
-        """Write a tile (positions, columns, run*E) of a tensor, as the drainer does."""
-        tensor = self.find(address)
-        assert isinstance(tensor, Tensor)
-        e = self.cfg.bus_elements
-        run = tensor.data.shape[2] // e
-        first, beat = divmod(address - tensor.address, run)
-        width = tile.shape[2]
-        tensor.data[first : first + len(tile), :, beat * e : beat * e + width] = tile
+    def put_tile(self, beats: np.ndarray, tile: np.ndarray) -> None:
+        """Write a tile (positions, columns, run*E) of a tensor, the run of each position at its first beat."""
+        tensor, positions, channels = self._tile(beats, tile.shape[2])
+        tensor.data[positions, :, channels] = tile
         if self.keep_image:
-            packed = pack_tile(self.cfg, tile)
-            for u in range(len(tile)):
-                self.image[address + u * stride : address + u * stride + width // e] = packed[u]
+            width = np.arange(tile.shape[2] // self.cfg.bus_elements)
+            self.image[beats[:, None] + width] = pack_tile(self.cfg, tile)
 
-    def get_tile(self, address: int, run: int, runs: int) -> np.ndarray:
-        """Read a tile (runs, columns, run*E) of a tensor, as the loader does."""
-        tensor = self.find(address)
+    def get_tile(self, address: int, run: int, starts: np.ndarray) -> np.ndarray:
+        """Read a tile (runs, columns, run*E) of a tensor: `run` beats from `address` + each of `starts` on."""
+        tensor, positions, channels = self._tile(address + starts, run * self.cfg.bus_elements)
+        return tensor.data[positions, :, channels]
+
+    def _tile(self, beats: np.ndarray, channels: int) -> tuple[Tensor, np.ndarray | slice, slice]:
+        """The tensor in which all of `beats` lie, at which positions, and which channels begin there."""
+        tensor = self.find(int(beats[0]))
         assert isinstance(tensor, Tensor)
         e = self.cfg.bus_elements
-        first, beat = divmod(address - tensor.address, tensor.data.shape[2] // e)
-        return tensor.data[first : first + runs, :, beat * e : (beat + run) * e]
+        places, beat = np.divmod(beats - tensor.address, tensor.data.shape[2] // e)
+        assert (beat == beat[0]).all(), "runs of a tile begin at the same channel"
+        at = places if len(places) < 2 or (np.diff(places) != 1).any() else slice(int(places[0]), int(places[-1]) + 1)
+        return tensor, at, slice(int(beat[0]) * e, int(beat[0]) * e + channels)
+
+
+def runs(c: dict[str, int], name: str) -> np.ndarray:
+    """First beat of every run of a command's operand (x, aux) or of what it drains (out), from its address on."""
+    count = c["positions"] if name == "out" else c[f"{name}_runs"]
+    row, col = np.divmod(np.arange(count), c[f"{name}_cols"])
+    return row * c.get(f"{name}_pitch", 0) + col * c.get(f"{name}_stride", 0)
 
 
 def pack_tile(cfg: Config, tile: np.ndarray) -> np.ndarray:

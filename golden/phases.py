@@ -16,6 +16,7 @@ import numpy as np
 
 from arch.config import Config
 from golden import regenerate
+from golden.boxes import boxes
 from golden.csb import Region, update_cycles
 from golden.requantise import requantise
 from golden.walk import Walk
@@ -25,35 +26,29 @@ if TYPE_CHECKING:
     from golden.machine import Settings
 
 Assignment = Sequence[np.ndarray]  # (row, slot) of every unit
-WalkParts = tuple[list[np.ndarray], list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]
+WalkParts = dict[str, list[np.ndarray]]
 
 
 class LateWalk(Walk):
     """Row lists that are made when first asked for: training without timing never asks."""
 
-    def __init__(self, cfg: Config, positions: int, make: Callable[[], WalkParts], passed: int = 0) -> None:
-        """`make` gives, segment by segment, rows of words, words of visits and sources of visits."""
-        self.cfg, self.positions, self.passed, self._make = cfg, positions, passed, make
+    def __init__(self, cfg: Config, make: Callable[[], WalkParts], passed: int = 0) -> None:
+        """`make` gives the arrays of `Walk`, segment by segment (visit_source as `segment` and `position`)."""
+        self.cfg, self.passed, self._make = cfg, passed, make
 
     @cached_property
-    def _parts(self) -> WalkParts:
-        return self._make()
+    def _parts(self) -> dict[str, np.ndarray]:
+        return {name: np.concatenate(parts) for name, parts in self._make().items()}
 
-    @cached_property
-    def word_row(self) -> np.ndarray:  # type: ignore[override]
-        """Row of every word."""
-        return np.concatenate(self._parts[0])
+    word_row = property(lambda self: self._parts["word_row"])  # type: ignore[assignment]
+    word_positions = property(lambda self: self._parts["word_positions"])  # type: ignore[assignment]
+    word_stored = property(lambda self: self._parts["word_stored"])  # type: ignore[assignment]
+    visit_word = property(lambda self: self._parts["visit_word"])  # type: ignore[assignment]
 
-    @cached_property
-    def visit_word(self) -> np.ndarray:  # type: ignore[override]
-        """Word of every visited weight."""
-        return np.concatenate(self._parts[1])
-
-    @cached_property
+    @property
     def visit_source(self) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]
         """(segment index, position) of every visited weight."""
-        segments, positions = zip(*self._parts[2], strict=True)
-        return np.concatenate(segments), np.concatenate(positions)
+        return self._parts["segment"], self._parts["position"]
 
 
 def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
@@ -65,7 +60,7 @@ def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
     g, bits = region.geometry, region.geometry.cfg.operand_bits
     if scale:
         if salt not in g.normals:
-            g.normals[salt] = np.where(g.valid, regenerate.normal(g.k_of, g.c_of, 0, salt), 0)
+            g.normals[salt] = np.where(g.valid, regenerate.normal(g.k_of, g.c_of, g.tap_of, salt), 0)
         weights = regenerate.scaled(g.normals[salt], scale, bits)
     else:
         weights = np.zeros(g.positions, np.int64)
@@ -77,24 +72,32 @@ def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
     return weights
 
 
-def as_matrix(region: Region, stored_order: np.ndarray) -> np.ndarray:
-    """Stored order to a float64 matrix (records*Bk, words*Bc)."""
-    return region.geometry.to_matrix(stored_order).astype(np.float64)
+def as_matrices(region: Region, stored_order: np.ndarray) -> np.ndarray:
+    """Stored order to float64 matrices (taps, records*Bk, blocks*Bc)."""
+    return region.geometry.to_matrices(stored_order).astype(np.float64)
 
 
-def weight_matrix(region: Region, scale: int, salt: int) -> np.ndarray:
-    """`read_weights` as a matrix, made once for a region."""
+def weight_matrices(region: Region, scale: int, salt: int) -> np.ndarray:
+    """`read_weights` as matrices, made once for a region."""
     if (scale, salt) not in region.matrices:
-        region.matrices[scale, salt] = as_matrix(region, read_weights(region, scale, salt))
+        region.matrices[scale, salt] = as_matrices(region, read_weights(region, scale, salt))
     return region.matrices[scale, salt]
 
 
-def _columns(x: np.ndarray, first: int, width: int) -> np.ndarray:
-    """Operands of `width` channels from `first` on as (width, positions*columns), zero-padded."""
-    part = x[:, :, first : first + width].reshape(-1, min(width, max(x.shape[2] - first, 0)))
-    out = np.zeros((width, part.shape[0]))
-    out[: part.shape[1]] = part.T
+def _channels(x: np.ndarray, first: int, width: int) -> np.ndarray:
+    """Operands of `width` channels from `first` on as float64 (width, positions, columns), zero-padded."""
+    part = x[:, :, first : first + width]
+    out = np.zeros((width, *x.shape[:2]))
+    out[: part.shape[2]] = part.transpose(2, 0, 1)
     return out
+
+
+def _met(c: dict[str, int]) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """(tap, positions of the patch, positions of the tile) of every tap that visits some."""
+    box = boxes(c)
+    return [
+        (tap, box.gather[tap] // c["gather_stride"], box.psum[tap]) for tap in np.flatnonzero(box.counts).tolist()
+    ]
 
 
 def forward(
@@ -112,30 +115,44 @@ def forward(
         cfg: configuration.
         c: command fields.
         regions: segments loaded.
-        tiles: their weights as matrices, see `as_matrix`.
+        tiles: their weights as matrices, see `as_matrices`.
         x: gathered operand (positions, columns, channels).
         assignment: (row, slot) of every block row.
         dense_visits: every valid position is visited (regenerated weights are not zero yet).
     """
-    total = None
+    total = np.zeros((tiles[0].shape[1], c["positions"], cfg.columns))
     for q, (region, tile) in enumerate(zip(regions, tiles, strict=True)):
-        y = tile @ _columns(x, q * c["c_step"], region.geometry.words * cfg.block_c)
-        total = y if total is None else total + y
-    assert total is not None
+        if c.get("depthwise"):
+            operand = _channels(x, 0, tile.shape[1])
+            for tap, patch, place in _met(c):
+                total[:, place] += tile[tap][:, :1, None] * operand[:, patch]
+            continue
+        operand = _channels(x, q * c["c_step"], region.geometry.blocks * cfg.block_c)
+        for tap, patch, place in _met(c):
+            total[:, place] += np.tensordot(tile[tap], operand[:, patch], 1)
+    counts = boxes(c).counts
 
     def walk() -> WalkParts:
-        rows, visits, sources, base = [], [], [], 0
+        parts: WalkParts = {name: [] for name in _PARTS}
+        base = 0
         for q, region in enumerate(regions):
             g = region.geometry
             visited = g.valid_positions if dense_visits else region.stored
-            rows.append(np.repeat(assignment[0][: g.records], g.words))
-            visits.append(base + visited // cfg.mask_bits)
-            sources.append((np.full(len(visited), q), visited))
+            visited = visited[counts[g.tap_of[visited]] > 0]
+            parts["word_row"].append(np.repeat(assignment[0][: g.records], g.words))
+            parts["word_positions"].append(counts[g.tap_of_word])
+            parts["word_stored"].append(region.per_word() > 0)
+            parts["visit_word"].append(base + visited // cfg.mask_bits)
+            parts["segment"].append(np.full(len(visited), q))
+            parts["position"].append(visited)
             base += g.records * g.words
-        return rows, visits, sources
+        return parts
 
     passed = regions[0].geometry.words if cfg.sparse and not dense_visits else 0
-    return total.reshape(total.shape[0], c["positions"], cfg.columns), LateWalk(cfg, c["positions"], walk, passed)
+    return total, LateWalk(cfg, walk, passed)
+
+
+_PARTS = ("word_row", "word_positions", "word_stored", "visit_word", "segment", "position")
 
 
 def backward(
@@ -154,27 +171,36 @@ def backward(
     """
     products = []
     for region, tile in zip(regions, tiles, strict=True):
-        products.append(tile.T @ _columns(x, 0, region.geometry.records * cfg.block_k))
-    total = np.concatenate(products)
+        product = np.zeros((tile.shape[2], c["positions"], cfg.columns))
+        operand = _channels(x, 0, region.geometry.records * cfg.block_k)
+        for tap, patch, place in _met(c):
+            product[:, place] += np.tensordot(tile[tap].T, operand[:, patch], 1)
+        products.append(product)
+    counts = boxes(c).counts
 
     def walk() -> WalkParts:
-        rows, visits, sources, base = [], [], [], 0
+        parts: WalkParts = {name: [] for name in _PARTS}
+        base = 0
         for q, region in enumerate(regions):
             g = region.geometry
             visited = g.valid_positions if dense_visits else region.stored
-            visited = visited[g.c_of[visited] < c["c_end"]]
+            visited = visited[(g.c_of[visited] < c["c_end"]) & (counts[g.tap_of[visited]] > 0)]
             record, group = np.divmod(g.group_of[visited], g.groups)
-            word = group * g.records + record
+            word = (group * g.records + record) * g.taps + g.tap_of[visited]
             order = np.argsort(word, kind="stable")
             units = assignment[0][q * g.groups : (q + 1) * g.groups]
-            rows.append(np.repeat(units, g.records))
+            words = len(units) * g.records * g.taps
             keep = group[order] < len(units)
-            visits.append(base + word[order][keep])
-            sources.append((np.full(int(keep.sum()), q), visited[order][keep]))
-            base += len(units) * g.records
-        return rows, visits, sources
+            parts["word_row"].append(np.repeat(units, g.records * g.taps))
+            parts["word_positions"].append(np.tile(counts, len(units) * g.records))
+            parts["word_stored"].append(np.ones(words, bool))
+            parts["visit_word"].append(base + word[order][keep])
+            parts["segment"].append(np.full(int(keep.sum()), q))
+            parts["position"].append(visited[order][keep])
+            base += words
+        return parts
 
-    return total.reshape(total.shape[0], c["positions"], cfg.columns), LateWalk(cfg, c["positions"], walk)
+    return np.concatenate(products), LateWalk(cfg, walk)
 
 
 @dataclass
@@ -182,7 +208,6 @@ class Updated:
     """Outcome of a weight update."""
 
     region: Region
-    walk: Walk
     kept: int
     seen: int
     adopted: int
@@ -190,19 +215,21 @@ class Updated:
     saturated: int
 
 
-def weight_update(
-    cfg: Config,
-    c: dict[str, int],
-    region: Region,
-    x: np.ndarray,
-    dy: np.ndarray,
-    assignment: Assignment,
-    step: int,
-    s: Settings,
-    shift: int,
-    theta: int,
-) -> Updated:
-    """Gather-dot for every wanted position, then DropBack: keep what has moved more than theta.
+def wanted(cfg: Config, region: Region, step: int, s: Settings) -> np.ndarray:
+    """Positions of which a weight update computes the gradient: stored ones, and all of explored words."""
+    g, mask = region.geometry, (1 << s.period_log2) - 1
+    if s.dense:
+        return region.stored
+    had = np.zeros(g.positions, bool)
+    had[region.stored] = True
+    words = (g.explore_word & np.uint32(mask)) == (step & mask)
+    return np.flatnonzero((had.reshape(-1, cfg.mask_bits) | words[:, None]).reshape(-1) & g.valid)
+
+
+def gradient(
+    cfg: Config, c: dict[str, int], region: Region, x: np.ndarray, dy: np.ndarray, visited: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, Walk]:
+    """Gather-dot of a tile: the exact gradient of every visited position, and the row lists.
 
     Args:
         cfg: configuration.
@@ -210,24 +237,61 @@ def weight_update(
         region: present blocks.
         x: gathered operand (positions, columns, channels).
         dy: stationary operand (positions, columns, channels).
-        assignment: (row, slot) of every block row.
+        visited: see `wanted`.
+        rows: row of every block row.
+    """
+    g, counts = region.geometry, boxes(c).counts
+    out = np.zeros(g._padded)
+    ys = _channels(dy, 0, out.shape[1])
+    xs = _channels(x, 0, out.shape[1] if c.get("depthwise") else out.shape[2])
+    for tap, patch, place in _met(c):
+        if c.get("depthwise"):
+            out[tap, :, 0] = (ys[:, place] * xs[:, patch]).sum((1, 2))
+        else:
+            out[tap] = ys[:, place].reshape(len(ys), -1) @ xs[:, patch].reshape(len(xs), -1).T
+
+    def walk() -> WalkParts:
+        words = g.records * g.words
+        return {
+            "word_row": [np.repeat(rows[: g.records], g.words)],
+            "word_positions": [counts[g.tap_of_word]],
+            "word_stored": [np.ones(words, bool)],
+            "visit_word": [visited // cfg.mask_bits],
+            "segment": [np.zeros(len(visited), int)],
+            "position": [visited],
+        }
+
+    return g.to_stored_order(out)[visited].astype(np.int64), LateWalk(cfg, walk)
+
+
+def weight_update(
+    cfg: Config,
+    c: dict[str, int],
+    region: Region,
+    visited: np.ndarray,
+    dot: np.ndarray,
+    step: int,
+    s: Settings,
+    shift: int,
+    theta: int,
+) -> Updated:
+    """DropBack: of what was visited keep what has moved more than theta.
+
+    Args:
+        cfg: configuration.
+        c: command fields.
+        region: present blocks.
+        visited: positions, see `wanted`.
+        dot: exact gradient of each.
         step: training step (exploration).
         s: settings.
         shift: right shift that brings g * learning to units of the accumulated update.
         theta: threshold.
     """
     g, mask = region.geometry, (1 << s.period_log2) - 1
-    had = np.zeros(g.positions, bool)
-    had[region.stored] = True
-    if s.dense:
-        visited = region.stored
-    else:
-        words = (g.explore_word & np.uint32(mask)) == (step & mask)
-        wanted = (had.reshape(-1, cfg.mask_bits) | words[:, None]).reshape(-1) & g.valid
-        visited = np.flatnonzero(wanted)
-    before = had[visited]
-    gradient = _columns(dy, 0, g.records * cfg.block_k) @ _columns(x, 0, g.words * cfg.block_c).T
-    dot = g.to_stored_order(gradient)[visited].astype(np.int64)
+    before = np.zeros(g.positions, bool)
+    before[region.stored] = True
+    before = before[visited]
     if len(visited) == len(region.stored):
         old = region.delta
     else:
@@ -240,15 +304,9 @@ def weight_update(
         if not s.dense:
             following = (g.explore_word & np.uint32(mask)) == (step + 1 & mask)
             visits = np.where(following, g.valid_per_word, visits)
-        fresh.cycles_next = update_cycles(g, visits, c["log2_positions"])
-
-    def walk() -> WalkParts:
-        rows = np.repeat(assignment[0][: g.records], g.words)
-        return [rows], [visited // cfg.mask_bits], [(np.zeros(len(visited), int), visited)]
-
+        fresh.cycles_next = update_cycles(g, visits, c["log2_cycles"])
     return Updated(
         fresh,
-        LateWalk(cfg, c["positions"], walk),
         int(np.count_nonzero(kept)),
         len(visited),
         int(np.count_nonzero(kept & ~before)),

@@ -1,4 +1,4 @@
-"""The host's compiler: a fully connected network becomes two programs a step.
+"""The host's compiler: a network becomes two programs a step.
 
 The forward program ends with the logits in memory; the host computes the gradient of the softmax
 cross-entropy and writes it; the backward program does BW and WU of all layers.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from arch.command import Phase, Policy
+from golden.boxes import POINT, box_fields
 from golden.layout import Layer, Layout
+from golden.map_program import backward_map, forward_map, update_map
 from golden.waits import Command, ahead, with_waits
 
 
@@ -52,7 +54,7 @@ class Network(Layout):
         return self._programs[key]
 
     def _make_forward(self, generation: int, dense_visits: bool, fetched: bool, followed: bool) -> list[Command]:
-        program = [c for layer in self.layers for c in self._forward_layer(layer, generation, dense_visits)]
+        program = [c for layer in self.layers for c in self._forward_of(layer, generation, dense_visits)]
         if fetched:
             program[0] = program[0] | dict(plan=0, load_w=0, load_x=0)
         if followed:
@@ -64,23 +66,36 @@ class Network(Layout):
         program: list[Command] = []
         for layer in reversed(self.layers):
             if layer.dx is not None:
-                program += self._backward_layer(layer, generation, dense_visits)
+                backward = backward_map if layer.tiles else Network._backward_layer
+                program += backward(self, layer, generation, dense_visits)
         first = len(program)
         for layer in self.layers:
-            program += self._update_layer(layer, generation)
+            program += self._update_of(layer, generation)
         if fetched:
             program[0] = program[0] | dict(plan=0, load_w=0)
         if prefetch:
             # Headers are read three slots before a command computes: four commands after the region's last drain.
-            behind = len(program) - first - len(self._update_layer(self.layers[0], generation))
+            behind = len(program) - first - len(self._update_of(self.layers[0], generation))
             program += [dict(phase=int(Phase.NOP))] * max(0, 3 - behind)
             self.layers[0].x = self.inputs[1 - generation]
-            program.append(ahead(self._forward_layer(self.layers[0], 1 - generation, dense_visits)[0]))
+            program.append(ahead(self._forward_of(self.layers[0], 1 - generation, dense_visits)[0]))
             self.layers[0].x = self.inputs[generation]
         program[-1] = program[-1] | dict(commit=1)
         return program
 
-    def _weights(self, layer: Layer, generation: int, tile: int) -> Command:
+    def _forward_of(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
+        forward = forward_map if layer.tiles else Network._forward_layer
+        return forward(self, layer, generation, dense_visits)
+
+    def _update_of(self, layer: Layer, generation: int) -> list[Command]:
+        update = update_map if layer.tiles else Network._update_layer
+        return update(self, layer, generation)
+
+    def has_ones(self, layer: Layer) -> bool:
+        """Whether what a layer writes has a constant-one channel behind it, for the bias of the next layer."""
+        return layer.index + 1 < len(self.layers) and self.layers[layer.index + 1].shape.bias
+
+    def weights_of(self, layer: Layer, generation: int, tile: int) -> Command:
         """The fields that describe the regions of one output tile."""
         stores = layer.stores[generation][tile]
         g = stores[0].region.geometry
@@ -95,17 +110,21 @@ class Network(Layout):
             mask_beats=g.mask_beats,
             groups=g.groups,
             c0=0,
-            c_step=g.words * self.cfg.block_c,
+            c_step=g.blocks * self.cfg.block_c,
             k0=g.k0,
             k_end=g.k_end,
-            c_end=layer.inputs + 1,
+            c_end=layer.shape.channels,
             segment=0,
             load_segments=len(stores),
             record0=0,
             records=g.records,
             salt=layer.salt,
             scale=0 if self.dense else layer.scale,
-            log2_positions=self.log2_u,
+            depthwise=int(layer.shape.depthwise),
+            bias=int(layer.shape.bias_tap >= 0),
+            bias_tap=max(layer.shape.bias_tap, 0),
+            log2_blocks=(g.blocks - 1).bit_length() if g.taps > 1 else 8,
+            log2_cycles=0 if layer.tiles else self.log2_u,
         )
 
     def _forward_layer(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
@@ -113,7 +132,7 @@ class Network(Layout):
         x_run = layer.x.data.shape[2] // e
         last = layer.index == len(self.layers) - 1
         for tile in range(len(layer.stores[0])):
-            base = self._weights(layer, generation, tile)
+            base = self.weights_of(layer, generation, tile)
             g = layer.geometries[tile][0]
             whole = x_run * e <= cfg.gather_depth and self.tiling.fw_by_position and self.tiling.density < 1
             whole = whole and not dense_visits
@@ -126,11 +145,9 @@ class Network(Layout):
                 k0 = g.k0 + record0 * cfg.block_k
                 channels = min(records * cfg.block_k, g.k_end - k0)
                 is_last = k0 + channels == layer.outputs
-                ones = int(not last and is_last)
+                ones = int(self.has_ones(layer) and is_last)
                 common = base | dict(
                     phase=int(Phase.FW),
-                    positions=u,
-                    log2_positions=(u - 1).bit_length(),
                     log2_lanes=cfg.block_k.bit_length() - 1,
                     units=records,
                     cap=per_row,
@@ -160,8 +177,7 @@ class Network(Layout):
                                 drain=1,
                                 x_addr=layer.x.address + p * x_run,
                                 x_run=x_run,
-                                x_runs=u,
-                                gather_stride=x_run * e,
+                                **_points(u, x_run * e),
                                 out_addr=address + p * common["out_stride"],
                             )
                         )
@@ -179,8 +195,7 @@ class Network(Layout):
                                 load_segments=1,
                                 x_addr=layer.x.address + s * base["c_step"] // e,
                                 x_run=run,
-                                x_runs=u,
-                                gather_stride=run * e,
+                                **_points(u, run * e),
                                 out_addr=address,
                             )
                         )
@@ -194,7 +209,7 @@ class Network(Layout):
         for s in range(len(layer.geometries[0])):
             work: list[Command] = []
             for tile in range(len(layer.stores[0])):
-                base = self._weights(layer, generation, tile)
+                base = self.weights_of(layer, generation, tile)
                 g = layer.geometries[tile][s]
                 inputs = min(g.c_end, layer.inputs) - g.c0
                 if inputs <= 0:
@@ -216,7 +231,6 @@ class Network(Layout):
                             plan=1,
                             load_x=1,
                             load_w=1,
-                            positions=u,
                             segments=1,
                             w_addr=layer.stores[generation][tile][s].address,
                             c0=g.c0,
@@ -228,9 +242,8 @@ class Network(Layout):
                             c_end=layer.inputs,
                             x_addr=layer.dy.address + k0 // e,
                             x_run=run,
-                            x_runs=u,
+                            **_points(u, run * e),
                             x_stride=dy_run,
-                            gather_stride=run * e,
                             x_tensor=layer.dy_id,
                             record0=record0,
                             records=records,
@@ -238,10 +251,10 @@ class Network(Layout):
                     )
             if not work:
                 continue
-            # Sums that wait in their rows want every plan to share the lane groups out alike. Ranges of records of one
-            # region have the same counts, other regions have not.
-            if len({c["w_addr"] for c in work}) > 1 or groups > self._units(cap):
+            if groups > self._units(cap):
                 work = [c | dict(policy=int(Policy.NONE)) for c in work]
+            # Sums that wait in their rows want the lane groups to stay where the first plan put them.
+            work = [c | dict(keep=int(i > 0)) for i, c in enumerate(work)]
             run = -(-inputs // e)
             stride = layer.dx.data.shape[2] // e
             work[-1] |= dict(
@@ -251,6 +264,7 @@ class Network(Layout):
                 aux_addr=layer.x.address + g.c0 // e,
                 aux_run=run,
                 aux_runs=u,
+                aux_cols=u,
                 aux_stride=layer.x.data.shape[2] // e,
                 out_addr=layer.dx.address + g.c0 // e,
                 out_run=run,
@@ -266,7 +280,7 @@ class Network(Layout):
         u, x_run, dy_run = self.positions, layer.x.data.shape[2] // e, layer.dy.data.shape[2] // e
         for s in range(len(layer.geometries[0])):
             for tile in range(len(layer.stores[0])):
-                base = self._weights(layer, generation, tile)
+                base = self.weights_of(layer, generation, tile)
                 g = layer.geometries[tile][s]
                 if g.k0 % e:
                     raise ValueError(f"gradient tile starts at channel {g.k0}, not at a beat of {e}")
@@ -282,7 +296,6 @@ class Network(Layout):
                         load_aux=1,
                         load_w=1,
                         drain=1,
-                        positions=u,
                         segments=1,
                         load_segments=1,
                         w_addr=layer.stores[generation][tile][s].address,
@@ -294,12 +307,12 @@ class Network(Layout):
                         policy=int(self.tiling.policy),
                         x_addr=layer.x.address + g.c0 // e,
                         x_run=run,
-                        x_runs=u,
+                        **_points(u, run * e),
                         x_stride=x_run,
-                        gather_stride=run * e,
                         aux_addr=layer.dy.address + g.k0 // e,
                         aux_run=-(-channels // e),
                         aux_runs=u,
+                        aux_cols=u,
                         aux_stride=dy_run,
                         out_channels=channels,
                         out_addr=target.address,
@@ -309,3 +322,9 @@ class Network(Layout):
                     )
                 )
         return program
+
+
+def _points(images: int, gather_stride: int) -> Command:
+    """Boxes and runs of a fully connected layer: one tap, one position a sub-batch."""
+    box = box_fields(POINT, POINT, images, (1, 1), gather_stride)
+    return box | dict(x_runs=images, x_cols=images, out_cols=images)

@@ -14,6 +14,7 @@ import numpy as np
 
 from arch.command import WORDS, Phase
 from arch.config import Config
+from golden.memory import runs
 
 KINDS = ("fetch", "plan", "x", "aux", "w")
 FIRST = 1  # the walk begins in this cycle of the slot
@@ -86,7 +87,7 @@ def lists(
     if load:
         if load.get("load_x"):
             out[2] = _tile(load, "x", 1)
-        if load.get("load_aux") and load["phase"] in (Phase.BW, Phase.WU):
+        if load.get("load_aux") and load["phase"] != Phase.NOP:
             out[3] = _tile(load, "aux", stationary_interval(cfg) if load["phase"] == Phase.WU else 1)
         if load.get("load_w"):
             first = load["w_addr"] + load["header_beats"]
@@ -97,9 +98,8 @@ def lists(
 
 
 def _tile(c: dict[str, int], name: str, interval: int) -> Runs:
-    runs = c[f"{name}_runs"]
-    starts = [c[f"{name}_addr"] + r * c.get(f"{name}_stride", 0) for r in range(runs)]
-    return Runs(starts, [c[f"{name}_run"]] * runs, interval)
+    starts = c[f"{name}_addr"] + runs(c, name)
+    return Runs(starts.tolist(), [c[f"{name}_run"]] * len(starts), interval)
 
 
 def schedule(wanted: list[Runs | None], latency: int) -> Reads:

@@ -26,6 +26,7 @@ MIN_WAIT = 2  # a slot is at least one cycle longer than this
 VALIDATE = 6  # checks of a command
 WALK = 5  # pipeline behind the header words
 ENTRIES = 5  # first lane group of BW on its bus
+TAPS = 4  # first tap of the filter on its bus
 SETTLE = 8  # pipeline behind the last beat loaded
 COMPUTE_START = 4  # rows start
 ROW_START = 15  # rows: start to first operation
@@ -139,11 +140,13 @@ def plan_cycles(cfg: Config, c: dict[str, int], reads: reading.Reads) -> int:
 
 
 def load_cycles(c: dict[str, int], reads: reading.Reads) -> int:
-    """Stage load: the last beat, and in BW the entries of the lane groups."""
+    """Stage load: the last beat, the taps, and in BW the entries of the lane groups."""
+    computes = c["phase"] != Phase.NOP and not c.get("ahead")
+    taps = TAPS + c["kernel_rows"] * c["kernel_cols"] if computes else 0
     if not (c.get("load_x") or c.get("load_aux") or c.get("load_w")):
-        return 0
+        return taps
     entries = ENTRIES + c["units"] if c["phase"] == Phase.BW and c.get("load_w") else 0
-    return max(reads.response_from[5], entries) + SETTLE
+    return max(reads.response_from[5], entries, taps) + SETTLE
 
 
 def rows_done(work: Work) -> int:
@@ -161,7 +164,7 @@ def compute_cycles(cfg: Config, work: Work) -> int:
     """Stage compute: the slowest row, and in WU the way of the last gradient to the threshold."""
     if work.walk is None:
         return 0
-    update = work.command["phase"] == Phase.WU
+    update = work.command["phase"] == Phase.WU and not work.command.get("sum_store")
     return rows_done(work) + (UPDATE_END + tree_levels(cfg) if update else FLOW_END)
 
 

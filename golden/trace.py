@@ -11,6 +11,7 @@ import numpy as np
 from arch.command import Phase
 from arch.config import Config
 from arch.trace import CENTRAL, RECORD
+from golden.boxes import boxes
 from golden.csb import Region
 from golden.machine import Work
 from golden.reading import KINDS
@@ -53,44 +54,48 @@ def operations(cfg: Config, work: Work, index: int) -> tuple[np.ndarray, np.ndar
     """(row, cycle from the first operation, record) of every operation of a command."""
     walk, c = work.walk, work.command
     assert walk is not None and work.slots is not None
-    phase, steps = Phase(c["phase"]), np.arange(walk.positions)
+    phase = Phase(c["phase"])
     segment, position = walk.visit_source
-    gather, unit, lane, value = _where(cfg, work, phase, segment, position)
+    gather, unit, lane, tap, value = _where(cfg, work, phase, segment, position)
     slot = work.slots[1][unit].astype(np.int64)
     stride = c["log2_positions"]
     if phase == Phase.WU:
         psum = (slot * cfg.block_k + lane) // cfg.stationary_pack << stride
     else:
         psum = (slot << c["log2_lanes"]) + lane << stride
-    fixed = (DOT if phase == Phase.WU else MAC) | int(phase) << 2 | (index & 255) << 4
-    record = np.full((len(segment), walk.positions), fixed, np.uint64)
-    record |= (gather[:, None] + steps * c["gather_stride"]).astype(np.uint64) << np.uint64(RECORD["gather"].low)
-    record |= (psum[:, None] + steps).astype(np.uint64) << np.uint64(RECORD["psum"].low)
-    record |= (value & 0xFFFF).astype(np.uint64)[:, None] << np.uint64(RECORD["value"].low)
-    cycle = walk.visit_start[:, None] + steps
-    row = np.repeat(walk.word_row[walk.visit_word], walk.positions)
-    return row, cycle.ravel(), record.ravel()
+    box = boxes(c)
+    count = box.counts[tap]  # operations of every visit
+    visit = np.repeat(np.arange(len(tap)), count)
+    steps = np.arange(len(visit)) - np.repeat(np.cumsum(count) - count, count)
+    met = np.repeat((np.cumsum(box.counts) - box.counts)[tap], count) + steps
+    record = np.full(len(visit), (DOT if phase == Phase.WU else MAC) | int(phase) << 2 | (index & 255) << 4, np.uint64)
+    record |= (gather[visit] + np.concatenate(box.gather)[met]).astype(np.uint64) << np.uint64(RECORD["gather"].low)
+    record |= (psum[visit] + np.concatenate(box.psum)[met]).astype(np.uint64) << np.uint64(RECORD["psum"].low)
+    record |= (value[visit] & 0xFFFF).astype(np.uint64) << np.uint64(RECORD["value"].low)
+    cycle = walk.visit_start[visit] + steps
+    return walk.word_row[walk.visit_word][visit], cycle, record
 
 
 def _where(
     cfg: Config, work: Work, phase: Phase, segment: np.ndarray, position: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(gathered channel, unit, lane, broadcast value) of every visit."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(gathered channel, unit, lane, tap, broadcast value) of every visit."""
     regions: list[Region] = work.regions
-    gather, unit, lane, value = (np.zeros(len(segment), np.int64) for _ in range(4))
+    gather, unit, lane, tap, value = (np.zeros(len(segment), np.int64) for _ in range(5))
     for q, region in enumerate(regions):
         g, at = region.geometry, segment == q
         p = position[at]
-        k, c = g.k_of[p] - g.k0, g.c_of[p] - g.c0
+        k, c, tap[at] = g.k_of[p] - g.k0, g.c_of[p] - g.c0, g.tap_of[p]
         if phase == Phase.BW:
             gather[at], unit[at] = k, q * g.groups + g.group_of[p] % g.groups
             lane[at] = c % cfg.lane_group
         else:
-            gather[at], unit[at] = q * work.command["c_step"] + c, k // cfg.block_k
+            channel = k if work.command.get("depthwise") else q * work.command["c_step"] + c
+            gather[at], unit[at] = channel, k // cfg.block_k
             lane[at] = k % cfg.block_k
         if phase != Phase.WU:
             value[at] = work.operand[q][p]
-    return gather, unit, lane, value
+    return gather, unit, lane, tap, value
 
 
 def central(cfg: Config, works: list[Work], timing: Schedule) -> np.ndarray:
@@ -117,7 +122,7 @@ def central(cfg: Config, works: list[Work], timing: Schedule) -> np.ndarray:
         compute, drain = (None if index is None else works[index] for index in slot.stages[2:])
         if compute is not None and compute.walk is not None:
             here["compute_start"][COMPUTE_START] = 1
-            if compute.command["phase"] == Phase.WU:
+            if compute.command["phase"] == Phase.WU and not compute.command.get("sum_store"):
                 here["observe"][rows_done(compute) + OBSERVE + tree_levels(cfg)] = 1
         writes = drain_writes(cfg, drain) if drain is not None else None
         if writes is not None:

@@ -16,10 +16,11 @@ import numpy as np
 from arch.command import Policy
 from arch.config import Config
 from golden import quantile, regenerate
-from golden.layout import Tiling, he_std
+from golden.layout import Tiling, he_std, shapes_of
 from golden.machine import Machine, Settings, Work
 from golden.memory import Memory, Tensor
 from golden.program import Network
+from golden.shape import LayerShape
 from golden.softmax import gradient_exponent, softmax_gradient
 
 
@@ -60,10 +61,10 @@ class StepResult:
         return sum(w.seen for w in self.backward)
 
 
-def weight_exponent(sizes: tuple[int, ...], operand_bits: int) -> int:
+def weight_exponent(shapes: tuple[LayerShape, ...], operand_bits: int) -> int:
     """Exponent of the weights: -(A-2), so that they reach 2; larger where narrow layers start with a wide spread."""
     exponent = -(operand_bits - 2)
-    while not regenerate.fits(he_std(min(sizes[:-1])), exponent):
+    while not regenerate.fits(he_std(min(shape.fan_in for shape in shapes)), exponent):
         exponent += 1
     return exponent
 
@@ -73,7 +74,7 @@ class Trainer:
 
     Args:
         cfg: configuration.
-        sizes: layer sizes.
+        sizes: of fully connected layers, or shapes of layers, see `golden.layout.Layout`.
         batch: minibatch.
         budget: tracked weights wanted; None trains densely (dense mode).
         period: T of rotating exploration.
@@ -88,7 +89,7 @@ class Trainer:
     def __init__(
         self,
         cfg: Config,
-        sizes: tuple[int, ...],
+        sizes: tuple[int, ...] | tuple[LayerShape, ...],
         batch: int,
         *,
         budget: int | None = None,
@@ -102,7 +103,8 @@ class Trainer:
         memory_beats: int = 1 << 22,
     ) -> None:
         """Lay out memory and set the registers; nothing is computed yet."""
-        self.cfg, self.batch, self.sizes = cfg, batch, tuple(sizes)
+        self.cfg, self.batch = cfg, batch
+        self.shapes = shapes_of(tuple(sizes))
         dense = budget is None
         tiling = tiling or (Tiling() if cfg.sparse else Tiling(policy=Policy.NONE))
         self.settings = Settings(
@@ -110,10 +112,10 @@ class Trainer:
             period_log2=period.bit_length() - 1,
             dense=dense,
             factor=regenerate.decay_factor(decay),
-            weight_exponent=weight_exponent(self.sizes, cfg.operand_bits),
+            weight_exponent=weight_exponent(self.shapes, cfg.operand_bits),
         )
         self.memory = Memory(cfg, memory_beats, keep_image)
-        self.network = Network(cfg, self.sizes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense)
+        self.network = Network(cfg, self.shapes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense)
         self.network.set_first_cycles(period)
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0
@@ -162,16 +164,28 @@ class Trainer:
         )
 
     def put_input(self, x: np.ndarray, generation: int | None = None) -> None:
-        """Write a minibatch (samples <= batch, features) of mantissas, zero-padded, with the constant one."""
-        tensor = self.network.inputs[self.generation if generation is None else generation]
-        u, n, width = tensor.data.shape
-        full = np.zeros((u * n, width), np.int32)
-        full[: len(x), : x.shape[1]] = x
-        full[:, self.sizes[0]] = 1 << -self.machine.exponent[0]
-        self._put(tensor, full.reshape(u, n, width))
+        """Write a minibatch of mantissas, zero-padded, with the constant one.
+
+        Args:
+            x: (samples <= batch, channels * rows * columns), or that in four dimensions.
+            generation: which of the two inputs; None for the next step's.
+        """
+        tensor, shape = self.network.inputs[self.generation if generation is None else generation], self.shapes[0]
+        positions, n, width = tensor.data.shape
+        area = shape.height * shape.width
+        full = np.zeros((positions // area * n, shape.inputs, area), np.int32)
+        full[: len(x)] = np.reshape(x, (len(x), shape.inputs, area))
+        data = np.zeros(tensor.data.shape, np.int32)
+        data[:, :, : shape.inputs] = full.reshape(-1, n, shape.inputs, area).transpose(0, 3, 1, 2).reshape(
+            positions, n, shape.inputs
+        )
+        if shape.bias:
+            data[:, :, shape.inputs] = 1 << -self.machine.exponent[0]
+        self._put(tensor, data)
 
     def _put(self, tensor: Tensor, data: np.ndarray) -> None:
-        self.memory.put_tile(tensor.address, data.shape[2] // self.cfg.bus_elements, data)
+        run = data.shape[2] // self.cfg.bus_elements
+        self.memory.put_tile(tensor.address + run * np.arange(len(data)), data)
         if self.follower:
             self.follower.wrote(tensor.address, tensor.beats(self.cfg))
 
@@ -186,7 +200,7 @@ class Trainer:
     def logits(self, samples: int) -> np.ndarray:
         """Logits (samples, classes) of the last forward program."""
         data = self.network.logits.data
-        return data.reshape(-1, data.shape[2])[:samples, : self.sizes[-1]]
+        return data.reshape(-1, data.shape[2])[:samples, : self.shapes[-1].outputs]
 
     def put_gradient(self, labels: np.ndarray) -> tuple[float, int]:
         """Softmax gradient of the logits in memory; returns (loss, correct)."""

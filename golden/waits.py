@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from arch.command import Phase
+from golden.memory import runs
 
 Command = dict[str, int]
 """Fields of a command (`arch.command.FIELDS`); those left out are zero."""
@@ -21,32 +24,41 @@ def with_waits(program: Sequence[Command]) -> list[Command]:
     Command j loads while j-2 drains, so only what the two commands before it write can be missed.
     """
     out: list[Command] = []
-    written: list[list[tuple[int, int]]] = []
+    written: list[np.ndarray] = []
     for c in program:
         late = _late(c, written[-2:])
         loads = {name for name in ("x", "aux", "w") if c.get(f"load_{name}")}
         if late and (c.get("plan") or loads - set(late)):
             out.append(ahead(c, later=late))
-            written.append([])
+            written.append(_NOTHING)
             c = c | dict(plan=0, load_w=0) | {f"load_{name}": 0 for name in ("x", "aux") if name not in late}
             late = _late(c, written[-2:])
         out.append(c | dict(wait=int(bool(late))))
         drains = c.get("drain") and c["phase"] in (Phase.FW, Phase.BW)
-        written.append(_spans(c["out_addr"], c["out_run"], c["positions"], c["out_stride"]) if drains else [])
+        written.append(_spans(c, "out") if drains else _NOTHING)
     return out
 
 
-def _late(c: Command, written: list[list[tuple[int, int]]]) -> list[str]:
+_NOTHING = np.zeros((2, 0), np.int64)
+
+
+def _late(c: Command, written: list[np.ndarray]) -> list[str]:
     """Operands of a command that overlap what is being written."""
     return [
         name
         for name in ("x", "aux")
-        if c.get(f"load_{name}")
-        for first, end in _spans(c[f"{name}_addr"], c[f"{name}_run"], c[f"{name}_runs"], c[f"{name}_stride"])
-        if any(first < b and a < end for spans in written for a, b in spans)
+        if c.get(f"load_{name}") and any(_overlap(_spans(c, name), spans) for spans in written if spans.size)
     ]
 
 
-def _spans(address: int, run: int, runs: int, stride: int) -> list[tuple[int, int]]:
-    """Beats [first, end) of every run of a tile."""
-    return [(address + r * stride, address + r * stride + run) for r in range(runs)]
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether a span of one list meets one of the other."""
+    if a[0, 0] >= b[1, -1] or b[0, 0] >= a[1, -1]:  # both ascend
+        return False
+    return bool(((a[0][:, None] < b[1]) & (b[0] < a[1][:, None])).any())
+
+
+def _spans(c: Command, name: str) -> np.ndarray:
+    """Beats [first, end) of every run of a tile, int64 (2, runs)."""
+    first = c[f"{name}_addr"] + runs(c, name)
+    return np.stack([first, first + c[f"{name}_run"]])

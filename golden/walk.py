@@ -1,9 +1,9 @@
 """What every row does in one working set, in order: the words it walks and the weights it visits.
 
 The order and the cost follow from the definition alone (docs/architecture.md, section 4): a mask word
-with n visited bits takes n * U cycles, a word with none takes one; where words without stored weights are passed
-over, that is true of mask beats instead of words. Nothing here depends on how a
-decoder is built.
+with n visited bits takes n * U cycles, U the positions that its tap visits; a word with none takes one. Where words
+without stored weights are passed over, they take none, and a mask beat without any other takes one. FW and BW do
+not visit where U is 0; in a weight update such a visit takes a cycle. Nothing here depends on how a decoder is built.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ class Walk:
     """The row lists of a working set.
 
     Words are numbered in the order of the whole list (all rows): segment, record, word in FW and WU;
-    lane group, record in BW. A row walks its words in ascending order.
+    lane group, record, tap in BW. A row walks its words in ascending order.
 
     Attributes:
         cfg: configuration.
-        positions: U, cycles of one visit.
         passed: words of a record if words without visits are passed over, 0 if not.
         word_row: row of every word.
+        word_positions: positions that its tap visits, of every word.
+        word_stored: whether it holds a weight, of every word (looked at only where words are passed over).
         visit_word: word of every visited weight, ascending.
         visit_source: (segment index, position) of every visited weight, two arrays.
     """
 
     cfg: Config
-    positions: int
     passed: int
     word_row: np.ndarray
+    word_positions: np.ndarray
+    word_stored: np.ndarray
     visit_word: np.ndarray
     visit_source: tuple[np.ndarray, np.ndarray]
 
@@ -45,11 +47,17 @@ class Walk:
         return np.bincount(self.visit_word, minlength=len(self.word_row))
 
     @cached_property
+    def visit_cycles(self) -> np.ndarray:
+        """Cycles of one visit of every word: one without positions is seen, too."""
+        return np.maximum(self.word_positions, 1)
+
+    @cached_property
     def word_cycles(self) -> np.ndarray:
         """Cycles of every word."""
-        cycles = self.word_visits * self.positions
+        cycles = np.maximum(self.word_visits * self.visit_cycles, 1)
         if not self.passed:
-            return np.maximum(cycles, 1)
+            return cycles
+        cycles = np.where(self.word_stored, cycles, 0)
         word = np.arange(len(cycles)) % self.passed
         first = np.flatnonzero(word % self.cfg.masks_per_beat == 0)
         cycles[first] += np.add.reduceat(cycles, first) == 0  # a beat to pass over shows its first word
@@ -63,11 +71,11 @@ class Walk:
     @cached_property
     def busy(self) -> int:
         """Row-cycles in which an operation is issued."""
-        return int(self.word_visits.sum()) * self.positions
+        return int((self.word_visits * self.word_positions).sum())
 
     @cached_property
     def scan(self) -> int:
-        """Row-cycles spent on words without visits."""
+        """Row-cycles spent on words without visits, and on visits without positions."""
         return int(self.word_cycles.sum()) - self.busy
 
     @cached_property
@@ -86,4 +94,4 @@ class Walk:
         """Cycle, within its row, in which every visit begins."""
         first = np.concatenate([[0], np.cumsum(self.word_visits)[:-1]])
         rank = np.arange(len(self.visit_word)) - first[self.visit_word]
-        return self.word_start[self.visit_word] + rank * self.positions
+        return self.word_start[self.visit_word] + rank * self.visit_cycles[self.visit_word]

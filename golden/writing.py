@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arch.config import Config
+from golden.memory import runs
 
 QUEUE = 2  # push to write
 FLOW_PUSH = 8  # first element to push of its beat, beyond E
@@ -39,17 +40,18 @@ def flow_done(cfg: Config, c: dict[str, int]) -> int:
 
 def flow_writes(cfg: Config, c: dict[str, int]) -> Writes:
     """Partial sums of FW and BW: positions * out_run beats, E cycles each."""
-    u, j = np.divmod(np.arange(c["positions"] * c["out_run"]), c["out_run"])
-    beat = np.arange(len(u)) + 1
-    return Writes(beat * cfg.bus_elements + FLOW_PUSH + QUEUE, c["out_addr"] + u * c.get("out_stride", 0) + j)
+    address = c["out_addr"] + np.add.outer(runs(c, "out"), np.arange(c["out_run"])).ravel()
+    beat = np.arange(len(address)) + 1
+    return Writes(beat * cfg.bus_elements + FLOW_PUSH + QUEUE, address)
 
 
-def _tally_words(cfg: Config) -> int:
-    return min(TALLY_WORDS, cfg.masks_per_beat)
+def _tally_words(cfg: Config, c: dict[str, int]) -> int:
+    """Words a cycle: those of one tap, since each block has one place to be counted."""
+    return min(TALLY_WORDS, cfg.masks_per_beat, 1 << c["log2_blocks"])
 
 
 def _record_cycles(cfg: Config, c: dict[str, int], value_beats: list[int]) -> np.ndarray:
-    tally = -(-c["words"] // _tally_words(cfg)) if c["mask_beats"] else 1
+    tally = -(-c["words"] // _tally_words(cfg, c)) if c["mask_beats"] else 1
     return np.maximum(c["mask_beats"] + np.asarray(value_beats, np.int64), tally) + BLOCK_RECORD
 
 
@@ -64,7 +66,7 @@ def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writ
     masks, values = c["mask_beats"], np.asarray(value_beats, np.int64)
     begins = BLOCK_START + BLOCK_RECORD + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
     firsts = c["out_addr"] + c["header_beats"] + np.concatenate([[0], np.cumsum(masks + values)[:-1]])
-    mask = np.arange(masks) * (cfg.masks_per_beat // _tally_words(cfg))
+    mask = np.arange(masks) * (cfg.masks_per_beat // _tally_words(cfg, c))
     cycles, addresses = [], []
     for begin, first, count in zip(begins[:-1].tolist(), firsts.tolist(), value_beats, strict=True):
         between = np.setdiff1d(np.arange(masks * cfg.masks_per_beat + count), mask)[:count]
