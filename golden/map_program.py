@@ -273,7 +273,10 @@ def _gated(network: Network, layer: Layer, place: Place, c0: int, channels: int)
 
 def _patch(shape: LayerShape, place: Place, back: bool) -> tuple[Axis, Axis]:
     axes = []
-    sizes = (shape.height, shape.out_height, place.row, place.rows), (shape.width, shape.out_width, place.col, place.cols)
+    sizes = (
+        (shape.height, shape.out_height, place.row, place.rows),
+        (shape.width, shape.out_width, place.col, place.cols),
+    )
     for kernel, (size, outputs, first, count) in zip(shape.kernel, sizes, strict=True):
         common = kernel, shape.stride, shape.padding, first, count, place.images > 1
         axes.append(backward_axis(outputs, *common) if back else forward_axis(size, *common))

@@ -95,9 +95,7 @@ def _channels(x: np.ndarray, first: int, width: int) -> np.ndarray:
 def _met(c: dict[str, int]) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """(tap, positions of the patch, positions of the tile) of every tap that visits some."""
     box = boxes(c)
-    return [
-        (tap, box.gather[tap] // c["gather_stride"], box.psum[tap]) for tap in np.flatnonzero(box.counts).tolist()
-    ]
+    return [(tap, box.gather[tap] // c["gather_stride"], box.psum[tap]) for tap in np.flatnonzero(box.counts).tolist()]
 
 
 def forward(

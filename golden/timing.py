@@ -31,8 +31,8 @@ SETTLE = 8  # pipeline behind the last beat loaded
 COMPUTE_START = 4  # rows start
 ROW_START = 15  # rows: start to first operation
 FLOW_END = 2  # last row done to stage done
-UPDATE_END = 18  # ... in WU, and a cycle for each level of the adder tree
-OBSERVE = 11  # last row done to the quantile estimator's observation, likewise
+UPDATE_END = 19  # ... in WU, and a cycle for each level of the adder tree
+OBSERVE = 12  # last row done to the quantile estimator's observation, likewise
 DRAIN_END = 2  # last write to stage done
 COMMIT_EXTRA = 2
 

@@ -176,8 +176,8 @@ class Trainer:
         full = np.zeros((positions // area * n, shape.inputs, area), np.int32)
         full[: len(x)] = np.reshape(x, (len(x), shape.inputs, area))
         data = np.zeros(tensor.data.shape, np.int32)
-        data[:, :, : shape.inputs] = full.reshape(-1, n, shape.inputs, area).transpose(0, 3, 1, 2).reshape(
-            positions, n, shape.inputs
+        data[:, :, : shape.inputs] = (
+            full.reshape(-1, n, shape.inputs, area).transpose(0, 3, 1, 2).reshape(positions, n, shape.inputs)
         )
         if shape.bias:
             data[:, :, shape.inputs] = 1 << -self.machine.exponent[0]

@@ -19,6 +19,7 @@ from arch.config import Config, log2_exact
 from arch.trace import BITS as TRACE_BITS
 from arch.trace import CENTRAL
 from rtl.assignment import AssignmentTable
+from rtl.box_walk import AXES
 from rtl.command_processor import STAGES, CommandProcessor
 from rtl.compute_sequencer import EVENTS, ComputeSequencer
 from rtl.dense_drainer import dense_words
@@ -32,6 +33,7 @@ from rtl.quantile import QuantileEstimator
 from rtl.reader import Reader
 from rtl.registers import Registers
 from rtl.row import Row
+from rtl.tap_table import TAP_BITS, TapBuilder
 
 ROW_MODULE = "row"
 
@@ -65,8 +67,25 @@ _LOAD_BUS = (
     "entry_cb",
 )
 #: Ports of a row that are fields of the command in compute.
-_FIELDS = ("phase", "words", "mask_beats", "positions", "log2_positions", "gather_stride", "k_end", "c_end", "salt")
-_BANKS = ("weight_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
+_FIELDS = (
+    "phase",
+    "words",
+    "mask_beats",
+    "log2_blocks",
+    *(f"{name}_{axis}" for name in ("gather", "psum") for axis in AXES),
+    "log2_positions",
+    "log2_cycles",
+    "k_end",
+    "c_end",
+    "bias",
+    "bias_tap",
+    "depthwise",
+    "salt",
+    "sum_add",
+    "sum_store",
+)
+_BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
+_TAPS = ("tap_we", "tap", "box", "count")
 
 
 class Accelerator(wiring.Component):
@@ -117,6 +136,7 @@ class Accelerator(wiring.Component):
         m.submodules.reader = self._reader = Reader(cfg)
         m.submodules.planner = self._planner = Planner(cfg)
         m.submodules.loader = self._loader = Loader(cfg)
+        m.submodules.taps = self._taps = TapBuilder(cfg)
         m.submodules.sequencer = self._sequencer = ComputeSequencer(cfg)
         m.submodules.drain = self._drain = DrainStage(cfg)
         m.submodules.table = self._table = AssignmentTable(cfg)
@@ -196,6 +216,10 @@ class Accelerator(wiring.Component):
             ]
         m.d.comb += [
             planner.active.eq(processor.plan_active),
+            self._taps.slot_start.eq(processor.slot_start),
+            self._taps.active.eq(processor.load_valid),
+            self._taps.command.eq(processor.load_command),
+            loader.taps_over.eq(self._taps.over),
             computes.eq((processor.compute_command.phase != Phase.NOP) & ~processor.compute_command.ahead),
             sequencer.active.eq(processor.compute_valid & computes),
             sequencer.drain_command.eq(processor.drain_command),
@@ -278,19 +302,25 @@ class Accelerator(wiring.Component):
         registers, processor, loader = self._registers, self._processor, self._loader
         sequencer, drain, command = self._sequencer, self._drain, processor.compute_command
         first_k = Signal(16)  # output channel of the first record loaded
-        m.d.sync += first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k")))
-        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt")]
+        filter_taps = Signal(TAP_BITS)
+        m.d.sync += [
+            first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k"))),
+            filter_taps.eq(command.kernel_rows * command.kernel_cols),
+        ]
+        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt", "log2_cycles")]
         common: dict[str, Value] = {
             **{name: getattr(loader, name) for name in _LOAD_BUS if name in loader.signature.members},
             **{name: getattr(processor, name) for name in _BANKS},
+            **{name: getattr(self._taps, name) for name in _TAPS},
             **{name: getattr(command, name) for name in fields},
             "block_rows": command.records,
+            "taps": filter_taps,
             "k0": first_k,
             "command": processor.compute_index,
             "lr": registers.lr,
             "shift": sequencer.update_shift,
             "compute_start": sequencer.compute_start,
-            "update_start": sequencer.compute_start & (command.phase == Phase.WU),
+            "update_start": sequencer.compute_start & (command.phase == Phase.WU) & ~command.sum_store,
             "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
             "drain_start": drain.rows_start,
         }
@@ -316,6 +346,7 @@ class Accelerator(wiring.Component):
             "is_busy": sequencer.row_busy,
             "is_scan": sequencer.row_scan,
             "update_error": sequencer.row_update_error,
+            "sum_error": sequencer.row_sum_error,
             **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
         }
         for number in range(cfg.rows):
