@@ -214,11 +214,11 @@ class Machine:
 
     def _load(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         if c.get("load_x"):
-            self._x = self.memory.get_tile(c["x_addr"], c["x_run"], runs(c, "x")).copy()
+            self._x = self.memory.get_tile(c["x_addr"], c["x_run"], runs(c, "x"))
         if c.get("load_aux"):
             tile = self.memory.get_tile(c["aux_addr"], c["aux_run"], runs(c, "aux"))
             if phase == Phase.WU:
-                self._aux = tile.copy()
+                self._aux = tile
             else:
                 self._gate = tile > 0
         if c.get("load_w"):
@@ -259,7 +259,7 @@ class Machine:
             kind = Phase.BW if c.get("gradient") else phase
             before = self.peak.get(out, (-(1 << 15), kind))[0]
             self.peak[out] = (max(before, largest + exponent), kind)
-        tile = np.zeros((c["positions"], self.cfg.columns, c["out_run"] * self.cfg.bus_elements), np.int32)
+        tile = np.zeros((c["positions"], self.cfg.columns, c["out_run"] * self.cfg.bus_elements), np.int64)
         tile[:, :, :channels] = values
         if c.get("ones"):
             tile[:, :, channels] = 1 << -self.exponent[out]

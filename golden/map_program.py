@@ -296,7 +296,7 @@ def _gathered(
 ) -> Command:
     """Runs of the patch of a map of height x width positions, `run` beats from channel c0 on."""
     e = network.cfg.bus_elements
-    beats = source.data.shape[2] // e
+    beats = source.run
     first = (place.image * height + rows.first) * width + cols.first
     return dict(
         x_addr=source.address + first * beats + c0 // e,
@@ -311,7 +311,7 @@ def _gathered(
 def _tile(network: Network, tensor: Tensor, name: str, place: Place, height: int, width: int, c0: int) -> Command:
     """Runs of a tile of a map, from channel c0 on, as operand `aux` or as what is drained (`out`)."""
     e = network.cfg.bus_elements
-    beats = tensor.data.shape[2] // e
+    beats = tensor.run
     first = (place.image * height + place.row) * width + place.col
     out = {
         f"{name}_addr": tensor.address + first * beats + c0 // e,

@@ -129,7 +129,7 @@ class Network(Layout):
 
     def _forward_layer(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
         cfg, e, program = self.cfg, self.cfg.bus_elements, []
-        x_run = layer.x.data.shape[2] // e
+        x_run = layer.x.run
         last = layer.index == len(self.layers) - 1
         for tile in range(len(layer.stores[0])):
             base = self.weights_of(layer, generation, tile)
@@ -154,7 +154,7 @@ class Network(Layout):
                     policy=int(Policy.NONE if dense_visits else self.tiling.policy),
                     out_run=-(-(channels + ones) // e),
                     out_channels=channels,
-                    out_stride=layer.y.data.shape[2] // e,
+                    out_stride=layer.y.run,
                     x_tensor=layer.x_id,
                     out_tensor=layer.y_id,
                     relu=int(not last),
@@ -205,7 +205,7 @@ class Network(Layout):
         cfg, e, program = self.cfg, self.cfg.bus_elements, []
         assert layer.dx is not None
         cap = self._cap(Phase.BW)
-        u, dy_run = self.positions, layer.dy.data.shape[2] // e
+        u, dy_run = self.positions, layer.dy.run
         for s in range(len(layer.geometries[0])):
             work: list[Command] = []
             for tile in range(len(layer.stores[0])):
@@ -256,7 +256,7 @@ class Network(Layout):
             # Sums that wait in their rows want the lane groups to stay where the first plan put them.
             work = [c | dict(keep=int(i > 0)) for i, c in enumerate(work)]
             run = -(-inputs // e)
-            stride = layer.dx.data.shape[2] // e
+            stride = layer.dx.run
             work[-1] |= dict(
                 drain=1,
                 gate=1,
@@ -265,7 +265,7 @@ class Network(Layout):
                 aux_run=run,
                 aux_runs=u,
                 aux_cols=u,
-                aux_stride=layer.x.data.shape[2] // e,
+                aux_stride=layer.x.run,
                 out_addr=layer.dx.address + g.c0 // e,
                 out_run=run,
                 out_channels=inputs,
@@ -277,7 +277,7 @@ class Network(Layout):
 
     def _update_layer(self, layer: Layer, generation: int) -> list[Command]:
         cfg, e, program = self.cfg, self.cfg.bus_elements, []
-        u, x_run, dy_run = self.positions, layer.x.data.shape[2] // e, layer.dy.data.shape[2] // e
+        u, x_run, dy_run = self.positions, layer.x.run, layer.dy.run
         for s in range(len(layer.geometries[0])):
             for tile in range(len(layer.stores[0])):
                 base = self.weights_of(layer, generation, tile)

@@ -171,11 +171,11 @@ class Trainer:
             generation: which of the two inputs; None for the next step's.
         """
         tensor, shape = self.network.inputs[self.generation if generation is None else generation], self.shapes[0]
-        positions, n, width = tensor.data.shape
+        positions, n, width = tensor.positions, self.cfg.columns, tensor.run * self.cfg.bus_elements
         area = shape.height * shape.width
         full = np.zeros((positions // area * n, shape.inputs, area), np.int32)
         full[: len(x)] = np.reshape(x, (len(x), shape.inputs, area))
-        data = np.zeros(tensor.data.shape, np.int32)
+        data = np.zeros((positions, n, width), np.int32)
         data[:, :, : shape.inputs] = (
             full.reshape(-1, n, shape.inputs, area).transpose(0, 3, 1, 2).reshape(positions, n, shape.inputs)
         )
@@ -184,10 +184,9 @@ class Trainer:
         self._put(tensor, data)
 
     def _put(self, tensor: Tensor, data: np.ndarray) -> None:
-        run = data.shape[2] // self.cfg.bus_elements
-        self.memory.put_tile(tensor.address + run * np.arange(len(data)), data)
+        self.memory.put_tile(tensor.address + tensor.run * np.arange(len(data)), data)
         if self.follower:
-            self.follower.wrote(tensor.address, tensor.beats(self.cfg))
+            self.follower.wrote(tensor.address, tensor.beats)
 
     def _execute(self, program: list[dict[str, int]]) -> list[Work]:
         if self.follower:
@@ -208,7 +207,7 @@ class Trainer:
         values, loss, right = softmax_gradient(
             self.logits(len(labels)), self.machine.exponent[layer.y_id], labels, self.cfg.operand_bits
         )
-        u, n, width = layer.dy.data.shape
+        u, n, width = layer.dy.positions, self.cfg.columns, layer.dy.run * self.cfg.bus_elements
         full = np.zeros((u * n, width), np.int32)
         full[: len(labels), : values.shape[1]] = values
         self._put(layer.dy, full.reshape(u, n, width))
