@@ -45,6 +45,7 @@ FIELDS: dict[str, Field] = {
     "gate_result": Field(0, 9, 1),  # AFFINE: the gate acts on the result, else on operand a
     "clip": Field(0, 10, 2),  # AFFINE, POOL: a `Clip` of the result
     "average": Field(0, 12, 1),  # POOL, UNPOOL: average, else max
+    "ones": Field(0, 13, 1),  # AFFINE, POOL: the last channel of the result is the constant one (bias of what follows)
     "magic": Field(0, 16, 16),
     "a_addr": Field(1, 0, 32),  # UNPOOL: input of the pool. SOFTMAX: logits
     "b_addr": Field(2, 0, 32),  # UNPOOL: gradient of its output. SOFTMAX: labels

@@ -16,12 +16,15 @@ import numpy as np
 
 from arch.command import MAGIC, Phase, Policy
 from arch.config import Config
+from arch.vector import FIELDS as VECTOR_FIELDS
 from golden import exponents, quantile, regenerate
 from golden.balancer import balance, row_loads
 from golden.csb import Region
 from golden.memory import Memory, Store, runs
+from golden.waits import is_vector
 from golden.phases import backward, forward, gradient, read_weights, wanted, weight_matrices, weight_update
 from golden.requantise import requantise
+from golden.vector import stage as vector
 from golden.walk import Walk
 
 T = TypeVar("T")
@@ -129,6 +132,7 @@ class Work:
     evicted: int = 0
     saturated: int = 0
     threshold: int = 0
+    outcome: vector.Outcome | None = None  # of a vector command
 
 
 class Machine:
@@ -152,6 +156,7 @@ class Machine:
         self.step, self.decay, self.log2_theta = 0, regenerate.DECAY_ONE if cfg.sparse else 0, 0
         self.exponent = [0] * cfg.tensors
         self.peak: dict[int, tuple[int, Phase]] = {}
+        self._vectors = vector.VectorMemory(cfg, memory.image)
         self._segments: list[Region] = []
         self._assignment: Sequence[np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
         self._x: np.ndarray = np.zeros((0, 0, 0))
@@ -176,6 +181,9 @@ class Machine:
     # -- stages of one command --------------------------------------------------------------
     def _command(self, c: dict[str, int]) -> Work:
         work = Work(c)
+        if is_vector(c):
+            self._vector(c, work)
+            return work
         phase = Phase(c["phase"])
         if c.get("plan"):
             self._plan(c, phase, work)
@@ -288,6 +296,18 @@ class Machine:
         if c.get("drain"):
             self.memory.put_region(self._store(c["out_addr"]), result.region)
             work.drained = lambda: result.region.value_beats().tolist()
+
+    def _vector(self, c: dict[str, int], work: Work) -> None:
+        s, given = self.settings, dict.fromkeys(VECTOR_FIELDS, 0) | c
+        learning = s.learning | (s.learning_exponent & 0xFFFF) << 16
+        work.outcome = outcome = vector.run(self._vectors, given, self.exponent, learning)
+        if outcome.status:
+            raise ValueError(f"vector command {given}: {outcome.status.name}")
+        work.saturated = outcome.saturated
+        if outcome.peak is not None:
+            kind, out = Phase.BW if given["backward"] else Phase.FW, given["out_tensor"]
+            before = self.peak.get(out, (-(1 << 15), kind))[0]
+            self.peak[out] = (max(before, outcome.peak), kind)
 
     def _commit(self) -> None:
         for tensor, (peak, phase) in self.peak.items():

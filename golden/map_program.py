@@ -62,11 +62,11 @@ def forward_map(network: Network, layer: Layer, generation: int, dense_visits: b
     program: list[Command] = []
     for common, k0 in _ranges(network, layer, generation, dense_visits, layer.tiles.forward):
         channels = common["out_channels"]
-        ones = int(network.has_ones(layer) and k0 + channels == shape.outputs)
+        ones = int(layer.ones and k0 + channels == shape.outputs)
         target = dict(
             x_tensor=layer.x_id,
             out_tensor=layer.y_id,
-            relu=int(layer.index < len(network.layers) - 1),
+            relu=int(layer.relu),
             ones=ones,
             out_run=_beats(network, channels + ones),
         )
@@ -265,7 +265,7 @@ def _gated(network: Network, layer: Layer, place: Place, c0: int, channels: int)
     assert layer.dx is not None
     shape, run = layer.shape, _beats(network, channels)
     return (
-        dict(drain=1, gate=1, load_aux=1, aux_run=run, out_run=run, out_channels=channels, out_tensor=layer.dx_id)
+        dict(drain=1, gate=int(layer.gated), load_aux=int(layer.gated), aux_run=run, out_run=run, out_channels=channels, out_tensor=layer.dx_id)
         | _tile(network, layer.x, "aux", place, shape.height, shape.width, c0)
         | _tile(network, layer.dx, "out", place, shape.height, shape.width, c0)
     )

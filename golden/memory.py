@@ -57,7 +57,7 @@ class Memory:
     Args:
         cfg: configuration (beat width).
         beats: size; an allocation beyond it raises MemoryError naming both numbers.
-        keep_image: write the bytes of regions and programs as well.
+        keep_image: write the bytes of regions as well.
     """
 
     def __init__(self, cfg: Config, beats: int, keep_image: bool = True) -> None:
@@ -82,13 +82,12 @@ class Memory:
         self._objects.append(item)
 
     def raw(self, words: np.ndarray) -> int:
-        """Place 32-bit words (a program); returns their address."""
+        """Place 32-bit words (a program, records); returns their address."""
         data = np.frombuffer(words.astype("<u4").tobytes(), np.uint8)
         width = self.cfg.beat_bits // 8
         beats = -(-len(data) // width)
         address = self._place(beats)
-        if self.keep_image:
-            self.image[address : address + beats].reshape(-1)[: len(data)] = data
+        self.image[address : address + beats].reshape(-1)[: len(data)] = data
         return address
 
     def tensor(self, positions: int, channels: int) -> Tensor:

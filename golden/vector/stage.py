@@ -156,7 +156,14 @@ def _live(cfg: Config, c: dict[str, int]) -> NDArray[np.bool_]:
     """Where samples and channels are: (batches, 1, columns, channels in whole beats)."""
     channels = -(-c["channels"] // cfg.bus_elements) * cfg.bus_elements
     b, _, n, k = np.ogrid[: c["batches"], :1, : cfg.columns, :channels]
-    return np.asarray(((b < c["batches"] - 1) | (n < c["valid"])) & (k < c["channels"]))
+    return np.asarray(((b < c["batches"] - 1) | (n < c["valid"])) & (k < c["channels"] - c["ones"]))
+
+
+def _write(memory: VectorMemory, c: dict[str, int], exponent: int, positions: int, values: Integers) -> None:
+    """Write a result, with its constant-one channel."""
+    if c["ones"]:
+        values[..., c["channels"] - 1] = 1 << max(0, min(-exponent, memory.cfg.operand_bits - 2))
+    memory.write(_addresses(memory.cfg, c, "out", positions), values)
 
 
 def _spread(k: unit.Coefficients, channels: int) -> unit.Coefficients:
@@ -189,7 +196,7 @@ def _affine(memory: VectorMemory, c: dict[str, int], exponents: Sequence[int]) -
     sums = affine(x if c["gate_result"] else np.where(gate, x, 0), y, k)
     sums = np.where(gate, sums, 0) if c["gate_result"] else sums
     emitted = emit(sums, k.q, eo, c["clip"], _live(cfg, c), cfg.operand_bits)
-    memory.write(_addresses(cfg, c, "out", c["positions"]), emitted.values)
+    _write(memory, c, eo, c["positions"], emitted.values)
     return emitted
 
 
@@ -231,7 +238,7 @@ def _pool(memory: VectorMemory, c: dict[str, int], exponents: Sequence[int]) -> 
     sums = sums.reshape(c["batches"], positions, cfg.columns, -1)
     eo = exponents[c["out_tensor"]]
     emitted = emit(sums, np.resize(k.q, sums.shape[-1]), eo, c["clip"], _live(cfg, c), cfg.operand_bits)
-    memory.write(_addresses(cfg, c, "out", positions), emitted.values)
+    _write(memory, c, eo, positions, emitted.values)
     return emitted
 
 
