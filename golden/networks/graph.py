@@ -188,9 +188,11 @@ def _check_links(nodes: Sequence[Node]) -> None:
     if not nodes:
         raise ValueError("must have at least an input and an output, it has 0 nodes")
     found = [node for node in nodes if isinstance(node, Input)]
-    if len(found) != 1 or nodes[0] is not found[0]:
+    if len(found) != 1:
         names = ", ".join(repr(node.name) for node in found) or "none"
-        raise ValueError(f"must have exactly one input, its first node; it has {len(found)} ({names})")
+        raise ValueError(f"must have exactly one input, it has {len(found)} ({names})")
+    if nodes[0] is not found[0]:
+        raise ValueError(f"{found[0]}: must be the first node, that is {nodes[0]}")
     sources: dict[str, tuple[str, ...]] = {}
     for node in nodes:
         if node.name in sources:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def from_onnx(path: str | Path) -> Graph:
         ValueError: the file is damaged, or the network has something that a `Graph` cannot have.
         FileNotFoundError: there is no such file.
     """
-    return _read(Path(path), data=False).graph
+    with _named(path):
+        return _read(Path(path), data=False).graph
 
 
 def weights(path: str | Path) -> dict[str, Array]:
@@ -50,23 +52,28 @@ def weights(path: str | Path) -> dict[str, Array]:
         ValueError: as `from_onnx`; or the file has no values for a weight.
         FileNotFoundError: there is no such file.
     """
-    importer = _read(Path(path), data=True)
-    return {name: make() for name, make in importer.weights.items()}
+    with _named(path):
+        return {name: make() for name, make in _read(Path(path), data=True).weights.items()}
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _read(path: Path, *, data: bool) -> _Importer:
     if not path.is_file():
         raise FileNotFoundError(f"network {str(path)!r}: there is no such file")
     try:
-        try:
-            model = onnx.load(path, load_external_data=data)
-        except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-            raise ValueError(f"not a readable ONNX file: {error}") from None
-        if not model.HasField("graph") or not model.graph.node:
-            raise ValueError("not an ONNX file of a network: there is no graph with nodes in it")
-        return _Importer(model.graph, path.stem)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        model = onnx.load(path, load_external_data=data)
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        raise ValueError(f"not a readable ONNX file: {error}") from None
+    if not model.HasField("graph") or not model.graph.node:
+        raise ValueError("not an ONNX file of a network: there is no graph with nodes in it")
+    return _Importer(model.graph, path.stem)
 
 
 class _Importer:
@@ -79,12 +86,13 @@ class _Importer:
 
     def __init__(self, source: onnx.GraphProto, name: str) -> None:
         self.weights: dict[str, Callable[[], Array]] = {}
-        self._source = source
+        onnx_values.check_names(source)
         self._constants = Constants(source)
         self._nodes: dict[str, Node] = {}
         self._shapes: dict[str, Shape] = {}
         self._made_by: dict[str, str] = {}  # value -> node of ours
-        self._add_input()
+        name_in, sides = onnx_values.network_input(source, self._constants)
+        self._emit(operators.Input(name_in, (), *sides), name_in)
         self._readers = [value for node in source.node for value in node.input]
         for node in onnx_values.nodes(source):
             self._add(node)
@@ -95,20 +103,6 @@ class _Importer:
         self.graph = Graph(source.name or name, tuple(self._nodes.values()))
         if self.graph.output.name != self._made_by[outputs[0]]:
             raise ValueError(f"node {self.graph.output.name!r} is read by none, and is not the output {outputs[0]!r}")
-
-    def _add_input(self) -> None:
-        found = [value for value in self._source.input if value.name not in self._constants]
-        if len(found) != 1:
-            raise ValueError(
-                f"must have exactly one input, it has {len(found)} ({', '.join(v.name for v in found) or 'none'})"
-            )
-        sides = [dim.dim_value for dim in found[0].type.tensor_type.shape.dim]
-        if len(sides) not in (2, 4) or min(sides[1:]) < 1:
-            raise ValueError(
-                f"input {found[0].name!r}: must have 2 or 4 dimensions of known size, the first being samples,"
-                f" not {sides} (0 is unknown)"
-            )
-        self._emit(operators.Input(found[0].name, (), *sides[1:]), found[0].name)
 
     def _add(self, node: OnnxNode) -> None:
         for value in node.proto.output:

@@ -13,6 +13,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.generic]
 
 
+def check_names(graph: onnx.GraphProto) -> None:
+    """Refuse names that are no text: protobuf hands out bytes where a file's are not UTF-8."""
+    names = [graph.name, *(value.name for values in (graph.input, graph.output, graph.initializer) for value in values)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"names must be UTF-8, not {name!r}")
+
+
 class OnnxNode:
     """A node of the file, with the name it gets here."""
 
@@ -123,6 +133,21 @@ class Constants:
         return [int(value) for value in values]
 
 
+def network_input(graph: onnx.GraphProto, constants: Constants) -> tuple[str, list[int]]:
+    """Name of the input, and its dimensions after that of the samples."""
+    found = [value for value in graph.input if value.name not in constants]
+    if len(found) != 1:
+        names = ", ".join(value.name for value in found) or "none"
+        raise ValueError(f"must have exactly one input, it has {len(found)} ({names})")
+    sides = [dim.dim_value for dim in found[0].type.tensor_type.shape.dim]
+    if len(sides) not in (2, 4) or min(sides[1:]) < 1:
+        raise ValueError(
+            f"input {found[0].name!r}: must have 2 or 4 dimensions of known size, the first being samples,"
+            f" not {sides} (0 is unknown)"
+        )
+    return found[0].name, sides[1:]
+
+
 class Attributes:
     """Attributes of a node; each has a default, or must be there where the default is None."""
 
@@ -134,7 +159,8 @@ class Attributes:
         attribute = self._values[name]
         if attribute.type != kind:
             wanted = onnx.AttributeProto.AttributeType.Name(kind)
-            raise ValueError(f"{self._node}: attribute {name} must be of type {wanted}, not {attribute.type}")
+            found = onnx.AttributeProto.AttributeType.Name(attribute.type)
+            raise ValueError(f"{self._node}: attribute {name} must be of type {wanted}, not {found}")
         return getattr(attribute, field)
 
     def integers(self, name: str, default: list[int] | None) -> list[int]:
@@ -164,7 +190,6 @@ class Attributes:
         value = default
         if name in self._values:
             value = onnx.helper.get_attribute_value(self._values[name])
-            value = list(value) if isinstance(wanted, list) and not isinstance(value, int | float) else value
         if value != wanted:
             raise ValueError(f"{self._node}: {name} must be {wanted}, not {value}")
 

@@ -43,7 +43,7 @@ def from_toml(text: str) -> Graph:
 
 
 def _node(number: int, layer: Mapping[str, Any], before: str | None, counts: dict[str, int]) -> Node:
-    where = f"layer {number}" + f" {layer['name']!r}" * ("name" in layer)
+    where = f"layer {number} {layer['name']!r}" if "name" in layer else f"layer {number}"
     op = layer.get("op")
     if not isinstance(op, str) or op not in OPERATORS:
         raise ValueError(f"{where}: op must be one of {', '.join(OPERATORS)}, not {op!r}")
@@ -52,8 +52,8 @@ def _node(number: int, layer: Mapping[str, Any], before: str | None, counts: dic
     _known(f"{where}, {op},", layer, ("op", "name", *["input"] * (cls is not Input), *(field.name for field in own)))
     counts[op] = counts.get(op, 0) + 1
     values = {key: value for key, value in layer.items() if key not in ("op", "name", "input")}
-    if issubclass(cls, Pool) and "window" in values:
-        values.setdefault("stride", values["window"])
+    if issubclass(cls, Pool):
+        values.setdefault("stride", values.get("window"))
     if issubclass(cls, Conv) and "kernel" in values:
         kernel = values["kernel"]
         values["kernel"] = pair(tuple(kernel) if isinstance(kernel, list) else kernel)
