@@ -19,7 +19,7 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unit_equals_golden(name: str) -> None:
     cfg = CONFIGS[name]
-    assert run_bench(lambda: Planner(cfg), "planner", "tb.tb_planner", parameters={"config": cfg}).tests == 9
+    assert run_bench(lambda: Planner(cfg), "planner", "tb.tb_planner", parameters={"config": cfg}).tests == 11
 
 
 def test_constants() -> None:
