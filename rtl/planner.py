@@ -256,8 +256,7 @@ class Planner(wiring.Component):
         m.d.sync += content.eq(read.data.word_select(stages[1]["lane"], 32))
         use = stages[2]
         if cfg.sparse:
-            # A plan that keeps the units leaves the loads of the rows alone, too.
-            m.d.comb += balancer.begin.eq((state == _State.HEADERS) & self.kind_done[Kind.PLAN] & ~command.keep)
+            m.d.comb += balancer.begin.eq((state == _State.HEADERS) & self.kind_done[Kind.PLAN])
             self._counts(m, balancer, use, content, back)
         contradicts = self._beats(m, use, content)
         # Two more stages until the last region's beats are in the table.
@@ -278,9 +277,7 @@ class Planner(wiring.Component):
         m.d.comb += [
             narrow.eq(Mux(back, content, Mux(command.phase == Phase.WU, content[16:], content[:16]))),
             count.eq(Mux(narrow[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, narrow)),
-            balancer.count_we.eq(
-                use["walking"] & use["is_counted"] & (use["unit"] < command.units) & ~command.keep
-            ),
+            balancer.count_we.eq(use["walking"] & use["is_counted"] & (use["unit"] < command.units)),
             balancer.count_add.eq(~back & use["segment"].any()),
             balancer.count_final.eq(use["is_final"]),
             balancer.count_index.eq(use["unit"]),
