@@ -203,6 +203,8 @@ class Machine:
 
     def _plan(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         self._planned = [self._store(c["w_addr"] + g * c.get("w_stride", 0)) for g in range(c["segments"])]
+        if c.get("keep"):
+            return
         regions = [s.region for s in self._planned]
 
         def count() -> np.ndarray:

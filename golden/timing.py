@@ -130,13 +130,17 @@ def _slot(
 
 
 def plan_cycles(cfg: Config, c: dict[str, int], reads: reading.Reads) -> int:
-    """Stage plan: checks; headers arrive, are walked word by word (lane groups: in BW only), then the balancer runs."""
+    """Stage plan: checks; headers arrive, are walked word by word (lane groups: in BW only), then the balancer runs.
+
+    A plan that keeps the units where they are ends with the walk.
+    """
     if not c.get("plan"):
         return VALIDATE + 1
     begin = max(VALIDATE + 1, reads.response_from[2])
     groups = c["groups"] if c["phase"] == Phase.BW else 0
     words = c["segments"] * (1 + c["block_rows"] + groups)
-    return begin + words + WALK + balance_cycles(c["units"], cfg.rows, POLICIES[Policy(c.get("policy", 0))]) + 1
+    balancer = balance_cycles(c["units"], cfg.rows, POLICIES[Policy(c.get("policy", 0))])
+    return begin + words + WALK + (0 if c.get("keep") else balancer) + 1
 
 
 def load_cycles(c: dict[str, int], reads: reading.Reads) -> int:

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from arch.config import Config, log2_exact
 from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
-from rtl.lane_tally import COUNT_BITS, LaneTally, words_per_cycle
+from rtl.lane_tally import COUNT_BITS, LaneTally, log2_words, words_per_cycle
 
 
 class BlockDrainer(wiring.Component):
@@ -27,8 +27,8 @@ class BlockDrainer(wiring.Component):
           + words_per_beat * header_beats
 
     where value_beats = ceil(nnz / values_per_beat), and words' = ceil(words / T) (0 mask beats: 1), as long as
-    mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally (`lane_tally.words_per_cycle`). A
-    record's mask beats are due every masks_per_beat / T cycles, when the tally has used up the one before; value
+    mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally: `lane_tally.words_per_cycle`, but no
+    more than the 2^log2_blocks of one tap. A record's mask beats are due every masks_per_beat / T cycles, when the tally has used up the one before; value
     beats fill the cycles between and after.
     A full write queue adds its stalls. On overflow `done` rises with `error`.
 
@@ -37,7 +37,8 @@ class BlockDrainer(wiring.Component):
 
     Ports:
         start: pulse. command: WU command in the drain stage, stable from start to done; one region:
-        block_rows records, words, mask_beats, groups, header_beats, out_addr, limit are used.
+        block_rows records, words, log2_blocks, mask_beats, groups, header_beats, out_addr, limit are used. Lane groups
+        are those of the blocks, each counted over all taps.
         error: the region does not fit `limit` beats; held until the next start. Nothing is written beyond.
         done: nothing is left to push after this cycle (beats may still be in the write queue).
         assign_unit: record looked up; assign_row: its row, one cycle later.
@@ -100,14 +101,15 @@ class BlockDrainer(wiring.Component):
         # STREAM: mask beats as the tally asks for them, value beats in between.
         take_mask, take_value, first_mask = Signal(), Signal(), Signal()
         count = Signal(range(cfg.masks_per_beat + 1))
-        at_once = words_per_cycle(cfg)
+        most = log2_exact(words_per_cycle(cfg), "words of a cycle")
+        cycles_of_count = Array((count + ((1 << n) - 1)) >> n for n in range(most + 1))[log2_words(m, cfg, command.log2_blocks)]
         tally_cycles, tally_after = Signal.like(tally_left), Signal.like(tally_left)
         record_end, streaming = Signal(), Signal()
         m.d.comb += [
             take_mask.eq(streaming & self.room & masks_left.any() & ~tally_left.any()),
             take_value.eq(streaming & self.room & values_left.any() & ~take_mask),
             count.eq(Mux(words_left < cfg.masks_per_beat, words_left, cfg.masks_per_beat)),
-            tally_cycles.eq(Mux(take_mask, (count + (at_once - 1)) >> (at_once.bit_length() - 1), tally_left)),
+            tally_cycles.eq(Mux(take_mask, cycles_of_count, tally_left)),
             tally_after.eq(Mux(tally_cycles == 0, 0, tally_cycles - 1)),
             record_end.eq(streaming & (masks_left == take_mask) & (values_left == take_value) & (tally_after == 0)),
         ]
@@ -249,6 +251,7 @@ class BlockDrainer(wiring.Component):
         with m.If(mask_1 | value_1):
             m.d.sync += taken.eq(Array(self.rows_data[r] for r in range(cfg.rows))[row_1])
         m.d.comb += [
+            tally.log2_blocks.eq(command.log2_blocks),
             tally.load.eq(mask_2),
             tally.beat.eq(taken),
             tally.count.eq(count_2),

@@ -146,7 +146,7 @@ class DrainStage(wiring.Component):
         m.d.comb += [
             self.peak_tensor.eq(command.out_tensor),
             self.peak_exponent.eq(self.acc_exponent),
-            self.peak_bw.eq(command.phase == Phase.BW),
+            self.peak_bw.eq((command.phase == Phase.BW) | command.gradient),
             # The drainer holds its error until it starts again; it is no later command's.
             self.error.eq(Mux(blocks.error & stores, Status.STORE_OVERFLOW, Status.OK)),
         ]

@@ -27,7 +27,7 @@ class FlowDrainer(wiring.Component):
     Law: with a write port that is always ready, `start` in cycle s and N = positions * out_run * E
     elements, element i (from 0) is read and cleared in the rows in cycle s + 1 + i + `SIDE_LATENCY`,
     beat i is pushed in cycle s + (i + 1) * E + `PUSH_LATENCY`, and `done` is high again from cycle
-    s + N + `DONE_LATENCY`. A full write queue delays the first element of a beat (and all behind it)
+    s + N + `DONE_LATENCY`. Position p begins at out_addr + (p / out_cols) * out_pitch + (p mod out_cols) * out_stride. A full write queue delays the first element of a beat (and all behind it)
     until there is room; elements of a begun beat never wait.
 
     Args:
@@ -95,9 +95,9 @@ class FlowDrainer(wiring.Component):
 
         # Stage 0: which element. Channel, beat, position; a beat begins only when it has room.
         running = Signal()
-        element, beat, position = Signal(element_bits), Signal(16), Signal(8)
+        element, beat, position, col = Signal(element_bits), Signal(16), Signal(16), Signal(16)
         channel = Signal(16 + element_bits)
-        go, beat_end, run_end, end = Signal(), Signal(), Signal(), Signal()
+        go, beat_end, run_end, row_end, end = Signal(), Signal(), Signal(), Signal(), Signal()
         is_data, is_one = Signal(), Signal()
         backward = Signal()
         lane = Signal(range(max(cfg.block_k, cfg.lane_group, 2)))
@@ -106,6 +106,7 @@ class FlowDrainer(wiring.Component):
             self.reserve.eq(go & ~element.any()),
             beat_end.eq(element == cfg.bus_elements - 1),
             run_end.eq(beat_end & (beat + 1 == command.out_run)),
+            row_end.eq(col + 1 == command.out_cols),
             end.eq(run_end & (position + 1 == command.positions)),
             backward.eq(command.phase == Phase.BW),
             is_data.eq(channel < command.out_channels),
@@ -123,6 +124,7 @@ class FlowDrainer(wiring.Component):
                 element.eq(0),
                 beat.eq(0),
                 position.eq(0),
+                col.eq(0),
                 channel.eq(0),
             ]
         with m.Elif(go):
@@ -130,7 +132,7 @@ class FlowDrainer(wiring.Component):
             with m.If(beat_end):
                 m.d.sync += beat.eq(beat + 1)
             with m.If(run_end):
-                m.d.sync += [beat.eq(0), channel.eq(0), position.eq(position + 1)]
+                m.d.sync += [beat.eq(0), channel.eq(0), position.eq(position + 1), col.eq(Mux(row_end, 0, col + 1))]
             with m.If(end):
                 m.d.sync += running.eq(0)
 
@@ -181,7 +183,7 @@ class FlowDrainer(wiring.Component):
                     self.gate_q[column * cfg.bus_elements : (column + 1) * cfg.bus_elements].bit_select(element_4, 1)
                 ),
                 keep.eq(
-                    data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & backward & ~open_gate)
+                    data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~open_gate)
                 ),
             ]
             m.d.sync += x[column * acc : (column + 1) * acc].eq(Mux(keep, word, 0))
@@ -218,18 +220,21 @@ class FlowDrainer(wiring.Component):
         m.d.sync += self.saturated.eq(Mux(go_7 & data_7, total(saturations), 0))
 
         # Stage 8: a beat is complete.
-        run_end_8, end_8 = delay(run_end, "run_end", 8), delay(end, "end", 8)
-        position_addr = Signal(32)
+        run_end_8, row_end_8, end_8 = delay(run_end, "run_end", 8), delay(row_end, "row_end", 8), delay(end, "end", 8)
+        position_addr, row_addr, next_addr = Signal(32), Signal(32), Signal(32)
+        m.d.comb += next_addr.eq(
+            Mux(row_end_8, row_addr, position_addr) + Mux(row_end_8, command.out_pitch, command.out_stride)
+        )
         m.d.sync += self.push.eq(go_7 & (element_7 == cfg.bus_elements - 1))
         m.d.comb += self.push_data.eq(packed)
         with m.If(self.start):
-            m.d.sync += [self.done.eq(0), self.push_addr.eq(command.out_addr), position_addr.eq(command.out_addr)]
+            m.d.sync += self.done.eq(0)
+            m.d.sync += [address.eq(command.out_addr) for address in (self.push_addr, position_addr, row_addr)]
         with m.Elif(self.push):
             m.d.sync += self.push_addr.eq(self.push_addr + 1)
             with m.If(run_end_8):
-                m.d.sync += [
-                    position_addr.eq(position_addr + command.out_stride),
-                    self.push_addr.eq(position_addr + command.out_stride),
-                ]
+                m.d.sync += [position_addr.eq(next_addr), self.push_addr.eq(next_addr)]
+                with m.If(row_end_8):
+                    m.d.sync += row_addr.eq(next_addr)
             m.d.sync += self.done.eq(end_8)
         return m

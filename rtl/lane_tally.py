@@ -3,17 +3,17 @@
 The backward phase shares lane groups out among the rows and needs their counts in the region's
 header. Here they are counted from the mask words on their way to memory: up to four words a cycle,
 a popcount for each of their lane groups, added to a memory of counters whose entries cover as many
-word positions.
+blocks. A word is a block of one tap of the filter; all taps of a block are counted in the same place.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from arch.config import Config
+from arch.config import Config, log2_exact
 from rtl.reduction import total
 
 COUNT_BITS = 16
@@ -21,28 +21,37 @@ MOST_WORDS = 4
 
 
 def words_per_cycle(cfg: Config) -> int:
-    """Mask words counted in a cycle; a power of two that divides those of a beat."""
+    """Most mask words counted in a cycle; a power of two that divides those of a beat."""
     return min(MOST_WORDS, cfg.masks_per_beat)
 
 
-class LaneTally(wiring.Component):
-    """Counters of `groups_per_word` lane groups for each word position of a record.
+def log2_words(m: Module, cfg: Config, log2_blocks: Value) -> Signal:
+    """Log2 of the words counted in a cycle: at most those of one tap, since each block has one place."""
+    most = log2_exact(words_per_cycle(cfg), "words of a cycle")
+    number = Signal(range(max(2, most + 1)))
+    m.d.comb += number.eq(Mux(log2_blocks < most, log2_blocks, most))
+    return number
 
-    A mask beat given with `load` in cycle t is counted in cycles t+1 to t+n, n = ceil(count / words_per_cycle);
-    the next may be loaded in cycle t + max(n, 1) or later. A word's counters may be counted again 2
-    cycles later, so a record's first word follows that of the record before by 2 cycles or more. Counters are
+
+class LaneTally(wiring.Component):
+    """Counters of `groups_per_word` lane groups for each block of a tap.
+
+    Word n of a record belongs to block n mod 2^log2_blocks. A mask beat given with `load` in cycle t is counted in
+    cycles t+1 to t+n, n = ceil(count / T), T = min(words_per_cycle, 2^log2_blocks); the next may be loaded in cycle
+    t + max(n, 1) or later. Counters may be counted again in the next cycle: what is being written is handed on. They are
     readable 2 cycles after their last word was counted. All beats of a record but its last are full. Counters of
-    positions behind a record's last word mean nothing.
+    blocks behind a record's last word mean nothing.
 
     Args:
-        cfg: widths; there are gather_depth / block_c word positions (what a gather bank can serve).
+        cfg: widths; there are gather_depth / block_c blocks (what a gather bank can serve).
 
     Ports:
+        log2_blocks: 0 to 8; stable from the first load of a region until its last word is counted.
         load, beat, count: mask beat and how many of its words to count (0 to masks_per_beat).
-        record_first: this beat starts a record (word position 0). region_first: it belongs to the first
-        record of a region, whose counts replace those of the region before.
-        read_word: word position; read_counts: its counters one cycle later (only while nothing is counted),
-        lane group g at bits [16 g, 16 g + 16).
+        record_first: this beat starts a record (word 0). region_first: it belongs to the first record of a region, whose
+        counts replace those of the region before.
+        read_word: block; read_counts: its counters one cycle later (only while nothing is counted), lane group g at bits
+        [16 g, 16 g + 16).
     """
 
     READ_LATENCY = 1
@@ -52,6 +61,7 @@ class LaneTally(wiring.Component):
         self.depth = max(2, cfg.gather_depth // cfg.block_c)
         super().__init__(
             {
+                "log2_blocks": In(4),
                 "load": In(1),
                 "beat": In(cfg.beat_bits),
                 "count": In(range(cfg.masks_per_beat + 1)),
@@ -66,28 +76,36 @@ class LaneTally(wiring.Component):
         cfg = self._cfg
         m = Module()
         at_once = words_per_cycle(cfg)
-        shift = at_once.bit_length() - 1
+        shift = log2_exact(at_once, "words of a cycle")
         word_counts = cfg.groups_per_word * COUNT_BITS
         lines = max(2, -(-self.depth // at_once))
         m.submodules.counters = memory = Memory(shape=at_once * word_counts, depth=lines, init=[])
-        read, write = memory.read_port(), memory.write_port()
+        write = memory.write_port()
+        read = memory.read_port(transparent_for=(write,))
 
         beat = Signal(cfg.beat_bits, reset_less=True)
         left = Signal(range(cfg.masks_per_beat + 1))
         line = Signal(range(lines))
-        first = Signal()
+        # Lines of a tap; one that holds fewer blocks than a line has room for is one line.
+        log2_now = log2_words(m, cfg, self.log2_blocks)
+        words_now = Signal(range(at_once + 1))
+        last_line = Signal(8)
+        m.d.comb += words_now.eq(1 << log2_now)
+        m.d.sync += last_line.eq(((1 << self.log2_blocks) - 1) >> shift)
+        first, next_line, tap_ends = Signal(), Signal.like(line), Signal()
+        m.d.comb += [
+            tap_ends.eq(left.any() & (line == last_line)),
+            next_line.eq(Mux(tap_ends, 0, line + left.any())),
+        ]
         with m.If(self.load):
-            m.d.sync += [beat.eq(self.beat), left.eq(self.count), first.eq(self.region_first)]
-            with m.If(self.record_first):
-                m.d.sync += line.eq(0)
-            with m.Elif(left.any()):
-                m.d.sync += line.eq(line + 1)
+            m.d.sync += [beat.eq(self.beat), left.eq(self.count), line.eq(Mux(self.record_first, 0, next_line))]
         with m.Elif(left.any()):
-            m.d.sync += [
-                beat.eq(beat >> at_once * cfg.mask_bits),
-                left.eq(Mux(left > at_once, left - at_once, 0)),
-                line.eq(line + 1),
-            ]
+            passed = Array(beat >> (cfg.mask_bits << n) for n in range(shift + 1))[log2_now]
+            m.d.sync += [beat.eq(passed), left.eq(Mux(left > words_now, left - words_now, 0)), line.eq(next_line)]
+        with m.If(self.load & self.record_first):
+            m.d.sync += first.eq(self.region_first)
+        with m.Elif(tap_ends):
+            m.d.sync += first.eq(0)
 
         # Cycle t+1: read the counters and count the ones; t+2: write the sums back.
         counting, read_lane = Signal(), Signal(range(max(2, at_once)))
@@ -113,7 +131,8 @@ class LaneTally(wiring.Component):
             number = Signal(range(cfg.block_k * cfg.lane_group + 1), name=f"number{entry}")
             added = Signal(COUNT_BITS, name=f"added{entry}")
             before = read.data.word_select(entry, COUNT_BITS)
-            m.d.sync += number.eq(Mux(left > word, total(lanes), 0))  # behind the record's words: anything
+            # Behind the record's words, and beyond those of this cycle: nothing.
+            m.d.sync += number.eq(Mux((left > word) & (words_now > word), total(lanes), 0))
             m.d.comb += added.eq(Mux(counted_first, 0, before) + number)
             sums.append(added)
         m.d.comb += [write.en.eq(counted), write.addr.eq(counted_line), write.data.eq(Cat(*sums))]

@@ -3,7 +3,8 @@
 Validation comes first, so that no later unit has to defend itself against a size that contradicts
 another. Headers are buffered as they arrive and walked once all are there, one word a cycle: the record
 total of a region goes to the reader's table, unit counts to the balancer, whose result fills a bank of
-the assignment table.
+the assignment table. A plan that *keeps* the units where they are ends with the walk: commands that add to the partial
+sums of one before must find them in the same rows.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Planner(wiring.Component):
         with `plan`: h = max(s + VALIDATE + 1, P_X), P_X the cycle in which the reader's kind_done[PLAN] rises;
           N = segments * (1 + block_rows) header words, in BW segments * (1 + block_rows + groups);
           done from h + N + WALK + balance_cycles(units, rows, policy) + 1   (golden.balancer.balance_cycles)
-        a header that contradicts itself: Status.HEADER, done from h + N + WALK + 1.
+        with `keep`, or a header that contradicts itself (Status.HEADER): done from h + N + WALK + 1.
 
     What to load of a region follows from its records' counts: a record takes mask_beats + ceil(nnz / values_per_beat)
     beats; the command's records are `records` of them from `record0` on. Their sum over all records must be
@@ -62,9 +63,9 @@ class Planner(wiring.Component):
         slot_start, active, command: as for every engine; stable from the cycle after slot_start.
         in_valid, in_kind, in_data, kind_done: the reader's out_valid, out_kind, out_data, kind_done.
         plan_ok: to the reader: the headers of this command may be read.
-        total_we, total_bank, total_segment, total_value, offset_value: to the reader's table.
-        bank: assignment bank of the command in the plan stage, from s + 2 on (the next one for a command with
-        `plan`, otherwise that of the command before).
+        total_we, total_segment, total_value, offset_value: to the reader's table, together with `total_bank`.
+        total_bank, bank: banks of totals and of assignments of the command in the plan stage, from s + 2 on (the next
+        one for a command with `plan`, otherwise that of the command before; a plan with `keep` keeps `bank`).
         assign_we, assign_unit, assign_row, assign_slot: to the assignment table, together with `bank`.
         max_load, sum_load: of the balancer, held after a plan; not in a dense build.
         done, error: level; `error` is a `Status`, cleared by slot_start.
@@ -135,7 +136,9 @@ class Planner(wiring.Component):
             with m.Case(_State.CHECK):
                 m.d.sync += step.eq(step + 1)
                 with m.If((step == 0) & self.active & command.plan):
-                    m.d.sync += self.bank.eq(self.bank + 1)
+                    m.d.sync += self.total_bank.eq(self.total_bank + 1)
+                    with m.If(~command.keep):
+                        m.d.sync += self.bank.eq(self.bank + 1)
                 with m.If(~self.active):
                     m.d.sync += state.eq(_State.IDLE)
                 with m.Elif(step == self.VALIDATE - 1):
@@ -148,6 +151,8 @@ class Planner(wiring.Component):
             with m.Case(_State.WALK), m.If(walked):
                 with m.If(contradicts):
                     m.d.sync += [self.error.eq(Status.HEADER), state.eq(_State.IDLE)]
+                with m.Elif(command.keep):
+                    m.d.sync += state.eq(_State.IDLE)
                 with m.Else():
                     m.d.comb += balancer.start.eq(1)
                     m.d.sync += state.eq(_State.BALANCE)
@@ -308,7 +313,6 @@ class Planner(wiring.Component):
                     m.d.sync += number.eq(number + beats)
         m.d.comb += [
             self.total_we.eq(ended),
-            self.total_bank.eq(self.bank),
             self.total_value.eq(chosen),
             self.offset_value.eq(before),
         ]

@@ -17,17 +17,17 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.command import WORDS, Phase
-from arch.config import Config, log2_exact
+from arch.config import MAX_SEGMENTS, Config, log2_exact
 from rtl.command import COMMAND
 
 RUN_BITS = 16
 """Width of a number of runs, of the beats of a run, and of a region's total of record beats."""
 
-SEGMENT_BITS = 3
-"""Width of a segment number: a plan covers at most eight regions."""
+SEGMENT_BITS = log2_exact(MAX_SEGMENTS, "MAX_SEGMENTS")
+"""Width of a segment number."""
 
 BANK_BITS = 2
-"""Width of the number of an assignment bank (a plan), and of a gate bank."""
+"""Width of the number of a bank of totals (a plan), of an assignment bank, and of a gate bank."""
 
 
 class Kind(IntEnum):
@@ -151,8 +151,8 @@ class Reader(wiring.Component):
     must wait for it, as it does behind the loader's SETTLE.
 
     Runs. FETCH: one of `fetch_beats(cfg)` at program_addr + fetch_index * fetch_beats. PLAN: `segments` of
-    header_beats at w_addr + g * w_stride. X, AUX: x_runs of x_run at x_addr + r * x_stride, likewise aux. W:
-    load_segments runs, run q of total[bank, segment + q] beats at w_addr + (segment + q) * w_stride + header_beats +
+    header_beats at w_addr + g * w_stride. X, AUX: x_runs of x_run at x_addr + (r / x_cols) * x_pitch + (r mod x_cols) *
+    x_stride, likewise aux: rows of x_cols runs; the last row may be shorter. W: load_segments runs, run q of total[bank, segment + q] beats at w_addr + (segment + q) * w_stride + header_beats +
     offset[bank, segment + q].
 
     Args:
@@ -164,8 +164,8 @@ class Reader(wiring.Component):
         fetch_active, program_addr, fetch_index: what to fetch.
         plan_active, plan_command, plan_ok: PLAN is read iff plan_active, plan_command.plan and plan_ok (the
         planner's word that the headers fit).
-        load_active, load_command, load_bank: X, AUX and W are read iff load_active and load_x, load_aux (BW, WU only)
-        or load_w.
+        load_active, load_command, load_bank: X, AUX and W are read iff load_active and load_x, load_aux (not of a
+        NOP) or load_w; load_bank: bank of totals.
         total_we, total_bank, total_segment, total_value, offset_value: table of beats to load of a region, and of
         those to skip before them, written by the planner.
         rd_req_*, rd_resp_*: memory port, beat addresses.
@@ -248,7 +248,7 @@ class Reader(wiring.Component):
                 walker.active[Kind.FETCH].eq(self.fetch_active),
                 walker.active[Kind.PLAN].eq(self.plan_active & plan.plan & self.plan_ok),
                 walker.active[Kind.X].eq(self.load_active & load.load_x),
-                walker.active[Kind.AUX].eq(self.load_active & load.load_aux & load.phase.matches(Phase.BW, Phase.WU)),
+                walker.active[Kind.AUX].eq(self.load_active & load.load_aux & (load.phase != Phase.NOP)),
                 walker.active[Kind.W].eq(self.load_active & load.load_w),
                 walker.runs[Kind.FETCH].eq(1),
                 walker.runs[Kind.PLAN].eq(plan.segments),
@@ -266,14 +266,14 @@ class Reader(wiring.Component):
             ]
 
         # -- requests --------------------------------------------------------------------------
-        # Where the weights start takes three adders; they have four cycles before W can begin.
-        low, high, regions, weights = (Signal(32, name=f"w_base_{i}") for i in range(4))
-        m.d.sync += [
-            low.eq(Mux(load.segment[0], load.w_stride, 0) + Mux(load.segment[1], load.w_stride << 1, 0)),
-            high.eq(Mux(load.segment[2], load.w_stride << 2, 0) + load.w_addr),
-            regions.eq(low + high),
-            weights.eq(regions + load.header_beats),
-        ]
+        # Where the weights start takes three levels of adders; they have four cycles before W can begin.
+        terms = [Mux(load.segment[bit], load.w_stride << bit, 0) for bit in range(SEGMENT_BITS)]
+        bases = [*terms, load.w_addr, load.header_beats]
+        for level in range(3):
+            sums = [Signal(32, name=f"w_base_{level}_{i}") for i in range(-(-len(bases) // 2))]
+            m.d.sync += [whole.eq(sum(bases[2 * i : 2 * i + 2])) for i, whole in enumerate(sums)]
+            bases = sums
+        (weights,) = bases
         start, stride = Signal(32), Signal(32)
         with m.Switch(requests.kind):
             with m.Case(Kind.FETCH):
@@ -287,8 +287,25 @@ class Reader(wiring.Component):
                 m.d.comb += [start.eq(load.aux_addr), stride.eq(load.aux_stride)]
             with m.Default():
                 m.d.comb += [start.eq(weights), stride.eq(load.w_stride)]
-        run_start, next_start, address = Signal(32), Signal(32), Signal(32)
-        m.d.comb += run_start.eq(Mux(requests.run == 0, start, next_start))
+        # The run after this one begins a stride from it, or a pitch from where its row began.
+        tile = Signal()
+        cols, left, left_now = Signal(16), Signal(16), Signal(16)
+        pitch = Signal(32)
+        with m.Switch(requests.kind):
+            with m.Case(Kind.X):
+                m.d.comb += [tile.eq(1), cols.eq(load.x_cols), pitch.eq(load.x_pitch)]
+            with m.Case(Kind.AUX):
+                m.d.comb += [tile.eq(1), cols.eq(load.aux_cols), pitch.eq(load.aux_pitch)]
+        run_start, row_start, next_start, address = Signal(32), Signal(32), Signal(32), Signal(32)
+        first, row_begins, row_ends = Signal(), Signal(), Signal()
+        row_begins_next = Signal()
+        m.d.comb += [
+            first.eq(requests.run == 0),
+            run_start.eq(Mux(first, start, next_start)),
+            left_now.eq(Mux(first | row_begins_next, cols, left)),
+            row_begins.eq(first | row_begins_next),
+            row_ends.eq(tile & (left_now == 1)),
+        ]
 
         interval = aux_interval(cfg)
         gap = Signal(range(max(2, interval)))  # idle cycles still owed after a request
@@ -302,7 +319,14 @@ class Reader(wiring.Component):
             self.req_kind.eq(requests.kind),
         ]
         with m.If(requests.setup):
-            m.d.sync += [address.eq(run_start + skip), next_start.eq(run_start + stride)]
+            m.d.sync += [
+                address.eq(run_start + skip),
+                next_start.eq(Mux(row_ends & ~row_begins, row_start, run_start) + Mux(row_ends, pitch, stride)),
+                left.eq(left_now - 1),
+                row_begins_next.eq(row_ends),
+            ]
+            with m.If(row_begins):
+                m.d.sync += row_start.eq(run_start)
         with m.If(accepted):
             m.d.sync += address.eq(address + 1)
             with m.If(slow):

@@ -34,7 +34,7 @@ class Validator(wiring.Component):
       builds: mask_beats or scale not 0); WU with records != block_rows or words * Bc > gather_depth; segment +
       load_segments > segments; FW or BW with drain and out_run = 0 or out_run * E < out_channels + ones; c0 no
       multiple of Bc; k0 no multiple of Bk; log2_lanes not log2 of Bk (BW: of LG).
-    - FIELD, likewise, and every plan: segments = 0 or > 8; segments * header_beats > 64; records = 0;
+    - FIELD, likewise, and every plan: segments = 0 or > 32; segments * header_beats > 64; records = 0;
       record0 + records > block_rows.
     - FIELD, every plan: header_beats * words_per_beat < 1 + block_rows + groups; units > records (BW: > segments *
       groups).
@@ -99,7 +99,7 @@ class Validator(wiring.Component):
                 m.d.sync += uncounted.eq(command.units > Mux(back, product, command.records))
 
         # Everything else is compared every cycle, and right from step 1 on.
-        header_beats, header_words, header_room = Signal(12), Signal(18), Signal(18)
+        header_beats, header_words, header_room = Signal(14), Signal(18), Signal(18)
         magic, headers_fit, range_bad = Signal(), Signal(), Signal()
         m.d.comb += [
             magic.eq(command.magic == MAGIC),
@@ -110,7 +110,7 @@ class Validator(wiring.Component):
                 | (command.records == 0)
                 | (command.record0 + command.records > command.block_rows)
             ),
-            header_beats.eq(command.segments[:4] * command.header_beats),
+            header_beats.eq(command.segments[:6] * command.header_beats),
             header_words.eq(1 + command.block_rows + command.groups),
             header_room.eq(command.header_beats << log2_exact(cfg.words_per_beat, "words_per_beat")),
             headers_fit.eq(~range_bad & (header_room >= header_words)),

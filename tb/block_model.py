@@ -59,6 +59,7 @@ def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int
         records=g.records,
         words=g.words,
         mask_beats=g.mask_beats,
+        log2_blocks=(g.blocks - 1).bit_length() if g.taps > 1 else 8,
         groups=g.groups,
         header_beats=g.header_beats,
         out_addr=int(rng.integers(1 << 32)),
@@ -102,12 +103,17 @@ def _beside_weights(cfg: Config, rng: np.random.Generator, g: Geometry, values: 
 
 
 def random_region(
-    cfg: Config, rng: np.random.Generator, records: int, words: int, density: float, ragged: bool = True
+    cfg: Config, rng: np.random.Generator, records: int, words: int, density: float, ragged: bool = True, taps: int = 1
 ) -> Region:
-    """Each weight is stored with probability `density`; the last block row and column may have few channels."""
+    """Each weight is stored with probability `density`; the last block row and column may have few channels.
+
+    A record has `words` words of each tap.
+    """
     k0, c0 = cfg.block_k * int(rng.integers(0, 40)), cfg.block_c * int(rng.integers(0, 40))
     lose_k, lose_c = (int(rng.integers(n)) if ragged else 0 for n in (cfg.block_k, cfg.block_c))
-    g = Geometry(cfg, k0, k0 + records * cfg.block_k - lose_k, c0, c0 + words * cfg.block_c - lose_c, words)
+    g = Geometry(
+        cfg, k0, k0 + records * cfg.block_k - lose_k, c0, c0 + words * cfg.block_c - lose_c, words * taps, taps
+    )
     stored = np.flatnonzero(g.valid & (rng.random(g.positions) < density)) if cfg.sparse else g.valid_positions
     top = 1 << cfg.delta_bits - 1
     visits = rng.integers(0, 1 << 16, records) if cfg.sparse else None
@@ -164,7 +170,7 @@ class BlockModel(Script):
         if room and self.masks and t >= self.tally_free:
             count = min(self.words_left, self.cfg.masks_per_beat)
             self.words_left -= count
-            at_once = min(TALLY_WORDS, self.cfg.masks_per_beat)
+            at_once = min(TALLY_WORDS, self.cfg.masks_per_beat, 1 << self.job.command["log2_blocks"])
             self.tally_free = t + max(1, -(-count // at_once))
             self._take(t, row, 0, *self.masks.pop(0))
         elif room and self.values:

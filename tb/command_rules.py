@@ -12,7 +12,7 @@ from arch.config import Config
 from arch.status import Status
 
 Command = dict[str, int]
-PLAN_BEATS, MAX_SEGMENTS = 64, 8
+PLAN_BEATS, MAX_SEGMENTS, MOST_KERNEL = 64, 32, 7
 
 
 def log2(value: int) -> int:
@@ -90,6 +90,9 @@ def good(cfg: Config, phase: Phase, **changes: int) -> Command:
     c["mask_beats"] = int(cfg.sparse)
     c |= {"segments": 1, "load_segments": 1, "block_rows": 2, "records": 2, "groups": cfg.groups_per_word}
     c |= {"positions": 1, "log2_positions": 0, "out_run": 1, "out_channels": 1, "units": 1, "cap": 1}
+    c |= {"x_cols": 1, "aux_cols": 1, "out_cols": 1, "kernel_rows": 1, "kernel_cols": 1, "images": 1, "log2_blocks": 8}
+    c |= dict.fromkeys(("keep", "bias", "bias_tap", "depthwise", "gradient", "sum_add", "sum_store", "ahead"), 0)
+    c |= dict.fromkeys(("out_pitch", "x_pitch", "aux_pitch"), 0)
     c |= {"header_beats": -(-(3 + cfg.groups_per_word) // cfg.words_per_beat)}
     c["log2_lanes"] = log2(cfg.lane_group if phase == Phase.BW else cfg.block_k)
     return c | changes

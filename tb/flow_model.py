@@ -45,8 +45,8 @@ class FlowJob:
 
 
 def random_table(cfg: Config, rng: np.random.Generator, slots: int) -> list[tuple[int, int]]:
-    """Places of all units; the first rows * slots units share none."""
-    places = rng.permutation(cfg.rows * slots)[: cfg.units]
+    """Places of all units; the first rows * slots units share none, and a slot is less than the number of units."""
+    places = rng.permutation(cfg.rows * min(slots, cfg.units))[: cfg.units]
     places = np.resize(places, cfg.units)
     return [(int(p) % cfg.rows, int(p) // cfg.rows) for p in places]
 
@@ -82,8 +82,11 @@ def random_job(
         out_run=max(run, 1),
         out_addr=int(rng.integers(1 << 32)),
         out_stride=int(rng.integers(1 << 32)),
+        out_pitch=int(rng.integers(1 << 32)),
+        out_cols=int(rng.integers(1, (1 << log2_positions) + 2)),
         relu=int(rng.random() < 0.5),
         gate=int(rng.random() < 0.7),
+        gradient=int(rng.random() < 0.3),
         ones=ones,
     )
     c = good(cfg, phase, **(fields | changes))
@@ -119,7 +122,7 @@ class FlowModel(Script):
         super().__init__()
         self.cfg, self.job, c = cfg, job, job.command
         backward = c["phase"] == Phase.BW
-        self.gated = bool(backward and c["gate"])
+        self.gated = bool(c["gate"])
         channels, self.data = c["out_run"] * cfg.bus_elements, c["out_channels"]
         x = np.zeros((c["positions"], channels, cfg.columns), np.int64)
         x[:, : self.data] = job.sums

@@ -135,6 +135,21 @@ async def random_regions(dut: Any) -> None:
 
 
 @cocotb.test()
+async def filters(dut: Any) -> None:
+    """Several taps: lane groups are those of the blocks, counted over all taps; one block of a tap, or many."""
+    bench, region, job = await begin(dut)
+    most = most_words(bench)
+    for log2_blocks in range(4):
+        for taps in (2, 3, 9, 25, 49):
+            blocks = 1 << log2_blocks
+            if blocks > most or blocks * taps > 255:
+                continue
+            for density in (0.1, 0.9):
+                for room in (1.0, 0.5):
+                    await bench.play(job(region(3, blocks, density, taps=taps)), room, then_idle=0)
+
+
+@cocotb.test()
 async def empty_and_full(dut: Any) -> None:
     """Nothing stored: records of masks alone, one after the other; everything stored, ragged edges or none."""
     bench, region, job = await begin(dut)

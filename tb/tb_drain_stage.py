@@ -163,7 +163,7 @@ class Bench:
                 want |= {"peak_valid": int(flows), "commit": int(c["commit"] and not failed)}
                 if want["peak_valid"]:
                     want |= {"peak_tensor": c["out_tensor"], "peak_bits": peak}
-                    want |= {"peak_exponent": exponent, "peak_bw": int(c["phase"] == Phase.BW)}
+                    want |= {"peak_exponent": exponent, "peak_bw": int(c["phase"] == Phase.BW or c["gradient"])}
                 commits = t + cfg.tensors + COMMIT_EXTRA if want["commit"] else -1
                 done_from = t + 1 if commits < 0 else commits + 1
             elif t == 0 and stores:

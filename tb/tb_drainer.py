@@ -132,7 +132,7 @@ async def one_and_all(dut: Any) -> None:
     for phase in FLOWS:
         await bench.play(job(phase, out_channels=1, ones=0, out_run=1, positions=1, log2_positions=0))
         lanes = cfg.lane_group if phase == Phase.BW else cfg.block_k
-        deepest = min((cfg.psum_depth // lanes).bit_length() - 1, 5)
+        deepest = min(cfg.psum_depth // lanes, cfg.gate_beats * cfg.bus_elements).bit_length() - 1
         for log2_positions in (0, deepest):
             given = {"positions": 1 << log2_positions, "log2_positions": log2_positions, "ones": 0}
             channels = room_for(cfg, phase, log2_positions)
@@ -162,8 +162,21 @@ async def addresses_wrap(dut: Any) -> None:
     last = (1 << 32) - 1
     for phase in FLOWS:
         for addr, stride in ((last, 0), (0, last), (last, last), (last - 1, 1)):
-            await bench.play(job(phase, out_addr=addr, out_stride=stride, positions=3, log2_positions=2, out_run=3,
-                                 out_channels=2))  # fmt: skip
+            for pitch in (0, 1, last):
+                await bench.play(job(phase, out_addr=addr, out_stride=stride, out_pitch=pitch, out_cols=3, positions=7,
+                                     log2_positions=3, out_run=3, out_channels=2))  # fmt: skip
+
+
+@cocotb.test()
+async def rows_of_positions(dut: Any) -> None:
+    """Rows of one position, of all, of a number that leaves the last row short; with pauses and without."""
+    bench, job = await begin(dut)
+    for phase in FLOWS:
+        for positions, cols in ((6, 1), (6, 2), (7, 3), (5, 5), (5, 9), (8, 4), (1, 1), (8, 65535)):
+            for run in (1, 2):
+                for room in (1.0, 0.5):
+                    given = {"positions": positions, "log2_positions": 3, "out_cols": cols, "out_run": run}
+                    await bench.play(job(phase, out_channels=1, ones=0, **given), room)
 
 
 @cocotb.test()

@@ -14,21 +14,27 @@ COUNT_BITS = 16
 
 
 class Bench:
-    """The tally beside plain counters, one list a word position."""
+    """The tally beside plain counters, one list a block."""
 
     def __init__(self, dut: Any) -> None:
         self.cfg, self.rng = tb.config(), np.random.default_rng(tb.seed())
         self.depth = max(2, self.cfg.gather_depth // self.cfg.block_c)
-        self.at_once = min(4, self.cfg.masks_per_beat)  # words counted in a cycle
+        self.log2_blocks = 8
         self.pins = Pins(dut, ("read_counts",))
         self.counters: dict[int, list[int]] = {}
         self.pins.drive(load=0, rst=0)
+
+    @property
+    def at_once(self) -> int:
+        """Words counted in a cycle."""
+        return min(4, self.cfg.masks_per_beat, 1 << self.log2_blocks)
 
     async def cycle(self, **inputs: int) -> int:
         """One cycle; the inputs that do not matter are noise."""
         cfg, rng = self.cfg, self.rng
         noise = {
             "load": 0,
+            "log2_blocks": self.log2_blocks,
             "beat": random_bits(rng, cfg.beat_bits),
             "count": int(rng.integers(cfg.masks_per_beat + 1)),
             "record_first": int(rng.integers(2)),
@@ -39,19 +45,20 @@ class Bench:
 
     def counted(self, word: int, bits: int, region_first: bool) -> None:
         """A word's ones, group by group."""
-        cfg = self.cfg
-        before = [0] * cfg.groups_per_word if region_first else self.counters[word]
+        cfg, block = self.cfg, word % (1 << self.log2_blocks)
+        before = [0] * cfg.groups_per_word if region_first and word == block else self.counters[block]
         ones = [0] * cfg.groups_per_word
         for bit in range(cfg.mask_bits):
             ones[bit % cfg.block_c // cfg.lane_group] += bits >> bit & 1
-        self.counters[word] = [(b + n) % (1 << COUNT_BITS) for b, n in zip(before, ones, strict=True)]
+        self.counters[block] = [(b + n) % (1 << COUNT_BITS) for b, n in zip(before, ones, strict=True)]
 
-    async def region(self, records: int, words: int, density: float, gap: float = 0.0) -> None:
-        """Records of `words` words; then all counters are read."""
+    async def region(self, records: int, words: int, density: float, gap: float = 0.0, log2_blocks: int = 8) -> None:
+        """Records of `words` words, 2^log2_blocks a tap; then all counters are read."""
         cfg, rng = self.cfg, self.rng
-        idle = 0
-        for word in range(words, -(-words // self.at_once) * self.at_once):
-            self.counters.pop(word, None)  # counted along with the last words: anything
+        idle, self.log2_blocks = 0, log2_blocks
+        blocks, line = min(words, 1 << log2_blocks), min(4, cfg.masks_per_beat)
+        for block in range(blocks, -(-blocks // line) * line):
+            self.counters.pop(block, None)  # of blocks that do not exist, beside some that do: anything
         for record in range(records):
             for first in range(0, max(words, 1), cfg.masks_per_beat):
                 count = min(cfg.masks_per_beat, words - first)
@@ -66,9 +73,7 @@ class Bench:
                     word = beat >> i * cfg.mask_bits & (1 << cfg.mask_bits) - 1
                     self.counted(first + i, word, record == 0)
                 idle = self.cycles(count) - 1
-            if self.cycles(words) < 2:
-                idle = 1  # a word's counters again: 2 cycles later
-        await self.read(idle if self.cycles(words) >= 2 else 0, words)
+        await self.read(idle, words)
 
     def cycles(self, count: int) -> int:
         """Cycles until so many words are counted."""
@@ -78,8 +83,8 @@ class Bench:
         """Every counter, the words counted last first: that is the tightest."""
         for _ in range(wait + 2):
             await self.cycle()
-        last = (words - 1) // self.at_once
-        places = sorted(self.counters, key=lambda word: (word // self.at_once != last, word))
+        last = (words - 1) % (1 << self.log2_blocks) // self.at_once
+        places = sorted(self.counters, key=lambda block: (block // self.at_once != last, block))
         want = None
         for place in [*places, None]:
             got = await self.cycle(**{} if place is None else {"read_word": place})
@@ -110,6 +115,25 @@ async def random_regions(dut: Any) -> None:
     for trial in range(40):
         words = int(rng.integers(1, bench.depth + 1))
         await bench.region(int(rng.integers(1, 9)), words, float(rng.random()), (0.0, 0.4)[trial % 2])
+
+
+@cocotb.test()
+async def taps(dut: Any) -> None:
+    """All taps of a block in one place, as tight as they come: one block, two, as many as there may be."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    deepest = bench.depth.bit_length() - 1
+    for log2_blocks in range(min(deepest, 5) + 1):
+        for number in (1, 2, 3, 9, 49):
+            words = number << log2_blocks
+            if words > 255:
+                continue
+            for records in (1, 4):
+                for gap in (0.0, 0.3):
+                    await bench.region(records, words, 0.5, gap, log2_blocks)
+                await bench.region(records, words, 1.0, log2_blocks=log2_blocks)
+            await bench.region(2, max(1, words - 1), 0.5, log2_blocks=log2_blocks)  # ragged
+        await bench.region(3, min(bench.depth, 5), 0.5)
 
 
 @cocotb.test()

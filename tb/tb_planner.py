@@ -62,7 +62,8 @@ class Bench:
 
     def __init__(self, dut: Any) -> None:
         self.pins, self.cfg, self.rng = Pins(dut, OUTPUTS), tb.config(), np.random.default_rng(tb.seed())
-        self.bank = self.slots = 0
+        self.bank = self.total_bank = self.slots = 0
+        self.loads: dict[str, int] = {}  # of the last balanced plan
 
     def random_plan(self, phase: Phase, **changes: int) -> Plan:
         """Regions of the golden encoder, a range of their records, a policy."""
@@ -71,7 +72,7 @@ class Bench:
         records = int(rng.integers(1, 7))
         region = random_region(cfg, rng, records, words, 0.3)
         g = region.geometry
-        segments = 1 if phase == Phase.WU else int(rng.integers(1, min(8, 64 // g.header_beats) + 1))
+        segments = 1 if phase == Phase.WU else int(rng.integers(1, min(32, 64 // g.header_beats) + 1))
         if phase == Phase.BW:
             segments = max(1, min(segments, cfg.units // g.groups))
         record0 = 0 if phase == Phase.WU else int(rng.integers(0, records))
@@ -123,14 +124,18 @@ class Bench:
         for t in range(1, 12):
             got = await self.pins.cycle(kind_done=t >> 1 & 0x1F)
             still = {"done": 1, "error": 0, "total_we": 0, "assign_we": 0}
-            compare((self.slots, t), got, still | ({"bank": self.bank} if t > 1 else {}))
+            compare((self.slots, t), got, still | (self.banks() if t > 1 else {}))
+
+    def banks(self) -> dict[str, int]:
+        """What both bank numbers must be."""
+        return {"bank": self.bank, "total_bank": self.total_bank}
 
     async def play(self, plan: Plan, first: int = 3, gap: float = 0.0, reset_at: int = -1) -> Status:
         """A slot; header beats from cycle `first` on. Returns the status that was expected and seen."""
         cfg, rng, pins, c = self.cfg, self.rng, self.pins, plan.command
         self.slots += 1
-        status, planned = verdict(cfg, c), bool(c["plan"])
-        self.bank = (self.bank + planned) % 4
+        status, planned, keeps = verdict(cfg, c), bool(c["plan"]), bool(c["keep"])
+        self.bank, self.total_bank = (self.bank + (planned and not keeps)) % 4, (self.total_bank + planned) % 4
         readable = int(c["magic"] == MAGIC and headers_fit(cfg, c))
         beats = self.beats(plan) if planned and readable else []
         every = [h[0] for h in plan.headers]
@@ -142,7 +147,7 @@ class Bench:
         unit_counts = counts(c, plan.headers) if walks else np.zeros(0, int)
         row, slot = np.zeros(0, int), np.zeros(0, int)
         refused = False
-        if walks and status == Status.OK:
+        if walks and status == Status.OK and not keeps:
             try:
                 row, slot = balance(unit_counts, cfg.rows, c["cap"], c["policy"])
             except ValueError:
@@ -159,7 +164,7 @@ class Bench:
                 walked = 1 + c["block_rows"] + (c["groups"] if c["phase"] == Phase.BW else 0)
                 words = c["segments"] * walked
                 end = max(VALIDATE + 1, t) + words + WALK + 1
-                if status != Status.HEADER:
+                if status != Status.HEADER and not keeps:
                     end += 2 if refused else balance_cycles(c["units"], cfg.rows, Policy(c["policy"]))
             noise = not send and rng.random() < 0.3  # beats of other kinds
             got = await pins.cycle(
@@ -171,7 +176,7 @@ class Bench:
             number += send
             want = {"done": int(end is not None and t >= end)}
             if t >= 2:
-                want |= {"plan_ok": readable, "bank": self.bank}
+                want |= {"plan_ok": readable, **self.banks()}
             want["error"] = status if want["done"] else 0 if t <= VALIDATE else None
             compare((self.slots, t), got, want)
             if got["total_we"]:
@@ -179,13 +184,15 @@ class Bench:
             if got["assign_we"]:
                 assigned.append((got["assign_unit"], got["assign_row"], got["assign_slot"]))
             if want["done"] and walks and status == Status.OK:
-                loads = row_loads(unit_counts, row, cfg.rows)
-                compare((self.slots, t), got, {"max_load": int(loads.max()), "sum_load": int(loads.sum())})
+                if not keeps:
+                    loads = row_loads(unit_counts, row, cfg.rows)
+                    self.loads = {"max_load": int(loads.max()), "sum_load": int(loads.sum())}
+                compare((self.slots, t), got, self.loads)
             if t == reset_at:
                 await pins.cycle(rst=1, in_valid=0)
                 got = await pins.cycle(rst=0)
-                compare("after reset", got, {"done": 1, "error": 0, "bank": 0, "total_we": 0, "assign_we": 0})
-                self.bank = 0
+                self.bank, self.total_bank, self.loads = 0, 0, {}
+                compare("after reset", got, {"done": 1, "error": 0, "total_we": 0, "assign_we": 0, **self.banks()})
                 pins.drive(active=0, kind_done=0)
                 for _ in range(20):
                     got = await pins.cycle()
@@ -194,7 +201,7 @@ class Bench:
             t += 1
             assert t < 20000, "the plan does not end"
         if walks and status != Status.HEADER:
-            expected = [(self.bank, g, *beats_of) for g, beats_of in enumerate(regions)]
+            expected = [(self.total_bank, g, *beats_of) for g, beats_of in enumerate(regions)]
             assert totals == expected, f"table of slot {self.slots}: {totals}, not {expected}"
         elif not walks:
             assert not totals
@@ -215,6 +222,48 @@ async def random_plans(dut: Any) -> None:
         if trial % 6 == 0:
             await bench.idle(plan)
     assert seen.count(Status.OK) > 30
+
+
+@cocotb.test()
+async def kept_plans(dut: Any) -> None:
+    """Totals in a bank of their own, nothing assigned; the assignment and the loads before it stay; no policy counts."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    for trial in range(24):
+        phase = Phase(trial % 4)
+        before = bench.random_plan(phase)
+        assert await bench.play(before) == Status.OK
+        for _ in range(int(bench.rng.integers(1, 6))):
+            kept = bench.random_plan(phase, keep=1)
+            assert await bench.play(kept, (3, 9)[trial % 2], (0.0, 0.5)[trial // 4 % 2]) == Status.OK
+        kept.command["policy"] = 3
+        assert await bench.play(kept) == Status.OK
+        assert await bench.play(Plan(kept.command | {"plan": 0})) == Status.OK
+        await bench.idle(kept)
+        assert await bench.play(Plan(kept.command | {"units": 65535})) != Status.OK
+        kept.headers[-1][0] += 1
+        assert await bench.play(kept) == Status.HEADER
+        await bench.play(bench.random_plan(phase))
+
+
+@cocotb.test()
+async def as_many_segments_as_there_are(dut: Any) -> None:
+    """32 regions of one or two header beats each."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    cfg = bench.cfg
+    for phase in (Phase.FW, Phase.BW, Phase.NOP):
+        for beats in (1, 2):
+            most = beats * cfg.words_per_beat - 1  # words of a header that are no total
+            rows, groups = max(most - 1, 1), 1
+            if most < 2:
+                continue
+            c = good(cfg, phase, load_x=0, segments=32, header_beats=beats, block_rows=rows, records=rows, groups=groups)
+            lanes = cfg.lane_group if phase == Phase.BW else cfg.block_k
+            c |= {"units": 1, "cap": cfg.psum_depth // lanes}
+            heads = [header(cfg, c, [int(n) for n in bench.rng.integers(0, 900, rows)], [s]) for s in range(32)]
+            for keep in (0, 1):
+                assert await bench.play(Plan(c | {"keep": keep}, heads)) == Status.OK
 
 
 @cocotb.test()

@@ -20,7 +20,7 @@ from golden import reading
 from tb.pins import Pins, command_bits, compare, random_bits
 
 KINDS = len(reading.KINDS)
-SEGMENTS, BANKS, TOP = 8, 4, 1 << 32
+SEGMENTS, BANKS, TOP = 32, 4, 1 << 32
 OUTPUTS = ("rd_req_valid", "rd_req_addr", "rd_resp_ready", "out_valid", "out_kind", "out_run", "out_index", "out_last",
            "out_data", "kind_done", "req_kind", "done")  # fmt: skip
 Command = dict[str, int]
@@ -57,12 +57,16 @@ def random_load(rng: np.random.Generator, longest: int, dense: float = 0.7) -> C
         "load_w": some(),
         "x_addr": int(rng.integers(TOP)),
         "x_run": int(rng.integers(0, longest)),
-        "x_runs": int(rng.integers(0, 4)),
+        "x_runs": int(rng.integers(0, 8)),
         "x_stride": int(rng.integers(TOP)),
+        "x_cols": int(rng.integers(1, 6)),
+        "x_pitch": int(rng.integers(TOP)),
         "aux_addr": int(rng.integers(TOP)),
         "aux_run": int(rng.integers(0, longest)),
-        "aux_runs": int(rng.integers(0, 4)),
+        "aux_runs": int(rng.integers(0, 8)),
         "aux_stride": int(rng.integers(TOP)),
+        "aux_cols": int(rng.integers(1, 6)),
+        "aux_pitch": int(rng.integers(TOP)),
         "w_addr": int(rng.integers(TOP)),
         "w_stride": int(rng.integers(TOP)),
         "header_beats": int(rng.integers(1, 256)),
@@ -258,7 +262,8 @@ class Bench:
 def _full(phase: Phase, **changes: int) -> Command:
     """A command that loads one list of each kind."""
     base = {"phase": phase, "load_x": 1, "load_aux": 1, "load_w": 1, "x_addr": 100, "x_run": 3, "x_runs": 2,
-            "x_stride": 10, "aux_addr": 200, "aux_run": 2, "aux_runs": 2, "aux_stride": 20, "w_addr": 300,
+            "x_stride": 10, "x_cols": 2, "x_pitch": 70, "aux_addr": 200, "aux_run": 2, "aux_runs": 2,
+            "aux_stride": 20, "aux_cols": 2, "aux_pitch": 90, "w_addr": 300,
             "w_stride": 50, "header_beats": 4, "segment": 0, "load_segments": 2}  # fmt: skip
     return base | changes
 
@@ -292,20 +297,39 @@ async def one_list_at_a_time(dut: Any) -> None:
     for latency in (1, 2, 9):
         for index in (0, 1, 65535):
             await bench.exact(Slot(fetch=index, program=TOP - 5), latency)
-        for beats, segments in ((1, 1), (1, 8), (0, 2), (5, 3), (255, 1)):
+        for beats, segments in ((1, 1), (1, 8), (0, 2), (5, 3), (255, 1), (2, 32)):
             plan = {"plan": 1, "segments": segments, "header_beats": beats, "w_addr": 7, "w_stride": TOP - 9}
             await bench.exact(Slot(plan=plan), latency)
-        for phase in Phase:  # the auxiliary operand is read in BW and WU alone
+        for phase in Phase:  # the auxiliary operand is read in all but NOP
             for run, runs in ((1, 1), (0, 3), (1, 4), (3, 2)):
                 x = {"load_x": 1, "x_run": run, "x_runs": runs}
                 aux = {"load_aux": 1, "aux_run": run, "aux_runs": runs}
                 for load in (x, aux):
                     await bench.exact(Slot(load=_full(phase) | off | load), latency)
-        for segment, count in ((0, 8), (7, 1), (3, 4), (5, 0)):
+        for segment, count in ((0, 8), (7, 1), (3, 4), (5, 0), (0, 32), (31, 1), (17, 9)):
             load = _full(Phase.FW, w_stride=0x10000001) | off
             load |= {"load_w": 1, "segment": segment, "load_segments": count}
             for bank in range(BANKS):
                 await bench.exact(Slot(load=load, load_bank=bank), latency)
+
+
+@cocotb.test()
+async def rows_of_runs(dut: Any) -> None:
+    """Rows of one run, of all, of a number that leaves the last row short; one row only; empty runs; many rows."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    await bench.fill()
+    off = {"load_x": 0, "load_aux": 0, "load_w": 0}
+    for phase in (Phase.FW, Phase.BW, Phase.WU):
+        for runs, cols in ((6, 1), (6, 2), (7, 3), (5, 5), (5, 9), (12, 4), (1, 1), (4, 65535), (300, 17)):
+            for run in (0, 1, 3):
+                far = {"stride": TOP - 3, "pitch": 0x12345678}
+                for near in ({"stride": run, "pitch": 100}, far):
+                    for name in ("x", "aux"):
+                        tile = {"run": run, "runs": runs, "cols": cols, **near}
+                        load = {f"load_{name}": 1} | {f"{name}_{what}": value for what, value in tile.items()}
+                        await bench.exact(Slot(load=_full(phase) | off | load), 3)
+        await bench.exact(Slot(load=_full(phase, x_runs=6, x_cols=2, aux_runs=5, aux_cols=3)), 3)
 
 
 @cocotb.test()

@@ -25,12 +25,12 @@ def run(cfg: Config, design: type[BlockDrainer] | type[DenseDrainer], seed: int)
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unit_equals_model(name: str) -> None:
-    assert run(CONFIGS[name], BlockDrainer, len(name)).tests == 7
+    assert run(CONFIGS[name], BlockDrainer, len(name)).tests == 8
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_dense_unit_equals_model(name: str) -> None:
-    assert run(CONFIGS[name].with_(sparse=False), DenseDrainer, len(name)).tests == 7
+    assert run(CONFIGS[name].with_(sparse=False), DenseDrainer, len(name)).tests == 8
 
 
 @pytest.mark.parametrize("seed", (11, 12, 13))

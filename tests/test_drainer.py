@@ -13,6 +13,7 @@ CONFIGS = {
     "tiny": TINY,
     "small": PRESETS["small"],
     "eight": TINY.with_(rows=3, operand_bits=8, bus_elements=8, mask_bits=64, block_k=8, lane_group=8),
+    "deep": TINY.with_(psum_depth=1024, gate_beats=1024),  # more than 256 positions
     "one_lane": TINY.with_(columns=2, mask_bits=64, block_k=1, lane_group=1),
 }
 
@@ -23,7 +24,7 @@ def test_unit_equals_model(name: str) -> None:
     results = run_bench(
         lambda: FlowDrainer(cfg), "drainer", "tb.tb_drainer", parameters={"config": cfg}, seed=len(name)
     )
-    assert results.tests == 7
+    assert results.tests == 8
 
 
 @pytest.mark.parametrize("seed", (11, 12, 13))
@@ -39,6 +40,14 @@ def test_more_seeds(seed: int) -> None:
         testcase="random_working_sets",
     )
     assert results.tests == 1
+
+
+def test_configurations_cover_many_positions() -> None:
+    most = max(
+        min(cfg.psum_depth // max(cfg.block_k, cfg.lane_group), cfg.gate_beats * cfg.bus_elements)
+        for cfg in CONFIGS.values()
+    )
+    assert most > 256
 
 
 def test_constants() -> None:

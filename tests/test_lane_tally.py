@@ -19,7 +19,7 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unit_counts(name: str) -> None:
     cfg = CONFIGS[name]
-    assert run_bench(lambda: LaneTally(cfg), "lane_tally", "tb.tb_lane_tally", parameters={"config": cfg}).tests == 4
+    assert run_bench(lambda: LaneTally(cfg), "lane_tally", "tb.tb_lane_tally", parameters={"config": cfg}).tests == 5
 
 
 def test_configurations_cover_the_extremes() -> None:
