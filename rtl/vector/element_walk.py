@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from arch.vector import Op
 from rtl.vector.command import VECTOR_COMMAND
-from rtl.vector.terms import TERM, Right
+from rtl.vector.terms import LANE_STEP, TERM, Right, assemble
 
 
 class ElementWalk(wiring.Component):
@@ -38,7 +38,7 @@ class ElementWalk(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        command, term = self.command, self.term
+        command = self.command
         beat, position, batch = Signal(16), Signal(16), Signal(16)
         gate_now, b_now = Signal(), Signal()  # neither: operand a
         reduce, second, gated = Signal(), Signal(), Signal()
@@ -55,19 +55,19 @@ class ElementWalk(wiring.Component):
             batch_last.eq(batch + 1 == command.batches),
         ]
         # What moves with the last term of a set: the three counters, in one of two orders.
-        beat_moves, position_moves, batch_moves, go = Signal(), Signal(), Signal(), Signal()
+        beat_moves, position_moves, batch_moves, go, end = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             go.eq(self.valid & self.ready),
             beat_moves.eq(~reduce | (position_last & batch_last)),
             position_moves.eq(reduce | beat_last),
             batch_moves.eq(position_moves & position_last),
-            term.end.eq(set_end & beat_last & position_last & batch_last),
+            end.eq(set_end & beat_last & position_last & batch_last),
         ]
         with m.If(self.start):
             m.d.sync += [self.valid.eq(1), beat.eq(0), position.eq(0), batch.eq(0), gate_now.eq(gated), b_now.eq(0)]
         with m.Elif(go):
             m.d.sync += [gate_now.eq(set_end & gated), b_now.eq(~set_end & ~gate_now)]
-            with m.If(term.end):
+            with m.If(end):
                 m.d.sync += self.valid.eq(0)
             with m.If(set_end):
                 with m.If(beat_moves):
@@ -95,31 +95,31 @@ class ElementWalk(wiring.Component):
                     m.d.sync += of_position.eq(of_position + stride)
             places[name] = of_position
 
-        step = term.step
+        addr, out_addr = Signal(32), Signal(32)
+        right, masked = Signal(2), Signal()
+        first_set = Signal()
         m.d.comb += [
-            term.addr.eq(Mux(gate_now, places["gate"], Mux(b_now, places["b"], places["a"])) + beat),
-            term.out_addr.eq(places["out"] + beat),
-            term.beat.eq(beat),
-            term.last_batch.eq(batch_last),
-            step.gate.eq(gate_now),
+            addr.eq(Mux(gate_now, places["gate"], Mux(b_now, places["b"], places["a"])) + beat),
+            out_addr.eq(places["out"] + beat),
+            right.eq(Mux(reduce, Right.ELEMENT, Mux(b_now, Right.B, Right.A))),
+            masked.eq(gated & ~gate_now & ~b_now & (reduce | ~command.gate_result)),
+            first_set.eq((position == 0) & (batch == 0)),
         ]
-        with m.If(~gate_now):
-            with m.If(reduce):
-                m.d.comb += [
-                    step.masked.eq(gated & ~b_now),
-                    step.hold.eq(second & ~b_now),
-                    step.left_held.eq(b_now),
-                    step.right.eq(Right.ELEMENT),
-                    step.reduces.eq(set_end),
-                    step.reduce_first.eq((position == 0) & (batch == 0)),
-                    step.reduce_last.eq(position_last & batch_last),
-                ]
-            with m.Else():
-                m.d.comb += [
-                    step.masked.eq(gated & ~b_now & ~command.gate_result),
-                    step.right.eq(Mux(b_now, Right.B, Right.A)),
-                    step.adds.eq(1),
-                    step.first.eq(~b_now),
-                    step.last.eq(set_end),
-                ]
+        step = assemble(
+            LANE_STEP,
+            gate=gate_now,
+            masked=masked,
+            hold=reduce & second & ~gate_now & ~b_now,
+            left_held=reduce & b_now,
+            right=right,
+            adds=~reduce & ~gate_now,
+            first=~b_now,
+            last=~reduce & set_end,
+            reduces=reduce & set_end,
+            reduce_first=first_set,
+            reduce_last=position_last & batch_last,
+        )
+        m.d.comb += self.term.as_value().eq(
+            assemble(TERM, addr=addr, out_addr=out_addr, beat=beat, last_batch=batch_last, end=end, step=step)
+        )
         return m

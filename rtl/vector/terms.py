@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
 
 
@@ -48,3 +49,15 @@ TERM = data.StructLayout(
         "step": LANE_STEP,
     }
 )
+
+
+def assemble(layout: data.StructLayout, **fields: object) -> Value:
+    """The bits of a structure from some of its fields, zero elsewhere: one value, assigned at once."""
+    parts = []
+    for name in layout.members:
+        value = Value.cast(fields.pop(name, 0))
+        width = data.Layout.cast(layout)[name].width
+        assert len(value) == width or isinstance(value, Const), f"{name} has {width} bits, not {len(value)}"
+        parts.append(value if len(value) == width else Const(value.value, width))
+    assert not fields, f"no fields {sorted(fields)}"
+    return Cat(*parts)
