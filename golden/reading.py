@@ -17,6 +17,7 @@ import numpy as np
 from arch.command import WORDS, Phase
 from arch.config import Config
 from golden.memory import runs
+from golden.waits import is_vector
 
 KINDS = ("fetch", "plan", "x", "aux", "w")
 FIRST = 1  # the walk begins in this cycle of the slot
@@ -115,7 +116,7 @@ def lists(
         stride = plan.get("w_stride", 0)
         starts = plan["w_addr"] + stride * np.arange(plan["segments"])
         out[1] = Runs(starts, np.full(len(starts), plan["header_beats"]))
-    if load:
+    if load and not is_vector(load):
         if load.get("load_x"):
             out[2] = _tile(load, "x", 1)
         if load.get("load_aux") and load["phase"] != Phase.NOP:
