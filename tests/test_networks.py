@@ -127,6 +127,16 @@ def test_weight_layers() -> None:
         assert layer.weights == graph.weights(layer.name) and layer.macs == graph.macs(layer.name)
 
 
+def test_depthwise_layer_of_two_channels_and_oblong_kernel() -> None:
+    net = Builder("n", (2, 9, 9))
+    net.depthwise((3, 5))
+    net.depthwise(1, bias=False, x=net.conv(1, (5, 1)))
+    net.global_avg_pool()
+    layers = net.graph().weight_layers()
+    assert [layer.kind for layer in layers] == ["depthwise", "conv", "conv"]
+    assert [layer.weight_shape for layer in layers] == [(2, 1, 3, 5), (1, 2, 5, 1), (1, 1, 1, 1)]
+
+
 def test_a_node_read_twice_by_one_is_one_consumer() -> None:
     graph = Graph("n", (Input("x", (), 4), Add("twice", ("x", "x")), Linear("y", ("twice",), 2)))
     assert [node.name for node in graph.consumers("x")] == ["twice"]

@@ -222,6 +222,9 @@ B = [
     constant("b2", 2),
     constant("b3", 3),
     constant("s", values=[6, 4, 3]),
+    constant("d", values=[2, 36]),
+    constant("v72", 72, 4),
+    constant("b4", 4),
 ]
 TAIL = [node("GlobalAveragePool", "t", "y")]
 
@@ -283,6 +286,7 @@ TAIL = [node("GlobalAveragePool", "t", "y")]
         ([node("Concat", "x x", "t")], "Concat 'n_t': must have the attribute axis"),
         ([node("Flatten", "x", "t", axis=2)], "Flatten 'n_t': axis must be 1, not 2"),
         ([node("Reshape", "x s", "t")], r"the shape must be two numbers, samples and all 72 elements, not \[6, 4, 3\]"),
+        ([node("Reshape", "x d", "t")], r"all 72 elements, not \[2, 36\]"),
         (
             [node("Reshape", "x w", "t")],
             r"constant 'w' must be a list of whole numbers, not float32 of shape \(3, 2, 3, 3\)",
@@ -290,6 +294,23 @@ TAIL = [node("GlobalAveragePool", "t", "y")]
         (
             [node("Add", "x b2", "t")],
             "Add 'n_t': a constant may be added only to a MatMul that nothing else reads, not to 'x'",
+        ),
+        (
+            [
+                node("Flatten", "x", "f"),
+                node("MatMul", "f v72", "m"),
+                node("Add", "m b4", "a"),
+                node("Add", "m a", "t"),
+            ],
+            "Add 'n_a': a constant may be added only to a MatMul that nothing else reads, not to 'n_m'",
+        ),
+        (
+            [node("Flatten", "x", "f"), node("Gemm", "f v72 b4", "m"), node("Add", "m b4", "t")],
+            "Add 'n_t': a constant may be added only to a MatMul that nothing else reads, not to 'n_m'",
+        ),
+        (
+            [node("Flatten", "x", "f"), node("MatMul", "f v72", "m"), node("Add", "m b3", "t")],
+            r"Add 'n_t': constant 'b3' must have the shape \(4,\), not \(3,\)",
         ),
         ([node("Gemm", "x v", "t")], "linear 'n_t': the input must have height and width 1, not 6x6"),
         ([node("Softmax", "x", "u"), node("Relu", "u", "t")], "Softmax 'n_u': may stand at the end only"),
@@ -375,6 +396,14 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for read in (from_onnx, weights):
         with pytest.raises(FileNotFoundError, match="none.onnx': there is no such file"):
             read(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("name", [b"hand", b"n_c", b"Conv", b"strides"])
+def test_names_that_are_no_text(name: bytes, tmp_path: Path) -> None:
+    path = save(tmp_path, [node("Conv", "x w", "c", strides=[1, 1]), *HEAD[1:]], W)
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:]))
+    with pytest.raises(ValueError, match="hand.onnx: names must be UTF-8, not b'"):
+        load(path)
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
