@@ -93,14 +93,14 @@ def _channels(x: np.ndarray, first: int, width: int) -> np.ndarray:
 
 
 def _unfolded(c: dict[str, int], x: np.ndarray, first: int, width: int) -> np.ndarray:
-    """What every tap brings to every position of the tile, float64 (taps, width, positions, columns).
+    """What every tap brings to every position of the tile, float64 (width, taps, positions, columns).
 
     Zero where it meets padding: so all taps together are one matrix product.
     """
     part = x[:, :, first : first + width]
     padded = np.zeros((width, x.shape[0] + 1, x.shape[1]))
     padded[: part.shape[2], :-1] = part.transpose(2, 0, 1)
-    return padded[:, np.minimum(boxes(c).met, x.shape[0])].swapaxes(0, 1)
+    return padded[:, np.minimum(boxes(c).met, x.shape[0])]
 
 
 def forward(
@@ -127,10 +127,11 @@ def forward(
     total = np.zeros(shape)
     for q, (region, tile) in enumerate(zip(regions, tiles, strict=True)):
         if c.get("depthwise"):
-            total += (tile[:, :, 0, None, None] * _unfolded(c, x, 0, shape[0])).sum(0)
+            total += (tile[:, :, 0].T[:, :, None, None] * _unfolded(c, x, 0, shape[0])).sum(1)
             continue
-        operand = _unfolded(c, x, q * c["c_step"], region.geometry.blocks * cfg.block_c)
-        weights = tile.transpose(1, 0, 2).reshape(shape[0], -1)
+        channels = region.geometry.c_end - region.geometry.c0
+        operand = _unfolded(c, x, q * c["c_step"], channels)
+        weights = tile[:, :, :channels].transpose(1, 2, 0).reshape(shape[0], -1)
         total += (weights @ operand.reshape(weights.shape[1], -1)).reshape(shape)
     counts = boxes(c).counts
 
@@ -173,8 +174,9 @@ def backward(
     """
     products = []
     for region, tile in zip(regions, tiles, strict=True):
-        operand = _unfolded(c, x, 0, region.geometry.records * cfg.block_k)
-        weights = tile.transpose(2, 0, 1).reshape(tile.shape[2], -1)
+        channels = region.geometry.k_end - region.geometry.k0
+        operand = _unfolded(c, x, 0, channels)
+        weights = tile[:, :channels].transpose(2, 1, 0).reshape(tile.shape[2], -1)
         product = weights @ operand.reshape(weights.shape[1], -1)
         products.append(product.reshape(-1, c["positions"], cfg.columns))
     counts = boxes(c).counts
@@ -242,14 +244,14 @@ def gradient(
         rows: row of every block row.
     """
     g, counts = region.geometry, boxes(c).counts
-    taps, outputs, inputs = g._padded
-    ys = _channels(dy, 0, outputs)
+    outputs, inputs = g.k_end - g.k0, g.c_end - g.c0
+    ys, out = _channels(dy, 0, outputs), np.zeros(g._padded)
     if c.get("depthwise"):
-        out = np.zeros(g._padded)
-        out[:, :, 0] = (ys * _unfolded(c, x, 0, outputs)).sum((2, 3))
+        out[:, :outputs, 0] = (ys[:, None] * _unfolded(c, x, 0, outputs)).sum((2, 3)).T
     else:
-        xs = _unfolded(c, x, 0, inputs).reshape(taps * inputs, -1)
-        out = (ys.reshape(outputs, -1) @ xs.T).reshape(outputs, taps, inputs).swapaxes(0, 1)
+        xs = _unfolded(c, x, 0, inputs).reshape(inputs * g.taps, -1)
+        products = (ys.reshape(outputs, -1) @ xs.T).reshape(outputs, inputs, g.taps)
+        out[:, :outputs, :inputs] = products.transpose(2, 0, 1)
 
     def walk() -> WalkParts:
         words = g.records * g.words

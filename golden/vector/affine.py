@@ -56,8 +56,10 @@ def emit(sums: Integers, q: Integers, out_exponent: int, clip: int, live: NDArra
     """
     sums = np.where(live & ((sums >= 0) | (clip == Clip.NONE)), sums, 0)
     # Beyond these ends a shift makes no difference: everything vanishes, or saturates.
-    values, saturated = requantise(sums, np.broadcast_to(np.clip(out_exponent - q, -31, 63), sums.shape), bits)
-    length = magnitude_bits(sums)
+    shift = np.clip(out_exponent - q, -31, 63)
+    alike = int(shift.flat[0]) if (shift == shift.flat[0]).all() else np.broadcast_to(shift, sums.shape)
+    values, saturated = requantise(sums, alike, bits)
+    length = magnitude_bits(np.abs(sums).max(axis=tuple(range(sums.ndim - 1))))  # of every channel
     peak = int((length + q)[length > 0].max()) if length.any() else None
     if clip == Clip.RELU6:
         six = ceiling(out_exponent, bits)
