@@ -14,7 +14,8 @@ from arch import vector as arch
 from arch.status import Status
 from arch.vector import Op
 from golden.vector import law
-from golden.vector.stage import Outcome, VectorMemory, run
+from golden.vector.real import word
+from golden.vector.stage import Outcome, VectorMemory, check, run
 from tb.vector_work import Job, random_job
 
 OUTPUTS = ("done", "rd_req_valid", "rd_req_addr", "rd_resp_ready", "wr_valid", "wr_addr", "wr_data")
@@ -36,6 +37,7 @@ class Bench:
         wanted = job.image.copy()
         outcome = run(VectorMemory(cfg, wanted), job.command, job.exponents, job.learning)
         words = arch.pack(**job.command)
+        dut.rst.value = 0
         dut.command.value = int.from_bytes(words.astype("<u4").tobytes(), "little")
         dut.learning.value = job.learning
         memory = job.image.copy()
@@ -49,7 +51,11 @@ class Bench:
         t = 0
         while True:
             await RisingEdge(dut.clk)
-            got = {name: int(handle.value) for name, handle in outputs.items() if name not in ("rd_req_addr", "wr_addr", "wr_data")}
+            got = {
+                name: int(handle.value)
+                for name, handle in outputs.items()
+                if name not in ("rd_req_addr", "wr_addr", "wr_data")
+            }
             if t == reset_at:
                 return t
             saturated += int(dut.saturated.value)
@@ -160,3 +166,92 @@ async def unpool(dut: Any) -> None:
 async def softmax(dut: Any) -> None:
     """Random SOFTMAX commands."""
     await mixed(dut, Op.SOFTMAX, 8)
+
+
+@cocotb.test()
+async def refusals(dut: Any) -> None:
+    """Commands that cannot be done: a status, no access, done; the next one is right."""
+    bench = await begin(dut)
+    cfg, rng = bench.cfg, bench.rng
+    cases: list[tuple[Op, dict[str, int]]] = [
+        (Op.AFFINE, {"magic": 0x5CB1}),
+        (Op.AFFINE, {"valid": cfg.columns + 1}),
+        (Op.AFFINE, {"clip": 3}),
+        (Op.AFFINE, {"gate": 3}),
+        (Op.AFFINE, {"step": 3}),
+        (Op.REDUCE, {"batches": 1, "positions": 0}),
+        (Op.REDUCE, {"batches": 1 << 15, "positions": 1 << 15}),
+        (Op.SOFTMAX, {"channels": 1025}),
+        (Op.POOL, {"in_height": 3, "out_height": 4, "step": 1, "padding": 0}),
+        (Op.UNPOOL, {"window_width": 1, "padding": 1}),
+        (Op.POOL, {"in_height": 4, "out_height": 3, "step": 2, "padding": 0}),
+    ]
+    cases += [(op, {name: 0}) for op in Op for name in ("batches", "channels", "valid")]
+    cases += [(Op.POOL, {name: 0}) for name in ("in_height", "out_width", "window_height", "step")]
+    cases += [(op, {"op": value}) for op, value in ((Op.AFFINE, 6), (Op.SOFTMAX, 15))]
+    for op, change in cases:
+        job = random_job(rng, cfg, op)
+        job.command |= change
+        assert check(cfg, job.command) != Status.OK
+        assert await bench.play(job) == law.SETUP
+    await bench.play(random_job(rng, cfg, Op.AFFINE))
+
+
+@cocotb.test()
+async def reset_in_flight(dut: Any) -> None:
+    """Reset in any cycle: the next command is right."""
+    bench = await begin(dut)
+    for index in range(24):
+        op = Op(index % len(Op))
+        job = random_job(bench.rng, bench.cfg, op)
+        whole = law.cycles(bench.cfg, bench.elements, bench.group, job.command, 3)
+        await bench.play(job, 3, stall=0.2 * (index % 2), reset_at=int(bench.rng.integers(1, whole)))
+        await tb.reset(dut)
+        await bench.play(random_job(bench.rng, bench.cfg, Op(bench.rng.integers(len(Op)))), 3)
+
+
+@cocotb.test()
+async def ends_of_the_range(dut: Any) -> None:
+    """Every element the lowest or the highest; with the largest coefficients, every activation function."""
+    bench = await begin(dut)
+    cfg, rng = bench.cfg, bench.rng
+    top = (1 << cfg.operand_bits - 1) - 1
+    for index, value in enumerate((top, -top - 1, 0) * 3):
+        for op in (Op.AFFINE, Op.REDUCE, Op.POOL, Op.UNPOOL, Op.SOFTMAX):
+            change = {"a_factor": word(2.0**60), "b_factor": word(-(2.0**60)), "c_term": word(0.0), "clip": index // 3}
+            job = random_job(rng, cfg, op, **change)
+            if op != Op.AFFINE or not job.command["records"]:
+                VectorMemory(cfg, job.image).elements[:] = value
+            job.exponents[:] = [int(rng.integers(-14, 10))] * len(job.exponents)
+            await bench.play(job, 2)
+
+
+@cocotb.test()
+async def long_streams(dut: Any) -> None:
+    """Many positions, one to three operands: as many beats a cycle as the law says; more channels than a group."""
+    bench = await begin(dut)
+    cfg, rng = bench.cfg, bench.rng
+    for has_b, gate, records in ((0, 0, 0), (1, 0, 1), (1, 2, 0), (0, 1, 1)):
+        given = {"has_b": has_b, "gate": gate, "records": records, "positions": 60, "channels": 5 * cfg.bus_elements}
+        await bench.play(random_job(rng, cfg, Op.AFFINE, **given), 16)
+    for backward in (0, 1):
+        given = {"backward": backward, "positions": 60, "channels": min(3 * bench.group, 40)}
+        await bench.play(random_job(rng, cfg, Op.REDUCE, **given), 16)
+
+
+@cocotb.test()
+async def large_windows(dut: Any) -> None:
+    """The average over a whole map of 14 x 14 and its gradient; 3 x 3 windows that overlap; a thousand classes."""
+    bench = await begin(dut)
+    cfg, rng = bench.cfg, bench.rng
+    whole = {"in_height": 14, "in_width": 14, "out_height": 1, "out_width": 1, "window_height": 14, "window_width": 14}
+    whole |= {"step": 1, "padding": 0, "average": 1, "batches": 2, "channels": cfg.bus_elements + 1}
+    stem = {"in_height": 9, "in_width": 8, "out_height": 5, "out_width": 4, "window_height": 3, "window_width": 3}
+    stem |= {"step": 2, "padding": 1, "average": 0, "batches": 1, "channels": 3}
+    for sizes in (whole, stem):
+        for op in (Op.POOL, Op.UNPOOL):
+            job = random_job(rng, cfg, op, **sizes)
+            if sizes is stem:  # few values: many ties
+                VectorMemory(cfg, job.image).elements[:] %= 3
+            await bench.play(job, 16)
+    await bench.play(random_job(rng, cfg, Op.SOFTMAX, batches=1, channels=1000, valid=2), 16)

@@ -90,7 +90,9 @@ def random_job(rng: np.random.Generator, cfg: Config, op: Op, **given: int) -> J
     c |= {"inverse_count": word(1 / terms), "unbias": word(terms / max(1, terms - 1))}
     c |= {"epsilon": word(1e-5), "momentum": word(0.1)}
     for name in ("a_factor", "b_factor", "c_term"):
-        c[name] = word(float(rng.normal() * 2.0 ** rng.integers(-8, 8)) if rng.random() < 0.7 else float(rng.integers(0, 2)))
+        c[name] = word(
+            float(rng.normal() * 2.0 ** rng.integers(-8, 8)) if rng.random() < 0.7 else float(rng.integers(0, 2))
+        )
     c |= given
     memory = VectorMemory(cfg, np.frombuffer(rng.bytes(used * cfg.beat_bits // 8), np.uint8).reshape(used, -1).copy())
     memory.elements[:] >>= rng.integers(0, cfg.operand_bits, (used, 1, 1)).astype(memory.elements.dtype)

@@ -49,11 +49,17 @@ class Bench:
     def get(self, tensor: int) -> np.ndarray:
         """A tensor's real numbers; what is padding must be zero."""
         places = tensor * self.size + np.arange(self.size).reshape(self.batches, self.positions, self.beats)
-        m = self.memory.read(places).transpose(0, 2, 1, 3).reshape(-1, self.positions, self.beats * self.cfg.bus_elements)
+        m = (
+            self.memory.read(places)
+            .transpose(0, 2, 1, 3)
+            .reshape(-1, self.positions, self.beats * self.cfg.bus_elements)
+        )
         assert not m[self.samples :].any() and not m[:, :, self.channels :].any()
         return m[: self.samples, :, : self.channels] * 2.0 ** self.exponents[tensor]
 
-    def do(self, op: Op, a: int = 0, b: int = 0, gate_tensor: int = 0, out: int = 0, learning: int = 0, **more: int) -> Outcome:
+    def do(
+        self, op: Op, a: int = 0, b: int = 0, gate_tensor: int = 0, out: int = 0, learning: int = 0, **more: int
+    ) -> Outcome:
         """Run a command on whole tensors."""
         terms = self.samples * self.positions
         fields = {"op": op, "batches": self.batches, "valid": self.samples - (self.batches - 1) * self.cfg.columns}

@@ -28,4 +28,4 @@ def test_unit_equals_golden(name: str) -> None:
         parameters={"config": cfg, "elements": elements, "group": group},
         seed=len(name),
     )
-    assert results.tests == 6
+    assert results.tests == 11

@@ -79,9 +79,11 @@ def forward(
 
     Args:
         record: words of the channels, (channels, RECORD_WORDS).
-        plain, square: exact sums of y and of y² over all terms, (channels,).
+        plain: exact sums of y over all terms, (channels,).
+        square: those of y².
         command: constants inverse_count, unbias, epsilon, momentum and b_factor.
-        a_exponent: of y. b_exponent: of the second operand of the AFFINE command that follows.
+        a_exponent: of y.
+        b_exponent: of the second operand of the AFFINE command that follows.
 
     Returns:
         The new records.
@@ -129,9 +131,11 @@ def backward(
 
     Args:
         record: words of the channels, (channels, RECORD_WORDS).
-        plain, product: exact sums of dz and of dz·y, (channels,).
+        plain: exact sums of dz, (channels,).
+        product: those of dz·y.
         command: constant inverse_count.
-        a_exponent, b_exponent: of dz and of y.
+        a_exponent: of dz.
+        b_exponent: of y.
         learning: register LEARNING: mantissa in bits 15:0, signed exponent in bits 31:16.
 
     Returns:

@@ -28,7 +28,7 @@ SOFTMAX_FLUSH = 12
 DIVISION = 29
 
 
-def passed(cfg: Config, command: dict[str, int], beats: int) -> int:
+def passed(command: dict[str, int], beats: int) -> int:
     """Beats read in a pass over `beats` beats of every position."""
     c, op = command, command["op"]
     gate = int(c["gate"] != Clip.NONE)
@@ -68,7 +68,7 @@ def cycles(cfg: Config, elements: int, group: int, command: dict[str, int], late
     walk = WINDOW_WALK if op in (Op.POOL, Op.UNPOOL) else WALK
 
     def one_pass(beats: int) -> int:
-        return walk + latency + passed(cfg, c, beats) * chunks + max(LANES, REDUCTION + levels) + FLUSH
+        return walk + latency + passed(c, beats) * chunks + max(LANES, REDUCTION + levels) + FLUSH
 
     def unit(program: str, channels: int) -> int:
         return INSTRUCTIONS[program] * max(channels, UNIT_SPACING) + UNIT_SPACING + UNIT

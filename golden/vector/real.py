@@ -152,5 +152,5 @@ def top(x: Real, y: Real) -> Real:
 
 
 def fix(x: Real, unit: Integers, bits: int) -> Integers:
-    """x / 2**unit as an integer: rounded half to even, saturated to `bits`."""
+    """X / 2**unit as an integer: rounded half to even, saturated to `bits`."""
     return requantise(x.m, np.clip(unit - x.e, -31, 63), bits)[0]

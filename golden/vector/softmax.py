@@ -42,7 +42,7 @@ class Loss:
 
 
 def distances(logits: Integers, exponent: int) -> Integers:
-    """u of every logit: how many bits it is less likely than the largest, limited to `U_BITS` bits."""
+    """U of every logit: how many bits it is less likely than the largest, limited to `U_BITS` bits."""
     product = (logits.max(axis=1, keepdims=True) - logits) * LOG2_E
     shifted = product >> min(-exponent, 63) if exponent <= 0 else product << min(exponent, LEFT)
     return np.minimum(shifted, (1 << U_BITS) - 1)
@@ -88,4 +88,3 @@ def cross_entropy(logits: Integers, exponent: int, labels: Integers, bits: int) 
     logarithm = (size[:, 0] - 1 - POWER << FRACTION) + interpolated(LOGARITHMS, fraction)
     loss = int((np.where(mine, u, 0).sum(axis=1) + logarithm).sum())
     return Loss(gradient, loss, int((logits.argmax(axis=1) == labels).sum()))
-

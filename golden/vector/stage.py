@@ -106,7 +106,7 @@ def check(cfg: Config, command: dict[str, int]) -> Status:
         c["op"] > Op.SOFTMAX
         or 0 in sizes
         or c["valid"] > cfg.columns
-        or Clip.RELU6 < max(c["gate"], c["clip"])
+        or max(c["gate"], c["clip"]) > Clip.RELU6
         or c["step"] > 2
         or (c["op"] == Op.REDUCE and c["batches"] * c["positions"] * cfg.columns > 1 << MAX_TERMS_LOG2)
         or (c["op"] == Op.SOFTMAX and c["channels"] > 1024)

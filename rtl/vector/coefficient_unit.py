@@ -266,17 +266,16 @@ class CoefficientUnit(wiring.Component):
             word_data.eq(Mux(target == Target.HIGH, real.word << 16, real.word)),
         ]
         # A command's own coefficients are kept in registers, by the words they would have in a record.
-        with m.If(valid & (self.program == 0)):
-            with m.Switch(target):
-                with m.Case(Target.LOW):
-                    m.d.sync += self.coefficients.a.eq(real.word)
-                with m.Case(Target.HIGH):
-                    m.d.sync += self.coefficients.b.eq(real.word)
-                with m.Case(Target.WORD):
-                    with m.If(place[0]):
-                        m.d.sync += self.coefficients.c.eq(real.word)
-                    with m.Else():
-                        m.d.sync += self.coefficients.q.eq(real.word)
+        with m.If(valid & (self.program == 0)), m.Switch(target):
+            with m.Case(Target.LOW):
+                m.d.sync += self.coefficients.a.eq(real.word)
+            with m.Case(Target.HIGH):
+                m.d.sync += self.coefficients.b.eq(real.word)
+            with m.Case(Target.WORD):
+                with m.If(place[0]):
+                    m.d.sync += self.coefficients.c.eq(real.word)
+                with m.Else():
+                    m.d.sync += self.coefficients.q.eq(real.word)
         return m
 
     def _constants(self, m: Module) -> Array:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import operator
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
-from arch.vector import FACTOR_BITS, PLAIN_BITS, SQUARE_BITS, SUM_BITS, TERM_BITS, Clip, Op
+from arch.vector import FACTOR_BITS, PLAIN_BITS, SQUARE_BITS, SUM_BITS, Clip, Op
 from rtl.reduction import total, tree
 from rtl.requantise import SHIFT_BITS, Requantise, bit_length
 from rtl.vector.coefficient_unit import COEFFICIENTS, Q_BITS
@@ -169,7 +169,10 @@ class Lanes(wiring.Component):
                 mask = Array(Signal(name=f"mask_{name}_{k}", reset_less=True) for k in range(chunks))
                 h, mask_1 = Signal(signed(bits), name=f"h_{name}"), Signal(name=f"m_{name}")
                 greater, equal, opens = Signal(name=f"gt_{name}"), Signal(name=f"eq_{name}"), Signal(name=f"op_{name}")
-                left, left_2 = Signal(signed(bits), name=f"l_{name}"), Signal(signed(bits), name=f"l2_{name}", reset_less=True)
+                left, left_2 = (
+                    Signal(signed(bits), name=f"l_{name}"),
+                    Signal(signed(bits), name=f"l2_{name}", reset_less=True),
+                )
                 right_2 = Signal(signed(FACTOR_BITS), name=f"r_{name}", reset_less=True)
                 m.d.comb += [
                     h.eq(held[chunk_1]),
@@ -188,9 +191,7 @@ class Lanes(wiring.Component):
                 with m.If(step_1.gate):
                     m.d.sync += mask[chunk_1].eq(opens)
                 with m.Elif(step_1.compare):
-                    m.d.sync += mask[chunk_1].eq(
-                        (step_1.fresh | mask_1) & ~greater & ~(step_1.strict & equal)
-                    )
+                    m.d.sync += mask[chunk_1].eq((step_1.fresh | mask_1) & ~greater & ~(step_1.strict & equal))
                 m.d.sync += left_2.eq(left)
                 with m.Switch(step_1.right):
                     with m.Case(Right.A):
@@ -313,16 +314,17 @@ class Lanes(wiring.Component):
                 for depth in range(levels):
                     pairs = []
                     for i in range(len(level) // 2):
-                        pair = Signal(
-                            signed(len(level[0]) + 1), name=f"{kind}_{v}_{depth}_{i}", reset_less=True
-                        )
+                        pair = Signal(signed(len(level[0]) + 1), name=f"{kind}_{v}_{depth}_{i}", reset_less=True)
                         m.d.sync += pair.eq(level[2 * i] + level[2 * i + 1])
                         pairs.append(pair)
                     level = pairs
                 sums = Array(
                     Signal(signed(width), name=f"{kind}_{v}_sum{k}", reset_less=True) for k in range(self._chunks)
                 )
-                new, shown = Signal(signed(width), name=f"{kind}_{v}_new"), Signal(width, name=f"{kind}_{v}_shown", reset_less=True)
+                new, shown = (
+                    Signal(signed(width), name=f"{kind}_{v}_new"),
+                    Signal(width, name=f"{kind}_{v}_shown", reset_less=True),
+                )
                 m.d.comb += new.eq(Mux(step.reduce_first, 0, sums[chunk]) + level[0])
                 with m.If(step.reduces):
                     m.d.sync += [sums[chunk].eq(new), shown.eq(new)]
@@ -343,7 +345,10 @@ class Lanes(wiring.Component):
             joined = Signal(SUM_BITS, name=f"joined_{v}", reset_less=True)
             m.d.sync += joined.eq(tree(magnitudes, operator.or_))
             length = bit_length(m, joined)
-            peak, some = Signal(signed(PEAK_BITS), name=f"peak_{v}", reset_less=True), Signal(name=f"some_{v}", reset_less=True)
+            peak, some = (
+                Signal(signed(PEAK_BITS), name=f"peak_{v}", reset_less=True),
+                Signal(name=f"some_{v}", reset_less=True),
+            )
             m.d.sync += [peak.eq(length + q_7[v]), some.eq(joined.any())]
             found.append((peak, some))
 

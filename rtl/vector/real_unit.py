@@ -177,9 +177,7 @@ class RealUnit(wiring.Component):
         op_6 = delay(op_3, "op_6", 3)
         integral = Signal()
         kept, guard, sticky = Signal(34), Signal(), Signal()
-        m.d.comb += integral.eq(
-            (op_6 == RealOp.FIX_FACTOR) | (op_6 == RealOp.FIX_TERM) | (op_6 == RealOp.PACK)
-        )
+        m.d.comb += integral.eq((op_6 == RealOp.FIX_FACTOR) | (op_6 == RealOp.FIX_TERM) | (op_6 == RealOp.PACK))
         with m.If(integral):
             m.d.comb += [
                 kept.eq(magnitude_6[MANTISSA:]),
@@ -226,7 +224,10 @@ class RealUnit(wiring.Component):
                 zero = (packed_e < -128) | ~rounded.any()
                 with m.If(packed_e > 127):
                     m.d.sync += self.word.eq(
-                        Cat(Mux(negative_7, -Const((1 << half) - 1, WORD_MANTISSA), (1 << half) - 1)[:WORD_MANTISSA], Const(127, 8))
+                        Cat(
+                            Mux(negative_7, -Const((1 << half) - 1, WORD_MANTISSA), (1 << half) - 1)[:WORD_MANTISSA],
+                            Const(127, 8),
+                        )
                     )
                 with m.Elif(zero):
                     m.d.sync += self.word.eq(0)

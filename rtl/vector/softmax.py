@@ -7,9 +7,10 @@ are powers of two: a shift and a table with linear interpolation.
 
 from __future__ import annotations
 
+import itertools
 from math import e, log2
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -29,7 +30,7 @@ CLASS_BITS = 11
 
 def _entries(values: list[int]) -> list[int]:
     """Table entries with the step to the next one, for interpolation: step in the low 20 bits, signed."""
-    return [(value << 20) | (after - value & (1 << 20) - 1) for value, after in zip(values, values[1:], strict=False)]
+    return [(value << 20) | (after - value & (1 << 20) - 1) for value, after in itertools.pairwise(values)]
 
 
 POWERS = _entries([round(2 ** (POWER - i / 2**TABLE)) for i in range(2**TABLE + 1)])
@@ -149,9 +150,8 @@ class Softmax(wiring.Component):
         class_real = Signal()
         m.d.comb += class_real.eq(class_1 < command.channels)
         largest, best, some = Signal(signed(bits)), Signal(CLASS_BITS + 3), Signal()
-        with m.If(go_1 & class_real & ~summing & ~writing):
-            with m.If(~some | (x_1 > largest)):
-                m.d.sync += [some.eq(1), largest.eq(x_1), best.eq(class_1)]
+        with m.If(go_1 & class_real & ~summing & ~writing), m.If(~some | (x_1 > largest)):
+            m.d.sync += [some.eq(1), largest.eq(x_1), best.eq(class_1)]
         known = Signal(found_layout)
         m.d.comb += known.as_value().eq(found_read.data)
 

@@ -192,12 +192,8 @@ class VectorStage(wiring.Component):
             self.rd_req_valid.eq(
                 Mux(loading, requested != total_pieces, Mux(passing, request_valid, softmax.rd_req_valid))
             ),
-            self.rd_req_addr.eq(
-                Mux(loading, record_addr + requested, Mux(passing, request.addr, softmax.rd_req_addr))
-            ),
-            self.rd_resp_ready.eq(
-                Mux(loading, 1, Mux(passing, lanes.ready & answer_valid, softmax.rd_resp_ready))
-            ),
+            self.rd_req_addr.eq(Mux(loading, record_addr + requested, Mux(passing, request.addr, softmax.rd_req_addr))),
+            self.rd_resp_ready.eq(Mux(loading, 1, Mux(passing, lanes.ready & answer_valid, softmax.rd_resp_ready))),
             softmax.command.eq(command),
             softmax.exponent.eq(exponents["a"]),
             softmax.rd_req_ready.eq(self.rd_req_ready & ~loading & ~passing),
