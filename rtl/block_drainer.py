@@ -28,8 +28,8 @@ class BlockDrainer(wiring.Component):
 
     where value_beats = ceil(nnz / values_per_beat), and words' = ceil(words / T) (0 mask beats: 1), as long as
     mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally: `lane_tally.words_per_cycle`, but no
-    more than the 2^log2_blocks of one tap. A record's mask beats are due every masks_per_beat / T cycles, when the tally has used up the one before; value
-    beats fill the cycles between and after.
+    more than the 2^log2_blocks of one tap. A record's mask beats are due every masks_per_beat / T cycles, when the
+    tally has used up the one before; value beats fill the cycles between and after.
     A full write queue adds its stalls. On overflow `done` rises with `error`.
 
     Args:
@@ -102,7 +102,8 @@ class BlockDrainer(wiring.Component):
         take_mask, take_value, first_mask = Signal(), Signal(), Signal()
         count = Signal(range(cfg.masks_per_beat + 1))
         most = log2_exact(words_per_cycle(cfg), "words of a cycle")
-        cycles_of_count = Array((count + ((1 << n) - 1)) >> n for n in range(most + 1))[log2_words(m, cfg, command.log2_blocks)]
+        log2_now = log2_words(m, cfg, command.log2_blocks)
+        cycles_of_count = Array((count + ((1 << n) - 1)) >> n for n in range(most + 1))[log2_now]
         tally_cycles, tally_after = Signal.like(tally_left), Signal.like(tally_left)
         record_end, streaming = Signal(), Signal()
         m.d.comb += [

@@ -28,7 +28,7 @@ class DenseDrainer(wiring.Component):
         cfg: widths and sizes.
 
     Ports: those of `BlockDrainer` with the same names and meanings, without rows_kind, rows_record_next and rows_info;
-        of the command k0, k_end, c0 and c_end are used as well.
+        of the command k0, k_end, c0, c_end, bias and bias_tap are used as well.
     """
 
     START = 3
@@ -170,9 +170,10 @@ class DenseDrainer(wiring.Component):
             addr_1.eq(value_addr),
             addr_2.eq(addr_1),
         ]
+        weights = self._weights(m, beat_1, rows_1, columns)
         with m.If(take_1):
             m.d.sync += taken.eq(Array(self.rows_data[r] for r in range(cfg.rows))[row_1])
-            m.d.sync += kept.eq(self._weights(beat_1, rows_1, columns))
+            m.d.sync += kept.eq(weights)
         values = Cat(Mux(kept[i], taken.word_select(i, cfg.delta_bits), 0) for i in range(cfg.values_per_beat))
 
         # Header words, a cycle after they were asked for, enter a shift register from above.
@@ -200,9 +201,18 @@ class DenseDrainer(wiring.Component):
         ]
         return m
 
-    def _weights(self, beat: Signal, rows: Signal, columns: Signal) -> Value:
-        """Which lanes of a beat hold weights of the record."""
-        cfg = self._cfg
+    def _weights(self, m: Module, beat: Signal, rows: Signal, columns: Signal) -> Value:
+        """Which lanes of a beat hold weights of the record.
+
+        A word is a block of a tap; the bias, if there is one, is the last column, in one tap only.
+        """
+        cfg, command = self._cfg, self.command
+        mask, bias_word, fewer = Signal(8), Signal(8), Signal.like(columns)
+        m.d.sync += [
+            mask.eq((1 << command.log2_blocks) - 1),
+            bias_word.eq(command.bias_tap << command.log2_blocks),
+            fewer.eq(columns - command.bias),
+        ]
         lane_bits, word_bits = log2_exact(cfg.values_per_beat, ""), log2_exact(cfg.mask_bits, "")
         block_c = log2_exact(cfg.block_c, "block_c")
         part = max(0, word_bits - lane_bits)  # of the number of the beat: place in a word
@@ -211,7 +221,8 @@ class DenseDrainer(wiring.Component):
         for lane in range(cfg.values_per_beat):
             word = Cat(Const(lane >> inner, lane_bits - inner), beat[part:])
             bit = Cat(Const(lane & (1 << inner) - 1, inner), beat[:part])
-            here = bit[:block_c] < clip_valid(columns, word, cfg.block_c)
+            there = ((word ^ bias_word) & ~mask) == 0  # in the tap of the bias
+            here = bit[:block_c] < clip_valid(Mux(there, columns, fewer), word & mask, cfg.block_c)
             valid.append(here & (bit[block_c:] < rows))
         return Cat(*valid)
 

@@ -24,11 +24,11 @@ from rtl.requantise import SHIFT_BITS, Requantise
 class FlowDrainer(wiring.Component):
     """Partial sums of one working set -> requantised beats, one element of all columns a cycle.
 
-    Law: with a write port that is always ready, `start` in cycle s and N = positions * out_run * E
-    elements, element i (from 0) is read and cleared in the rows in cycle s + 1 + i + `SIDE_LATENCY`,
-    beat i is pushed in cycle s + (i + 1) * E + `PUSH_LATENCY`, and `done` is high again from cycle
-    s + N + `DONE_LATENCY`. Position p begins at out_addr + (p / out_cols) * out_pitch + (p mod out_cols) * out_stride. A full write queue delays the first element of a beat (and all behind it)
-    until there is room; elements of a begun beat never wait.
+    Law: with a write port that is always ready, `start` in cycle s and N = positions * out_run * E elements, element i
+    (from 0) is read and cleared in the rows in cycle s + 1 + i + `SIDE_LATENCY`, beat i is pushed in cycle s + (i + 1)
+    * E + `PUSH_LATENCY`, and `done` is high again from cycle s + N + `DONE_LATENCY`. Position p begins at out_addr + (p
+    / out_cols) * out_pitch + (p mod out_cols) * out_stride. A full write queue delays the first element of a beat (and
+    all behind it) until there is room; elements of a begun beat never wait.
 
     Args:
         cfg: widths and sizes.
@@ -182,9 +182,7 @@ class FlowDrainer(wiring.Component):
                 open_gate.eq(
                     self.gate_q[column * cfg.bus_elements : (column + 1) * cfg.bus_elements].bit_select(element_4, 1)
                 ),
-                keep.eq(
-                    data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~open_gate)
-                ),
+                keep.eq(data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~open_gate)),
             ]
             m.d.sync += x[column * acc : (column + 1) * acc].eq(Mux(keep, word, 0))
 

@@ -37,10 +37,10 @@ class LaneTally(wiring.Component):
     """Counters of `groups_per_word` lane groups for each block of a tap.
 
     Word n of a record belongs to block n mod 2^log2_blocks. A mask beat given with `load` in cycle t is counted in
-    cycles t+1 to t+n, n = ceil(count / T), T = min(words_per_cycle, 2^log2_blocks); the next may be loaded in cycle
-    t + max(n, 1) or later. Counters may be counted again in the next cycle: what is being written is handed on. They are
-    readable 2 cycles after their last word was counted. All beats of a record but its last are full. Counters of
-    blocks behind a record's last word mean nothing.
+    cycles t+1 to t+n, n = ceil(count / T), T = min(words_per_cycle, 2^log2_blocks); the next may be loaded in cycle t +
+    max(n, 1) or later. Counters may be counted again in the next cycle: what is being written is handed on. They are
+    readable 2 cycles after their last word was counted. All beats of a record but its last are full. Counters of blocks
+    behind a record's last word mean nothing.
 
     Args:
         cfg: widths; there are gather_depth / block_c blocks (what a gather bank can serve).
@@ -48,10 +48,10 @@ class LaneTally(wiring.Component):
     Ports:
         log2_blocks: 0 to 8; stable from the first load of a region until its last word is counted.
         load, beat, count: mask beat and how many of its words to count (0 to masks_per_beat).
-        record_first: this beat starts a record (word 0). region_first: it belongs to the first record of a region, whose
-        counts replace those of the region before.
-        read_word: block; read_counts: its counters one cycle later (only while nothing is counted), lane group g at bits
-        [16 g, 16 g + 16).
+        record_first: this beat starts a record (word 0). region_first: it belongs to the first record of a region,
+        whose counts replace those of the region before.
+        read_word: block; read_counts: its counters one cycle later (only while nothing is counted), lane group g at
+        bits [16 g, 16 g + 16).
     """
 
     READ_LATENCY = 1

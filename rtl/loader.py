@@ -20,7 +20,7 @@ from rtl.dense_drainer import dense_words, record_beats
 from rtl.dense_parser import DenseParser
 from rtl.exploration import group_bits
 from rtl.pe import gather_word_bits
-from rtl.reader import BANK_BITS, KINDS, RUN_BITS, Kind, aux_interval
+from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind, aux_interval
 from rtl.record_parser import RecordParser
 from rtl.row_controller import ERROR_MASK, ERROR_VALUE
 from rtl.row_walker import base_bits, cb_bits, channel_bits, kb_bits, slot_bits, word_bits
@@ -32,8 +32,10 @@ class Loader(wiring.Component):
 
     Law, from the cycle s of `slot_start`; P_5 is the cycle in which the reader's kind_done[W] rises:
 
-        not active, or nothing to load: done from s + 1
-        otherwise: done from max(P_5, e) + SETTLE; e = s + ENTRIES + units in BW with load_w, else e = 0
+        not active: done from s + 1
+        nothing to load: done when `taps_over` is
+        otherwise: done from max(P_5, e, t) + SETTLE; e = s + ENTRIES + units in BW with load_w, else e = 0; t the cycle
+          from which `taps_over` is high
 
     SETTLE covers the pipelines behind the last beat and the errors of the rows. Latencies from the
     cycle t in which a beat is given on `in_*`:
@@ -41,7 +43,7 @@ class Loader(wiring.Component):
         X: on the column bus in t + X_LATENCY
         WU stationary: piece p of aux_interval(cfg) on the stationary bus in t + STATIONARY_LATENCY + p; `hold` is high
           in t + 1 to t + aux_interval(cfg) - 1
-        BW gate: written in t + GATE_LATENCY
+        gate (all but WU): written in t + GATE_LATENCY
         W: on the load bus in t + WEIGHT_LATENCY (dense: t + DenseParser.LATENCY)
         BW entry of unit n: on the entry bus in s + ENTRIES + n; `load_start` (with load_w) in s + 1
 
@@ -54,17 +56,20 @@ class Loader(wiring.Component):
         assign_unit: to the assignment table's load port (the bank comes from the command processor);
         assign_row, assign_slot: its answer one cycle later.
         row_error: load_error of the rows, 2 bits each, row r at bits [2r, 2r + 2).
+        taps_over: level, the taps of the filter have passed (`TapTable`), valid from s + 1 on: low in s + 1 to
+        s + TAPS + taps - 1 for a command that computes, otherwise high.
     Ports, out, to all rows; a row compares row numbers with its own:
         col_we, col_addr, col_data: column bus; word address in the gather bank, a beat.
         stat_we, stat_row, stat_addr, stat_data: stationary bus; `stationary_pack` operands a column, lowest
         channel lowest, column n at bits [n * pack * A, (n + 1) * pack * A).
         load_start: empty the load bank. load_valid, load_is_value, load_data, load_offsets, load_first, load_row,
         load_slot, load_channel, load_kb, load_cb, load_all: load bus; a row takes a beat if load_all (BW) or
-        if load_row is its number. load_first is low in BW.
+        if load_row is its number. load_first is low in BW. load_channel: gathered channel of the first word: of the
+        segment, or with `depthwise` of the record.
         entry_valid, entry_row, entry_slot, entry_word, entry_group, entry_record_base, entry_cb: entry bus (BW).
     Ports, out:
         gate_we, gate_bank, gate_addr, gate_data: to the gate buffer. `gate_bank` is the bank of the command in the
-        load stage, from s + 2 on: the next one for a BW command with load_aux, otherwise as before.
+        load stage, from s + 2 on: the next one for an FW or BW command with load_aux, otherwise as before.
         done, error: level; `error` is a `Status`, cleared by slot_start and valid when done: MASK_OVERFLOW,
         VALUE_OVERFLOW (of a row), HEADER (what is loaded contradicts `records`); the first of these that applies.
     """
@@ -97,6 +102,7 @@ class Loader(wiring.Component):
                 "assign_row": In(row),
                 "assign_slot": In(unit),
                 "row_error": In(2 * cfg.rows),
+                "taps_over": In(1),
                 "col_we": Out(1),
                 "col_addr": Out(gather_word_bits(cfg)),
                 "col_data": Out(cfg.beat_bits),
@@ -142,7 +148,7 @@ class Loader(wiring.Component):
             back.eq(command.phase == Phase.BW),
         ]
         self._gathered(m)
-        self._gate(m, begin & works & back & command.load_aux)
+        self._gate(m, begin & works & command.phase.matches(Phase.FW, Phase.BW) & command.load_aux)
         piece_unit, piece_valid = self._stationary(m)
         first_block, block_step = self._first_block(m)
         parser = self._weights(m, begin & weights, back, first_block, block_step)
@@ -166,8 +172,8 @@ class Loader(wiring.Component):
             value_error.eq(Cat(error == ERROR_VALUE for error in errors).any()),
         ]
         m.d.comb += [
-            self.done.eq(~busy | ~works),
-            over.eq(self.kind_done[Kind.W] & (entries_over | ~(weights & back))),
+            self.done.eq(Mux(works, ~busy, self.taps_over | ~self.active)),
+            over.eq(self.kind_done[Kind.W] & (entries_over | ~(weights & back)) & self.taps_over),
         ]
         with m.If(self.slot_start):
             m.d.sync += [busy.eq(1), settled.eq(0), self.error.eq(Status.OK)]
@@ -204,10 +210,10 @@ class Loader(wiring.Component):
             m.d.sync += base.eq(base + (self.command.gather_stride >> element_shift))
 
     def _gate(self, m: Module, turn: Value) -> None:
-        """AUX in BW: is the element positive? Beats go to successive addresses of a bank of their own."""
+        """AUX but in WU: is the element positive? Beats go to successive addresses of a bank of their own."""
         cfg = self._cfg
         here, bits = Signal(), Signal(cfg.columns * cfg.bus_elements)
-        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.AUX) & (self.command.phase == Phase.BW))
+        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.AUX) & (self.command.phase != Phase.WU))
         for index in range(len(bits)):
             element = self.in_data.word_select(index, cfg.operand_bits)
             m.d.comb += bits[index].eq(element.any() & ~element[-1])
@@ -233,7 +239,7 @@ class Loader(wiring.Component):
 
         # t+1+p: piece p is lowest in each column; its unit is looked up.
         beat = Signal(cfg.beat_bits, reset_less=True)
-        channel, position = Signal(16), Signal(8)
+        channel, position = Signal(16), Signal(16)
         left = Signal(range(pieces + 1))
         lanes = [beat.word_select(n, cfg.bus_elements * bits) for n in range(cfg.columns)]
         valid, unit = Signal(), Signal.like(self.assign_unit)
@@ -257,7 +263,7 @@ class Loader(wiring.Component):
             ]
 
         # t+2+p: row and slot are known.
-        valid_1, position_1 = Signal(), Signal(8, reset_less=True)
+        valid_1, position_1 = Signal(), Signal(16, reset_less=True)
         pair_1 = Signal(range(max(2, cfg.block_k // pack)), reset_less=True)  # piece within the unit
         data_1 = Signal.like(self.stat_data, reset_less=True)
         word = Signal.like(self.stat_addr)
@@ -278,17 +284,17 @@ class Loader(wiring.Component):
         return unit, valid
 
     def _first_block(self, m: Module) -> tuple[Signal, Signal]:
-        """Block column of the first segment loaded (registered, from s + 3 on), and block columns a segment."""
+        """Block column of the first segment loaded (from s + 3 on), and block columns a segment."""
         command = self.command
         shift = log2_exact(self._cfg.block_c, "block_c")
-        low, high, first = Signal(18), Signal(19), Signal(20)
         blocks, step = Signal(cb_bits(self._cfg)), Signal(cb_bits(self._cfg))
-        m.d.sync += [
-            low.eq(Mux(command.segment[0], command.c_step, 0) + Mux(command.segment[1], command.c_step << 1, 0)),
-            high.eq(Mux(command.segment[2], command.c_step << 2, 0) + command.c0),
-            first.eq(low + high),
-        ]
-        m.d.comb += [blocks.eq(first >> shift), step.eq(command.c_step >> shift)]
+        # One adder a cycle: six terms, three sums, two; the last is made where it is used.
+        terms = [Mux(command.segment[bit], command.c_step << bit, 0) for bit in range(SEGMENT_BITS)] + [command.c0]
+        pairs = [Signal(22, name=f"first_block_pair{i}") for i in range(len(terms) // 2)]
+        sums = [Signal(22, name=f"first_block_sum{i}") for i in range(2)]
+        m.d.sync += [pair.eq(terms[2 * i] + terms[2 * i + 1]) for i, pair in enumerate(pairs)]
+        m.d.sync += [sums[0].eq(pairs[0] + pairs[1]), sums[1].eq(pairs[2])]
+        m.d.comb += [blocks.eq((sums[0] + sums[1]) >> shift), step.eq(command.c_step >> shift)]
         return blocks, step
 
     def _weights(
@@ -336,6 +342,8 @@ class Loader(wiring.Component):
             ]
         with m.Elif(~loading & ~parser.valid):
             m.d.sync += [self.load_channel.eq(0), self.load_cb.eq(first_block)]
+        with m.If(command.depthwise):
+            m.d.sync += self.load_channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
         return parser
 
     def _entries(

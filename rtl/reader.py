@@ -150,10 +150,10 @@ class Reader(wiring.Component):
     side may still owe the pause behind the last stationary beat (at most `aux_interval` cycles); the next slot_start
     must wait for it, as it does behind the loader's SETTLE.
 
-    Runs. FETCH: one of `fetch_beats(cfg)` at program_addr + fetch_index * fetch_beats. PLAN: `segments` of
-    header_beats at w_addr + g * w_stride. X, AUX: x_runs of x_run at x_addr + (r / x_cols) * x_pitch + (r mod x_cols) *
-    x_stride, likewise aux: rows of x_cols runs; the last row may be shorter. W: load_segments runs, run q of total[bank, segment + q] beats at w_addr + (segment + q) * w_stride + header_beats +
-    offset[bank, segment + q].
+    Runs. FETCH: one of `fetch_beats(cfg)` at program_addr + fetch_index * fetch_beats. PLAN: `segments` of header_beats
+    at w_addr + g * w_stride. X, AUX: x_runs of x_run at x_addr + (r / x_cols) * x_pitch + (r mod x_cols) * x_stride,
+    likewise aux: rows of x_cols runs; the last row may be shorter. W: load_segments runs, run q of total[bank, segment
+    + q] beats at w_addr + (segment + q) * w_stride + header_beats + offset[bank, segment + q].
 
     Args:
         cfg: widths.

@@ -59,6 +59,8 @@ def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int
         records=g.records,
         words=g.words,
         mask_beats=g.mask_beats,
+        bias=int(g.bias_tap >= 0),
+        bias_tap=max(g.bias_tap, 0),
         log2_blocks=(g.blocks - 1).bit_length() if g.taps > 1 else 8,
         groups=g.groups,
         header_beats=g.header_beats,
@@ -103,7 +105,14 @@ def _beside_weights(cfg: Config, rng: np.random.Generator, g: Geometry, values: 
 
 
 def random_region(
-    cfg: Config, rng: np.random.Generator, records: int, words: int, density: float, ragged: bool = True, taps: int = 1
+    cfg: Config,
+    rng: np.random.Generator,
+    records: int,
+    words: int,
+    density: float,
+    ragged: bool = True,
+    taps: int = 1,
+    bias_tap: int = -1,
 ) -> Region:
     """Each weight is stored with probability `density`; the last block row and column may have few channels.
 
@@ -111,9 +120,8 @@ def random_region(
     """
     k0, c0 = cfg.block_k * int(rng.integers(0, 40)), cfg.block_c * int(rng.integers(0, 40))
     lose_k, lose_c = (int(rng.integers(n)) if ragged else 0 for n in (cfg.block_k, cfg.block_c))
-    g = Geometry(
-        cfg, k0, k0 + records * cfg.block_k - lose_k, c0, c0 + words * cfg.block_c - lose_c, words * taps, taps
-    )
+    ends = k0 + records * cfg.block_k - lose_k, c0 + words * cfg.block_c - lose_c
+    g = Geometry(cfg, k0, ends[0], c0, ends[1], words * taps, taps, bias_tap)
     stored = np.flatnonzero(g.valid & (rng.random(g.positions) < density)) if cfg.sparse else g.valid_positions
     top = 1 << cfg.delta_bits - 1
     visits = rng.integers(0, 1 << 16, records) if cfg.sparse else None

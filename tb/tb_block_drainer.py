@@ -146,7 +146,9 @@ async def filters(dut: Any) -> None:
                 continue
             for density in (0.1, 0.9):
                 for room in (1.0, 0.5):
-                    await bench.play(job(region(3, blocks, density, taps=taps)), room, then_idle=0)
+                    bias_tap = int(bench.rng.integers(-1, taps))
+                    new = region(3, blocks, density, taps=taps, bias_tap=bias_tap)
+                    await bench.play(job(new), room, then_idle=0)
 
 
 @cocotb.test()

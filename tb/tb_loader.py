@@ -21,7 +21,7 @@ from tb.pins import Pins, command_bits, compare, random_bits
 from tb.record_model import Beat, parse, random_region, record_stream
 
 FETCH, PLAN, X, AUX, W, KINDS = range(6)
-X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, SETTLE = 1, 3, 1, 4, 5, 8
+X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, TAPS, SETTLE = 1, 3, 1, 4, 5, 4, 8
 STROBES = ("hold", "col_we", "stat_we", "gate_we", "load_start", "load_valid", "entry_valid")
 OUTPUTS = (*STROBES, "assign_unit", "col_addr", "col_data", "stat_row", "stat_addr", "stat_data", "gate_bank",
            "gate_addr", "gate_data", "load_is_value", "load_data", "load_offsets", "load_first", "load_row",
@@ -66,7 +66,7 @@ class Bench:
         cfg, rng = self.cfg, self.rng
         words, records = int(rng.integers(1, 2 * cfg.masks_per_beat + 2)), int(rng.integers(1, 5))
         segments = 1 if phase == Phase.WU else int(rng.integers(1, 4))
-        segment = int(rng.integers(0, 8 - segments + 1))
+        segment = int(rng.integers(0, 32 - segments + 1))
         groups = words * cfg.groups_per_word
         c = good(
             cfg,
@@ -92,6 +92,10 @@ class Bench:
             record0=0 if phase == Phase.WU else int(rng.integers(0, 5)),
             records=records,
             units=segments * groups if phase == Phase.BW else records,
+            kernel_rows=int(rng.integers(1, 8)),
+            kernel_cols=int(rng.integers(1, 8)),
+            ahead=int(rng.random() < 0.2),
+            depthwise=int(phase in (Phase.FW, Phase.WU) and rng.random() < 0.3),
         )
         c["units"] = min(c["units"], cfg.units)
         c |= changes
@@ -110,7 +114,7 @@ class Bench:
         lists[PLAN] = [[self.beat()] * int(rng.integers(0, 3)) for _ in range(2)]
         if c["load_x"]:
             lists[X] = load.runs[X]
-        if c["load_aux"] and c["phase"] in (Phase.BW, Phase.WU):
+        if c["load_aux"] and c["phase"] != Phase.NOP:
             lists[AUX] = load.runs[AUX]
         if c["load_w"]:
             lists[W] = [[bits for bits, _ in stream] for stream in load.streams]
@@ -196,7 +200,7 @@ class Bench:
         want["load_row"], want["load_slot"] = self.table[s.record]
         want["load_first"] = s.first
         if s.first:
-            want["load_channel"] = segment * c["c_step"]
+            want["load_channel"] = s.record * cfg.block_k if c["depthwise"] else segment * c["c_step"]
             want["load_kb"] = c["k0"] // cfg.block_k + c["record0"] + s.record
             want["load_cb"] = (c["c0"] + (c["segment"] + segment) * c["c_step"]) // cfg.block_c
 
@@ -228,8 +232,11 @@ class Bench:
         events, done = self.timeline(load, gap) if active else ({}, [9] * 5)
         want, contradicts = self.expected(load, events) if active else (defaultdict(dict), False)
         entries = ENTRIES + c["units"] if back and c["load_w"] else 0
-        end = max(done[W], entries) + SETTLE if works else 1
-        self.gate_bank = (self.gate_bank + (works and back and c["load_aux"])) % 4
+        computes = active and c["phase"] != Phase.NOP and not c["ahead"]
+        taps = TAPS + c["kernel_rows"] * c["kernel_cols"] if computes else 1
+        end = max(done[W], entries, taps) + SETTLE if works else taps
+        flows = c["phase"] in (Phase.FW, Phase.BW)
+        self.gate_bank = (self.gate_bank + (works and flows and c["load_aux"])) % 4
         status = Status.OK
         if works and c["load_w"]:
             found = set((rows or {}).values())
@@ -255,6 +262,7 @@ class Bench:
                 assign_row=self.table[asked][0],
                 assign_slot=self.table[asked][1],
                 row_error=errors if not late or t >= end - 2 else 0,
+                taps_over=int(t >= taps),
             )
             asked = got["assign_unit"]
             names = dict.fromkeys(STROBES, 0) | want.get(t, {}) | {"done": int(t >= end)}
@@ -286,12 +294,14 @@ async def random_loads(dut: Any) -> None:
 
 @cocotb.test()
 async def nothing_to_load(dut: Any) -> None:
-    """Not active, or no list: done in the cycle after the start, nothing moves; the next slot is right."""
+    """Not active, or no list: done after the start, or when the taps are over; the next slot is right."""
     await tb.start(dut)
     bench = Bench(dut)
     for phase in Phase:
         load = bench.random_load(phase, load_x=0, load_aux=0, load_w=0)
         await bench.play(load)
+        for ahead in (0, 1):
+            await bench.play(bench.random_load(phase, load_x=0, load_aux=0, load_w=0, ahead=ahead))
         await bench.play(bench.random_load(phase, load_aux=1), active=False)
         await bench.play(bench.random_load(phase, load_x=1, load_aux=1, load_w=1))
 
@@ -328,6 +338,31 @@ async def entries_last_longest(dut: Any) -> None:
                                  mask_beats=-(-words // cfg.masks_per_beat), load_segments=segments,
                                  units=min(units, segments * groups))  # fmt: skip
         await bench.play(load)
+
+
+@cocotb.test()
+async def taps_last_longest(dut: Any) -> None:
+    """The largest filter: the load ends with its last tap, not with the last beat, unless nothing is computed."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    for phase in Phase:
+        for ahead in (0, 1):
+            for lists in ({"load_x": 1, "load_aux": 0, "load_w": 0}, {"load_x": 0, "load_aux": 0, "load_w": 1}):
+                few = {"x_run": 1, "x_runs": 1, "words": 1, "mask_beats": 1, "records": 1, "units": 1,
+                       "load_segments": 1, "groups": bench.cfg.groups_per_word}  # fmt: skip
+                await bench.play(
+                    bench.random_load(phase, **lists, **few, kernel_rows=7, kernel_cols=7, ahead=ahead), late=True
+                )
+
+
+@cocotb.test()
+async def many_positions(dut: Any) -> None:
+    """More than 256 positions of the stationary operand, and of the gathered one."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    for phase in Phase:
+        await bench.play(bench.random_load(phase, load_x=1, load_aux=1, load_w=0, aux_run=1, aux_runs=300, x_run=1,
+                                           x_runs=300, log2_positions=0, gather_stride=0))  # fmt: skip
 
 
 @cocotb.test()

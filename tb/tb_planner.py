@@ -226,7 +226,7 @@ async def random_plans(dut: Any) -> None:
 
 @cocotb.test()
 async def kept_plans(dut: Any) -> None:
-    """Totals in a bank of their own, nothing assigned; the assignment and the loads before it stay; no policy counts."""
+    """Totals in a bank of their own, nothing assigned; the assignment and the loads before it stay."""
     await tb.start(dut)
     bench = Bench(dut)
     for trial in range(24):
@@ -255,10 +255,10 @@ async def as_many_segments_as_there_are(dut: Any) -> None:
     for phase in (Phase.FW, Phase.BW, Phase.NOP):
         for beats in (1, 2):
             most = beats * cfg.words_per_beat - 1  # words of a header that are no total
-            rows, groups = max(most - 1, 1), 1
+            rows = max(most - 1, 1)
             if most < 2:
                 continue
-            c = good(cfg, phase, load_x=0, segments=32, header_beats=beats, block_rows=rows, records=rows, groups=groups)
+            c = good(cfg, phase, load_x=0, segments=32, header_beats=beats, block_rows=rows, records=rows, groups=1)
             lanes = cfg.lane_group if phase == Phase.BW else cfg.block_k
             c |= {"units": 1, "cap": cfg.psum_depth // lanes}
             heads = [header(cfg, c, [int(n) for n in bench.rng.integers(0, 900, rows)], [s]) for s in range(32)]
