@@ -14,7 +14,7 @@ from tb.row_model import Cycle, Job
 
 @dataclass
 class Load:
-    """The load buses of a slot, a cycle an element, and the error after each."""
+    """The load buses of a slot, a cycle an element, and the error after each; no errors: weights are not loaded."""
 
     cycles: list[Cycle]
     errors: list[int] = field(default_factory=list)

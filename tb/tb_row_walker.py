@@ -197,6 +197,7 @@ async def taps(dut: Any) -> None:
         kernel = tuple(bench.rng.integers(1, 8, 2).tolist()) if n % 3 else (3, 3)
         shapes.append({"kernel": kernel, "boxes": "tile", "words": int(bench.rng.integers(1, 5)), "rows": 1 + n % 2,
                        "records": int(bench.rng.integers(1, 4)), "segments": 1 + n % 2})  # fmt: skip
+    shapes += [{"kernel": (2, 2), "boxes": "tile", "empty_row": ROW, "records": 1}] * 8
     given = jobs(bench, shapes) + jobs(bench, [{"kernel": (7, 7), "boxes": "tile", "records": 1, "density": 0.01}])
     assert len(given) > 20 and len({job.taps for job in given}) > 5
     assert await bench.chain([given[n] for n in bench.rng.permutation(len(given))]) > 500
