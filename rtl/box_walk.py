@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from arch.config import Config, log2_exact
 from rtl.tap_table import box_layout, position_bits
 
-STEP_BITS = 16
+PITCH_BITS = 16
 AXES = ("image", "row", "col")
 
 
@@ -42,7 +42,7 @@ class BoxWalk(wiring.Component):
                 "box": In(box_layout(cfg)),
                 "gather_base": In(gather),
                 "psum_base": In(psum),
-                **{f"{name}_{axis}": In(STEP_BITS) for name in ("gather", "psum") for axis in AXES},
+                **{f"{name}_{axis}": In(PITCH_BITS) for name in ("gather", "psum") for axis in AXES},
                 "gather": Out(gather),
                 "psum": Out(psum),
             }

@@ -16,8 +16,8 @@ from arch.command import Phase
 from arch.config import Config
 from arch.status import Status
 from rtl.command import COMMAND
-from rtl.gradient_buffer import GradientBuffer
 from rtl.exponents import ACC_EXPONENT_BITS, DECAY_BITS, DECAY_SHIFT, EXPONENT_BITS
+from rtl.gradient_buffer import GradientBuffer
 from rtl.pe_row import RowDatapath
 from rtl.quantile import QuantileEstimator
 from rtl.reduction import total
@@ -54,8 +54,8 @@ class ComputeSequencer(wiring.Component):
         drain_command: command of the drain stage, likewise.
         x_tensor, aux_tensor, out_tensor, x_exponent, aux_exponent, out_exponent: `ExponentTable`.
         weight_exponent, lr_exponent: signed. decay, step: now.
-        compute_start: pulse, to all rows. row_*: one bit a row: done, busy, scan (levels), update_error, sum_error (held), and the
-        events kept, seen, adopted, evicted, saturated of a weight update.
+        compute_start: pulse, to all rows. row_*: one bit a row: done, busy, scan (levels), update_error, sum_error
+        (held), and the events kept, seen, adopted, evicted, saturated of a weight update.
         observe, total_kept, total_seen: to the quantile estimator.
         busy_count, scan_count, barrier_count: rows that issued, scanned, or did neither while another did, a cycle ago;
         kept_count, ...: events a cycle ago.

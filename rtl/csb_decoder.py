@@ -1,8 +1,8 @@
 """Decoder of compressed sparse blocks: mask words in, visited weights out, one a cycle without a gap.
 
 A word comes with the bits to visit and the bits that are stored. The decoder issues the visited bits in
-ascending order, each for U positions (U comes with the word), and finds the stored value of a bit by counting the stored bits
-below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle.
+ascending order, each for U positions (U comes with the word), and finds the stored value of a bit by counting the
+stored bits below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle.
 
 How a gap is avoided: the visited bits are counted one stage ahead, so that the end of a word is known from
 two flags, and the stages before the decoder all advance together when it takes a word.
@@ -43,7 +43,8 @@ class CsbDecoder(wiring.Component):
 
     Ports:
         valid, ready: input stream; a transfer happens when both are high. ready does not depend on valid.
-        positions: U, at least 1. visit: bits to visit. mask: stored bits. offset: place of the word's first value. tags: anything.
+        positions: U, at least 1. visit: bits to visit. mask: stored bits. offset: place of the word's first value.
+        tags: anything.
         issue: this cycle visits a bit at a position. scan: this cycle is the one of a word with nothing to visit.
         first, last: with issue, its first, its last position. word_last: the word's last cycle (issue or scan).
         bit, has_value: the bit, and whether it is stored. tags_out: of its word. These three keep until

@@ -21,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.command import Phase
 from arch.config import Config, log2_exact
-from rtl.box_walk import AXES, STEP_BITS, BoxWalk
+from rtl.box_walk import AXES, PITCH_BITS, BoxWalk
 from rtl.csb_decoder import bit_bits
 from rtl.exploration import clip_valid, group_bits
 from rtl.pe import Op
@@ -99,7 +99,7 @@ class DenseController(wiring.Component):
             "block_rows": In(COUNT_BITS),
             "log2_blocks": In(LOG2_BLOCKS_BITS),
             "taps": In(TAP_BITS),
-            **{f"{name}_{axis}": In(STEP_BITS) for name in ("gather", "psum") for axis in AXES},
+            **{f"{name}_{axis}": In(PITCH_BITS) for name in ("gather", "psum") for axis in AXES},
             "log2_positions": In(4),
             "k0": In(COUNT_BITS),
             "k_end": In(COUNT_BITS),

@@ -24,7 +24,7 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.command import Phase
 from arch.config import Config, log2_exact
-from rtl.box_walk import AXES, STEP_BITS, BoxWalk
+from rtl.box_walk import AXES, PITCH_BITS, BoxWalk
 from rtl.csb_decoder import CsbDecoder, bit_bits
 from rtl.exploration import LOG2_PERIOD_BITS, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
 from rtl.pe import Op
@@ -72,7 +72,8 @@ class RowController(wiring.Component):
         bank: weights and entries read; tap_bank: taps read. phase; words, mask_beats: of a record; block_rows: records
         of a segment; log2_blocks, taps; gather_image, ..., psum_col: steps through a box; log2_positions; k0: output
         channel of record 0 (BW); k_end, c_end: one past the last valid channels; bias, bias_tap: the last input channel
-        exists in that tap only; depthwise: the gathered channel is the output channel; salt, scale_t; dense_mode, step, log2_period (exploration).
+        exists in that tap only; depthwise: the gathered channel is the output channel; salt, scale_t; dense_mode, step,
+        log2_period (exploration).
         command: index for the trace.
         compute_start: begin; only when done. done: high from reset; falls one cycle after compute_start.
     Ports, operation (registered; see `rtl.pe.RowControl`): op, value, gather_addr, psum_addr (WU: address of the
@@ -128,7 +129,7 @@ class RowController(wiring.Component):
             "block_rows": In(COUNT_BITS),
             "log2_blocks": In(LOG2_BLOCKS_BITS),
             "taps": In(TAP_BITS),
-            **{f"{name}_{axis}": In(STEP_BITS) for name in ("gather", "psum") for axis in AXES},
+            **{f"{name}_{axis}": In(PITCH_BITS) for name in ("gather", "psum") for axis in AXES},
             "log2_positions": In(4),
             "k0": In(COUNT_BITS),
             "k_end": In(COUNT_BITS),

@@ -1,11 +1,11 @@
 """Walker of a row: its list of entries, and the mask words they stand for, in order, one a cycle.
 
 In FW and WU an entry is a record (block row) that the row owns, and its words (taps, and blocks within a tap) are
-walked one after the other; where only stored weights are wanted (FW, once the initial weights have vanished), words that hold
-none are passed over: flags beside each mask beat say which do, and the walk jumps from flag to flag. In
-BW an entry is a lane group, and its words are those of one block column, record by record and tap by tap: the
-transpose, by walking the other way. Entries are collected while a working set loads, in one of two banks, and walked
-while it computes.
+walked one after the other; where only stored weights are wanted (FW, once the initial weights have vanished), words
+that hold none are passed over: flags beside each mask beat say which do, and the walk jumps from flag to flag. In BW
+an entry is a lane group, and its words are those of one block column, record by record and tap by tap: the transpose,
+by walking the other way. Entries are collected while a working set loads, in one of two banks, and walked while it
+computes.
 
 Order and addresses: docs/architecture.md, section 4. In a dense build every word takes the same room, so its place is
 all that is needed of it.
