@@ -49,7 +49,7 @@ def row_busy(cfg: Config, works: list[Work]) -> np.ndarray:
     total = np.zeros(cfg.rows, np.int64)
     for work in works:
         if work.walk is not None:
-            total += (
-                np.bincount(work.walk.word_row, work.walk.word_visits * work.walk.word_positions, cfg.rows).astype(np.int64)
+            total += np.bincount(work.walk.word_row, work.walk.word_visits * work.walk.word_positions, cfg.rows).astype(
+                np.int64
             )
     return total

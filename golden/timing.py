@@ -124,7 +124,13 @@ def _slot(
         compute_cycles(cfg, compute) if compute else 0,
     )
     if drain is not None and is_vector(drain.command):
-        return Slot(start, stages, (*lasts, vector_start(cfg, reads, latency) + vector_cycles(cfg, drain.command, latency)), reads, None)
+        return Slot(
+            start,
+            stages,
+            (*lasts, vector_start(cfg, reads, latency) + vector_cycles(cfg, drain.command, latency)),
+            reads,
+            None,
+        )
     drained = drained_cycles(cfg, drain) if drain else 0
     commit = drained + 1 if drain is not None and drain.command.get("commit") else None
     last = drained + DRAIN_END if drained else 0

@@ -81,9 +81,7 @@ class VectorEngine(wiring.Component):
             begins.eq(self.slot_start & self.active & (self.command.magic == MAGIC)),
             stage.command.eq(Cat(*words)),
             self.rd_req_valid.eq((fetching & (asked != beats)) | stage.rd_req_valid),
-            self.rd_req_addr.eq(
-                Mux(fetching, self.program_addr + (self.index << shift) + asked, stage.rd_req_addr)
-            ),
+            self.rd_req_addr.eq(Mux(fetching, self.program_addr + (self.index << shift) + asked, stage.rd_req_addr)),
             self.rd_resp_ready.eq(fetching | stage.rd_resp_ready),
             stage.rd_req_ready.eq(self.rd_req_ready & ~fetching),
             stage.rd_resp_valid.eq(self.rd_resp_valid & ~fetching),
@@ -115,4 +113,3 @@ class VectorEngine(wiring.Component):
                 with m.If(stage.done):
                     m.next = "IDLE"
         return m
-
