@@ -46,8 +46,9 @@ class CommandProcessor(wiring.Component):
         plan_*, load_*, compute_*, drain_*: valid (a command is there), command, index; all stable from
         slot_start to the end of the slot.
         plan_active: the command is in plan for the first slot. *_done, *_error: of the engines.
-        plan_bank, load_gate_bank: banks chosen by planner and loader; load_bank, drain_bank: assignment
-        bank of those stages; drain_gate_bank: gate bank of the drain.
+        plan_total_bank, plan_bank, load_gate_bank: banks chosen by planner (of totals, of assignments) and loader;
+        load_total_bank: bank of totals of that stage; load_bank, drain_bank: assignment bank of those stages;
+        drain_gate_bank: gate bank of the drain.
         gather_bank, weight_bank, tap_bank, stat_bank, psum_bank, update_bank: banks used by compute; update_bank is
         written by it.
         scrubbing, scrub_addr: clear this partial sum, in all rows, in the bank that compute does not use.
@@ -81,6 +82,8 @@ class CommandProcessor(wiring.Component):
                 **{f"{stage}_index": Out(INDEX_BITS) for stage in STAGES},
                 **{f"{stage}_done": In(1) for stage in STAGES},
                 **{f"{stage}_error": In(4) for stage in STAGES},
+                "plan_total_bank": In(BANK_BITS),
+                "load_total_bank": Out(BANK_BITS),
                 "plan_bank": In(BANK_BITS),
                 "load_bank": Out(BANK_BITS),
                 "drain_bank": Out(BANK_BITS),
@@ -249,6 +252,7 @@ class CommandProcessor(wiring.Component):
                 valid["load"].eq(valid["plan"]),
                 load.eq(command["plan"]),
                 index["load"].eq(index["plan"]),
+                self.load_total_bank.eq(self.plan_total_bank),
                 self.load_bank.eq(self.plan_bank),
                 valid["plan"].eq(fetch_valid),
                 index["plan"].eq(self.fetch_index),

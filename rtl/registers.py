@@ -74,7 +74,7 @@ class Registers(wiring.Component):
         }
         super().__init__(
             {
-                "ctl_addr": In(8),
+                "ctl_addr": In(9),
                 "ctl_wdata": In(32),
                 "ctl_we": In(1),
                 "ctl_rdata": Out(32),
@@ -105,7 +105,7 @@ class Registers(wiring.Component):
         cfg = self._cfg
         m = Module()
         write = Signal()
-        exponents, is_exponent = Signal(8), Signal()
+        exponents, is_exponent = Signal(9), Signal()
         m.d.comb += [
             write.eq(self.ctl_we & ~self.busy),
             exponents.eq(self.ctl_addr - Register.EXPONENT),

@@ -75,7 +75,7 @@ def expected_ports(cfg: Config) -> dict[str, tuple[str, int]]:
     return {
         "clk": ("input", 1),
         "rst": ("input", 1),
-        "ctl_addr": ("input", 8),
+        "ctl_addr": ("input", 9),
         "ctl_wdata": ("input", 32),
         "ctl_we": ("input", 1),
         "ctl_rdata": ("output", 32),
