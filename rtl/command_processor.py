@@ -13,6 +13,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import WORDS, Phase
+from arch.vector import MAGIC as VECTOR
 from arch.config import Config, log2_exact
 from arch.status import Status
 from rtl.command import COMMAND, slice_command
@@ -150,7 +151,7 @@ class CommandProcessor(wiring.Component):
             hold.eq(
                 valid["plan"]
                 & command["plan"].wait
-                & ((valid["load"] & _flows(command["load"])) | (valid["compute"] & _flows(command["compute"])))
+                & ((valid["load"] & _writes(command["load"])) | (valid["compute"] & _writes(command["compute"])))
             ),
             next_index.eq(self.fetch_index + 1),
             more.eq(fetch_valid & (next_index != self.commands)),
@@ -230,6 +231,13 @@ class CommandProcessor(wiring.Component):
             self.tap_bank.eq(self.tap_bank ^ (entering & (load.phase != Phase.NOP) & ~load.ahead)),
             self.stat_bank.eq(self.stat_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),
         ]
+        # Of a vector command nothing but its magic number goes on: to all stages but drain it is a NOP.
+        fetched_command, sliced = Signal(COMMAND), Signal(COMMAND)
+        m.d.comb += sliced.as_value().eq(slice_command(raw))
+        with m.If(sliced.magic == VECTOR):
+            m.d.comb += [fetched_command.phase.eq(Phase.NOP), fetched_command.magic.eq(VECTOR)]
+        with m.Else():
+            m.d.comb += fetched_command.eq(sliced)
         compute_bank, compute_gate_bank = Signal(BANK_BITS), Signal(BANK_BITS)
         m.d.sync += [
             valid["drain"].eq(valid["compute"]),
@@ -256,7 +264,7 @@ class CommandProcessor(wiring.Component):
                 self.load_bank.eq(self.plan_bank),
                 valid["plan"].eq(fetch_valid),
                 index["plan"].eq(self.fetch_index),
-                command["plan"].as_value().eq(slice_command(raw)),
+                command["plan"].eq(fetched_command),
                 fetch_valid.eq(more),
                 self.fetch_index.eq(next_index),
                 fetched.eq(0),
@@ -267,6 +275,11 @@ class CommandProcessor(wiring.Component):
 def _flows(command: Signal) -> Value:
     """Whether a command drains partial sums."""
     return command.drain & ((command.phase == Phase.FW) | (command.phase == Phase.BW))
+
+
+def _writes(command: Signal) -> Value:
+    """Whether a command will write what others wait for."""
+    return _flows(command) | (command.magic == VECTOR)
 
 
 def _updates(command: Signal) -> Value:

@@ -109,7 +109,7 @@ class Accelerator(wiring.Component):
         #: The row that `verilog` converts, or all rows.
         self.rows = [Row(cfg, emit=True)] if emit else [Row(cfg) for _ in range(cfg.rows)]
         ports = {
-            "ctl_addr": In(8),
+            "ctl_addr": In(9),
             "ctl_wdata": In(32),
             "ctl_we": In(1),
             "ctl_rdata": Out(32),

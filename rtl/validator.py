@@ -15,6 +15,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import MAGIC, Phase
+from arch.vector import MAGIC as VECTOR
 from arch.config import MAX_SEGMENTS, PLAN_BEATS, Config, log2_exact
 from arch.status import Status
 from rtl.command import COMMAND
@@ -28,7 +29,7 @@ class Validator(wiring.Component):
 
     Latency: `verdict` is valid in the cycle with step = CYCLES - 1, `plan_ok` from the cycle with step = 1 on.
 
-    - MAGIC: magic is not `arch.command.MAGIC`.
+    - MAGIC: magic is neither `arch.command.MAGIC` nor that of a vector command, which the vector stage checks.
     - FIELD, all but a NOP that loads nothing: positions = 0 or > 2^log2_positions; load_x with x_run = 0, x_runs = 0,
       or x_runs > 1 and gather_stride no multiple of E; words = 0; mask_beats * masks_per_beat < words (dense
       builds: mask_beats or scale not 0); WU with records != block_rows or words * Bc > gather_depth; segment +
@@ -102,7 +103,7 @@ class Validator(wiring.Component):
         header_beats, header_words, header_room = Signal(14), Signal(18), Signal(18)
         magic, headers_fit, range_bad = Signal(), Signal(), Signal()
         m.d.comb += [
-            magic.eq(command.magic == MAGIC),
+            magic.eq((command.magic == MAGIC) | (command.magic == VECTOR)),
             range_bad.eq(
                 (command.segments == 0)
                 | (command.segments > MAX_SEGMENTS)

@@ -352,6 +352,6 @@ class Harness:
 
     @staticmethod
     def _register(addr: int) -> int:
-        if not 0 <= addr < 256:
-            raise ValueError(f"control address must be between 0 and 255, not {addr}")
+        if not 0 <= addr < 512:
+            raise ValueError(f"control address must be between 0 and 511, not {addr}")
         return int(addr)

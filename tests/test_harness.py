@@ -288,7 +288,7 @@ def test_bad_parameters() -> None:
     harness = Harness(text, TINY, beats=4)
     with pytest.raises(ValueError, match="p_resp must be at least 0 and below 1, not 1"):
         harness.set_stalls(1, 0, 1, 0)
-    with pytest.raises(ValueError, match="control address must be between 0 and 255, not 256"):
+    with pytest.raises(ValueError, match="control address must be between 0 and 511, not 512"):
         harness.write(256, 0)
     with pytest.raises(ValueError, match=r"the design has no port 'trace_rows': build it with Config\(trace=True\)"):
         harness.run(10, trace=True)
