@@ -4,7 +4,7 @@ import pytest
 
 from arch.config import PRESETS
 from arch.status import Status
-from rtl.validator import MAX_SEGMENTS, PLAN_BEATS, Validator
+from rtl.validator import MAX_SEGMENTS, MOST_KERNEL, PLAN_BEATS, Validator
 from scripts.simulate import run_bench
 from tb import command_rules
 from tb.command_rules import bounds, good, verdict
@@ -34,7 +34,7 @@ def test_rules_see_their_bounds(name: str) -> None:
         for exempt in bound.exempt:
             assert verdict(cfg, broken | exempt) == Status.OK, (bound, exempt)
     assert {bound.status for bound in found} == REACHED
-    assert len({bound.rule for bound in found}) >= 25
+    assert len({bound.rule for bound in found}) >= 35
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -44,5 +44,6 @@ def test_unit_equals_rules(name: str) -> None:
 
 
 def test_constants() -> None:
-    assert (PLAN_BEATS, MAX_SEGMENTS) == (command_rules.PLAN_BEATS, command_rules.MAX_SEGMENTS)
+    rules = command_rules
+    assert (PLAN_BEATS, MAX_SEGMENTS, MOST_KERNEL) == (rules.PLAN_BEATS, rules.MAX_SEGMENTS, rules.MOST_KERNEL)
     assert Validator.CYCLES == 6
