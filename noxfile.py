@@ -88,6 +88,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def networks(session: nox.Session) -> None:
+    """Layers, weights and work of networks: those by name, or one in a .toml or .onnx file (--help for options)."""
+    _install(session, "run")
+    session.run("python", "-m", "scripts.networks", *session.posargs)
+
+
+@nox.session
 def accuracy(session: nox.Session) -> None:
     """Train on the golden model over several seeds and compare test errors (--help for options)."""
     _install(session, "run")

@@ -45,6 +45,8 @@ class Config:
         units: units one working set may share out among the rows.
         gate_beats: beats in one bank of the ReLU gate buffer.
         gradients: gradients that a row stores between the tiles of one weight update.
+        vector_elements: elements of every column that the vector stage takes in a cycle (power of two, 1 to E).
+        vector_group: channels of which the vector stage holds the records (power of two, E to 1024).
         lr_bits: width of the learning-rate mantissa.
         tensors: entries of the exponent table.
         sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
@@ -66,6 +68,8 @@ class Config:
     units: int = 512
     gate_beats: int = 512
     gradients: int = 2048
+    vector_elements: int = 2
+    vector_group: int = 32
     lr_bits: int = 8
     tensors: int = 32
     sparse: bool = True
@@ -92,6 +96,8 @@ class Config:
             "units",
             "gate_beats",
             "gradients",
+            "vector_elements",
+            "vector_group",
         ):
             log2_exact(getattr(self, name), name)
         _within("block_k", self.block_k, 1, self.mask_bits)
@@ -102,6 +108,8 @@ class Config:
         _within("value_beats", self.value_beats, 4, 1 << 12)
         _within("units", self.units, 2 * self.rows, 1 << 12)
         _within("gradients", self.gradients, self.mask_bits, 1 << 14)
+        _within("vector_elements", self.vector_elements, 1, self.bus_elements)
+        _within("vector_group", self.vector_group, self.bus_elements, 1024)
         _within("lr_bits", self.lr_bits, 4, 16)
         _within("tensors", self.tensors, 4, 256)
         if self.beat_bits < max(64, self.mask_bits):

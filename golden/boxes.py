@@ -134,15 +134,31 @@ class Boxes:
         counts: positions of every tap, int64 (taps,).
         gather: of every tap, operands (of channel 0) it gathers, in the order of the visit.
         psum: likewise, positions of the tile it adds to.
+        met: position of the patch that every tap brings to every position of the tile, int64 (taps, positions); one
+            beyond the patch where it brings none.
     """
 
     counts: np.ndarray
     gather: tuple[np.ndarray, ...]
     psum: tuple[np.ndarray, ...]
+    met: np.ndarray
 
 
 def boxes(c: dict[str, int]) -> Boxes:
-    """The boxes that a command describes."""
+    """The boxes that a command describes; those of a command are made once."""
+    known = _KNOWN.get(id(c))
+    if known is None or known[0] is not c:
+        if len(_KNOWN) > MOST_KNOWN:
+            _KNOWN.clear()
+        known = _KNOWN[id(c)] = c, _boxes(c)
+    return known[1]
+
+
+_KNOWN: dict[int, tuple[dict[str, int], Boxes]] = {}  # by identity; the command is kept, so that it stays its own
+MOST_KNOWN = 1 << 14
+
+
+def _boxes(c: dict[str, int]) -> Boxes:
     gather, psum = [], []
     image = np.arange(c["images"])
     for row in range(c["kernel_rows"]):
@@ -155,7 +171,10 @@ def boxes(c: dict[str, int]) -> Boxes:
                 places.append(first + np.add.outer(np.add.outer(image * c[f"{what}_image"], rows), cols).ravel())
             gather.append(places[0])
             psum.append(places[1])
-    return Boxes(np.array([len(g) for g in gather]), tuple(gather), tuple(psum))
+    met = np.full((len(gather), c["positions"]), c.get("x_runs", 0))
+    for tap, (patch, place) in enumerate(zip(gather, psum, strict=True)):
+        met[tap, place] = patch // c["gather_stride"]
+    return Boxes(np.array([len(g) for g in gather]), tuple(gather), tuple(psum), met)
 
 
 def check_kernel(rows: int, cols: int) -> None:

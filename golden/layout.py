@@ -7,6 +7,7 @@ A region is what one weight update can hold; FW and BW cut layers in tiles of th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,18 @@ from golden import regenerate, tile_search
 from golden.csb import Geometry, Region, update_cycles
 from golden.memory import Memory, Store, Tensor
 from golden.shape import MOST_CHANNELS, LayerShape, connected
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ends(Generic[T]):
+    """Something of the four tensors at the ends of a layer."""
+
+    x: T
+    y: T
+    dy: T
+    dx: T | None
 
 
 @dataclass
@@ -30,6 +43,8 @@ class Layer:
         salt, scale: of the weight regeneration.
         tiles: of a convolution; None for a fully connected layer, which `golden.program` cuts in a way of its own.
         x, y, dx, dy: tensors; dx is None in the first layer. Numbers are exponent-table entries.
+        relu, ones: of what it writes: clipped at zero; followed by a constant-one channel.
+        gated: its input is such a clipped tensor, and nobody else reads it: the gradient it writes is zero there.
     """
 
     index: int
@@ -47,6 +62,9 @@ class Layer:
     y_id: int = 0
     dy_id: int = 0
     dx_id: int = 0
+    relu: bool = True
+    ones: bool = True
+    gated: bool = True
 
     @property
     def outputs(self) -> int:
@@ -107,17 +125,12 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Place all tensors and regions."""
+        self._check()
+        self._place()
+
+    def _place(self) -> None:
+        """Place the tensors and regions of a chain of layers."""
         self.shapes = shapes_of(self.sizes)
-        if not self.cfg.sparse:
-            self._check_dense()
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, not {self.batch}")
-        limit = self.cfg.gather_depth // self.cfg.block_c
-        if self.positions > min(limit, 255):
-            raise ValueError(
-                f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
-                f"positions, a gather bank holds one block of at most {min(limit, 255)}"
-            )
         if 2 * len(self.shapes) + 1 > self.cfg.tensors:
             raise ValueError(f"{len(self.shapes)} layers have more tensors than the {self.cfg.tensors} of the build")
         first = self._input(self.shapes[0])
@@ -129,42 +142,70 @@ class Layout:
         gradients = [self.memory.tensor(u, shape.outputs) for u, shape in zip(maps, self.shapes, strict=True)]
         half = self.cfg.tensors // 2
         for i, shape in enumerate(self.shapes):
-            tiles = self._tiles_of(shape, i) if shape.is_map else None
-            layer = Layer(
-                i,
+            following = self.shapes[i + 1] if i + 1 < len(self.shapes) else None
+            self._add_layer(
                 shape,
-                self._map_regions(shape, tiles) if tiles else self._tiles(shape.outputs, shape.channels),
-                [],
-                regenerate.layer_salt(self.seed, i),
-                regenerate.scale(he_std(shape.fan_in), self.weight_exponent),
-                tiles,
-                activations[i],
-                outputs[i],
-                gradients[i],
-                gradients[i - 1] if i else None,
-                x_id=i,
-                y_id=i + 1,
-                dy_id=half + i,
-                dx_id=half + i - 1 if i else 0,
+                Ends(activations[i], outputs[i], gradients[i], gradients[i - 1] if i else None),
+                Ends(i, i + 1, half + i, half + i - 1 if i else 0),
+                relu=following is not None,
+                ones=following is not None and following.bias,
             )
-            for _ in range(2):
-                layer.stores.append(
-                    [
-                        [self.memory.store(g, self._limit(g), self._first(layer, g)) for g in row]
-                        for row in layer.geometries
-                    ]
-                )
-            self.layers.append(layer)
+
+    def _add_layer(
+        self, shape: LayerShape, tensors: Ends[Tensor], ids: Ends[int], relu: bool, ones: bool, gated: bool = True
+    ) -> Layer:
+        """Cut a layer in regions and place them."""
+        i = len(self.layers)
+        tiles = self._tiles_of(shape, i, tensors.dx is not None) if shape.is_map else None
+        layer = Layer(
+            i,
+            shape,
+            self._map_regions(shape, tiles) if tiles else self._tiles(shape.outputs, shape.channels),
+            [],
+            regenerate.layer_salt(self.seed, i),
+            regenerate.scale(he_std(shape.fan_in), self.weight_exponent),
+            tiles,
+            tensors.x,
+            tensors.y,
+            tensors.dy,
+            tensors.dx,
+            ids.x,
+            ids.y,
+            ids.dy,
+            ids.dx or 0,
+            relu,
+            ones,
+            gated,
+        )
+        for _ in range(2):
+            layer.stores.append(
+                [[self.memory.store(g, self._limit(g), self._first(layer, g)) for g in row] for row in layer.geometries]
+            )
+        self.layers.append(layer)
+        return layer
+
+    def _check(self) -> None:
+        """Refuse what no network can run on this configuration."""
+        if not self.cfg.sparse:
+            self._check_dense()
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, not {self.batch}")
+        limit = self.cfg.gather_depth // self.cfg.block_c
+        if self.positions > min(limit, 255):
+            raise ValueError(
+                f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
+                f"positions, a gather bank holds one block of at most {min(limit, 255)}"
+            )
 
     def _input(self, shape: LayerShape) -> Tensor:
         """Place the tensor a layer reads, with its constant-one channel."""
         return self.memory.tensor(self.positions * shape.height * shape.width, shape.inputs + shape.bias)
 
-    def _tiles_of(self, shape: LayerShape, index: int) -> tile_search.Tiles:
+    def _tiles_of(self, shape: LayerShape, index: int, backward: bool) -> tile_search.Tiles:
         t = self.tiling
         room = tile_search.Room(t.density, 0.0 if self.dense else t.explored, t.margin, self.positions)
         try:
-            return tile_search.choose(self.cfg, shape, room, backward=index > 0)
+            return tile_search.choose(self.cfg, shape, room, backward)
         except ValueError as error:
             raise ValueError(f"layer {index}: {error}") from None
 
@@ -208,7 +249,7 @@ class Layout:
     @property
     def total(self) -> int:
         """Weights of the network, biases included."""
-        return sum(shape.weights for shape in self.shapes)
+        return sum(layer.shape.weights for layer in self.layers)
 
     def _record_beats(self, words: int) -> int:
         """Value beats of a record to provide for."""

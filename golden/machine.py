@@ -16,12 +16,15 @@ import numpy as np
 
 from arch.command import MAGIC, Phase, Policy
 from arch.config import Config
+from arch.vector import FIELDS as VECTOR_FIELDS
 from golden import exponents, quantile, regenerate
 from golden.balancer import balance, row_loads
 from golden.csb import Region
 from golden.memory import Memory, Store, runs
+from golden.waits import is_vector
 from golden.phases import backward, forward, gradient, read_weights, wanted, weight_matrices, weight_update
 from golden.requantise import requantise
+from golden.vector import stage as vector
 from golden.walk import Walk
 
 T = TypeVar("T")
@@ -129,6 +132,7 @@ class Work:
     evicted: int = 0
     saturated: int = 0
     threshold: int = 0
+    outcome: vector.Outcome | None = None  # of a vector command
 
 
 class Machine:
@@ -152,6 +156,7 @@ class Machine:
         self.step, self.decay, self.log2_theta = 0, regenerate.DECAY_ONE if cfg.sparse else 0, 0
         self.exponent = [0] * cfg.tensors
         self.peak: dict[int, tuple[int, Phase]] = {}
+        self._vectors = vector.VectorMemory(cfg, memory.image)
         self._segments: list[Region] = []
         self._assignment: Sequence[np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
         self._x: np.ndarray = np.zeros((0, 0, 0))
@@ -176,6 +181,9 @@ class Machine:
     # -- stages of one command --------------------------------------------------------------
     def _command(self, c: dict[str, int]) -> Work:
         work = Work(c)
+        if is_vector(c):
+            self._vector(c, work)
+            return work
         phase = Phase(c["phase"])
         if c.get("plan"):
             self._plan(c, phase, work)
@@ -216,11 +224,11 @@ class Machine:
 
     def _load(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         if c.get("load_x"):
-            self._x = self.memory.get_tile(c["x_addr"], c["x_run"], runs(c, "x")).copy()
+            self._x = self.memory.get_tile(c["x_addr"], c["x_run"], runs(c, "x"))
         if c.get("load_aux"):
             tile = self.memory.get_tile(c["aux_addr"], c["aux_run"], runs(c, "aux"))
             if phase == Phase.WU:
-                self._aux = tile.copy()
+                self._aux = tile
             else:
                 self._gate = tile > 0
         if c.get("load_w"):
@@ -261,7 +269,7 @@ class Machine:
             kind = Phase.BW if c.get("gradient") else phase
             before = self.peak.get(out, (-(1 << 15), kind))[0]
             self.peak[out] = (max(before, largest + exponent), kind)
-        tile = np.zeros((c["positions"], self.cfg.columns, c["out_run"] * self.cfg.bus_elements), np.int32)
+        tile = np.zeros((c["positions"], self.cfg.columns, c["out_run"] * self.cfg.bus_elements), np.int64)
         tile[:, :, :channels] = values
         if c.get("ones"):
             tile[:, :, channels] = 1 << -self.exponent[out]
@@ -290,6 +298,18 @@ class Machine:
         if c.get("drain"):
             self.memory.put_region(self._store(c["out_addr"]), result.region)
             work.drained = lambda: result.region.value_beats().tolist()
+
+    def _vector(self, c: dict[str, int], work: Work) -> None:
+        s, given = self.settings, dict.fromkeys(VECTOR_FIELDS, 0) | c
+        learning = s.learning | (s.learning_exponent & 0xFFFF) << 16
+        work.outcome = outcome = vector.run(self._vectors, given, self.exponent, learning)
+        if outcome.status:
+            raise ValueError(f"vector command {given}: {outcome.status.name}")
+        work.saturated = outcome.saturated
+        if outcome.peak is not None:
+            kind, out = Phase.BW if given["backward"] else Phase.FW, given["out_tensor"]
+            before = self.peak.get(out, (-(1 << 15), kind))[0]
+            self.peak[out] = (max(before, outcome.peak), kind)
 
     def _commit(self) -> None:
         for tensor, (peak, phase) in self.peak.items():

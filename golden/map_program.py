@@ -62,11 +62,11 @@ def forward_map(network: Network, layer: Layer, generation: int, dense_visits: b
     program: list[Command] = []
     for common, k0 in _ranges(network, layer, generation, dense_visits, layer.tiles.forward):
         channels = common["out_channels"]
-        ones = int(network.has_ones(layer) and k0 + channels == shape.outputs)
+        ones = int(layer.ones and k0 + channels == shape.outputs)
         target = dict(
             x_tensor=layer.x_id,
             out_tensor=layer.y_id,
-            relu=int(layer.index < len(network.layers) - 1),
+            relu=int(layer.relu),
             ones=ones,
             out_run=_beats(network, channels + ones),
         )
@@ -265,7 +265,15 @@ def _gated(network: Network, layer: Layer, place: Place, c0: int, channels: int)
     assert layer.dx is not None
     shape, run = layer.shape, _beats(network, channels)
     return (
-        dict(drain=1, gate=1, load_aux=1, aux_run=run, out_run=run, out_channels=channels, out_tensor=layer.dx_id)
+        dict(
+            drain=1,
+            gate=int(layer.gated),
+            load_aux=int(layer.gated),
+            aux_run=run,
+            out_run=run,
+            out_channels=channels,
+            out_tensor=layer.dx_id,
+        )
         | _tile(network, layer.x, "aux", place, shape.height, shape.width, c0)
         | _tile(network, layer.dx, "out", place, shape.height, shape.width, c0)
     )
@@ -273,7 +281,10 @@ def _gated(network: Network, layer: Layer, place: Place, c0: int, channels: int)
 
 def _patch(shape: LayerShape, place: Place, back: bool) -> tuple[Axis, Axis]:
     axes = []
-    sizes = (shape.height, shape.out_height, place.row, place.rows), (shape.width, shape.out_width, place.col, place.cols)
+    sizes = (
+        (shape.height, shape.out_height, place.row, place.rows),
+        (shape.width, shape.out_width, place.col, place.cols),
+    )
     for kernel, (size, outputs, first, count) in zip(shape.kernel, sizes, strict=True):
         common = kernel, shape.stride, shape.padding, first, count, place.images > 1
         axes.append(backward_axis(outputs, *common) if back else forward_axis(size, *common))
@@ -293,7 +304,7 @@ def _gathered(
 ) -> Command:
     """Runs of the patch of a map of height x width positions, `run` beats from channel c0 on."""
     e = network.cfg.bus_elements
-    beats = source.data.shape[2] // e
+    beats = source.run
     first = (place.image * height + rows.first) * width + cols.first
     return dict(
         x_addr=source.address + first * beats + c0 // e,
@@ -308,7 +319,7 @@ def _gathered(
 def _tile(network: Network, tensor: Tensor, name: str, place: Place, height: int, width: int, c0: int) -> Command:
     """Runs of a tile of a map, from channel c0 on, as operand `aux` or as what is drained (`out`)."""
     e = network.cfg.bus_elements
-    beats = tensor.data.shape[2] // e
+    beats = tensor.run
     first = (place.image * height + place.row) * width + place.col
     out = {
         f"{name}_addr": tensor.address + first * beats + c0 // e,

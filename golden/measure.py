@@ -14,7 +14,7 @@ from golden.balancer import balance
 from golden.machine import Work
 from golden.program import Network
 
-PHASES = ("fw", "bw", "wu", "other")
+PHASES = ("fw", "bw", "wu", "vector", "other")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
-"""External memory as the golden model sees it: tensors and regions at addresses, bytes on request.
+"""External memory as the golden model sees it: bytes, and the regions that were placed in it.
 
-Addresses count beats. Objects never overlap. When `image` is kept, every write also lands in it, so
-that it can be compared with the memory of the RTL byte for byte, stale bytes included.
+Addresses count beats. Objects never overlap. Tensors live in the bytes alone. Regions are kept as objects; their bytes
+are written only on request, so that the image can be compared with the memory of the RTL, stale bytes included.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,19 +17,29 @@ from golden.csb import Geometry, Region
 
 @dataclass
 class Tensor:
-    """An activation or gradient tensor.
+    """An activation or gradient tensor: `run` beats at each of `positions` positions.
 
     Attributes:
+        memory: where it lies.
         address: first beat.
-        data: mantissas, int32 of shape (positions, columns, run * bus_elements).
+        positions: of all sub-batches.
+        run: beats of a position.
     """
 
+    memory: Memory = field(repr=False)
     address: int
-    data: np.ndarray
+    positions: int
+    run: int
 
-    def beats(self, cfg: Config) -> int:
+    @property
+    def beats(self) -> int:
         """Size in memory."""
-        return self.data.shape[0] * self.data.shape[2] // cfg.bus_elements
+        return self.positions * self.run
+
+    @property
+    def data(self) -> np.ndarray:
+        """A copy of its mantissas, (positions, columns, run * bus_elements)."""
+        return self.memory.get_tile(self.address, self.run, self.run * np.arange(self.positions))
 
 
 @dataclass
@@ -47,14 +57,16 @@ class Memory:
     Args:
         cfg: configuration (beat width).
         beats: size; an allocation beyond it raises MemoryError naming both numbers.
-        keep_image: keep the bytes as well.
+        keep_image: write the bytes of regions as well.
     """
 
     def __init__(self, cfg: Config, beats: int, keep_image: bool = True) -> None:
         """Start empty."""
         self.cfg, self.beats, self.used = cfg, beats, 0
-        self.image = np.zeros((beats if keep_image else 0, cfg.beat_bits // 8), np.uint8)
+        self.image = np.zeros((beats, cfg.beat_bits // 8), np.uint8)  # pages that nobody touches take no room
         self.keep_image = keep_image
+        kind = "<i2" if cfg.operand_bits == 16 else "i1"
+        self.elements = self.image.view(kind).reshape(beats, cfg.columns, cfg.bus_elements)
         self._addresses: list[int] = []
         self._objects: list[Tensor | Store] = []
 
@@ -70,20 +82,18 @@ class Memory:
         self._objects.append(item)
 
     def raw(self, words: np.ndarray) -> int:
-        """Place 32-bit words (a program); returns their address."""
+        """Place 32-bit words (a program, records); returns their address."""
         data = np.frombuffer(words.astype("<u4").tobytes(), np.uint8)
         width = self.cfg.beat_bits // 8
         beats = -(-len(data) // width)
         address = self._place(beats)
-        if self.keep_image:
-            self.image[address : address + beats].reshape(-1)[: len(data)] = data
+        self.image[address : address + beats].reshape(-1)[: len(data)] = data
         return address
 
     def tensor(self, positions: int, channels: int) -> Tensor:
         """Place a zero tensor of `channels` (padded to whole beats) for `positions` positions."""
-        e = self.cfg.bus_elements
-        run = -(-channels // e)
-        item = Tensor(self._place(positions * run), np.zeros((positions, self.cfg.columns, run * e), np.int32))
+        run = -(-channels // self.cfg.bus_elements)
+        item = Tensor(self, self._place(positions * run), positions, run)
         self._enter(item)
         return item
 
@@ -112,40 +122,19 @@ class Memory:
             self.image[store.address : store.address + len(encoded)] = encoded
 
     def put_tile(self, beats: np.ndarray, tile: np.ndarray) -> None:
-        """Write a tile (positions, columns, run*E) of a tensor, the run of each position at its first beat."""
-        tensor, positions, channels = self._tile(beats, tile.shape[2])
-        tensor.data[positions, :, channels] = tile
-        if self.keep_image:
-            width = np.arange(tile.shape[2] // self.cfg.bus_elements)
-            self.image[beats[:, None] + width] = pack_tile(self.cfg, tile)
+        """Write a tile (positions, columns, run*E), the run of each position at its first beat."""
+        e = self.cfg.bus_elements
+        places = beats[:, None] + np.arange(tile.shape[2] // e)
+        self.elements[places] = tile.reshape(*tile.shape[:2], -1, e).swapaxes(1, 2)
 
     def get_tile(self, address: int, run: int, starts: np.ndarray) -> np.ndarray:
-        """Read a tile (runs, columns, run*E) of a tensor: `run` beats from `address` + each of `starts` on."""
-        tensor, positions, channels = self._tile(address + starts, run * self.cfg.bus_elements)
-        return tensor.data[positions, :, channels]
-
-    def _tile(self, beats: np.ndarray, channels: int) -> tuple[Tensor, np.ndarray | slice, slice]:
-        """The tensor in which all of `beats` lie, at which positions, and which channels begin there."""
-        tensor = self.find(int(beats[0]))
-        assert isinstance(tensor, Tensor)
-        e = self.cfg.bus_elements
-        places, beat = np.divmod(beats - tensor.address, tensor.data.shape[2] // e)
-        assert (beat == beat[0]).all(), "runs of a tile begin at the same channel"
-        at = places if len(places) < 2 or (np.diff(places) != 1).any() else slice(int(places[0]), int(places[-1]) + 1)
-        return tensor, at, slice(int(beat[0]) * e, int(beat[0]) * e + channels)
+        """Read a tile (runs, columns, run*E): `run` beats from `address` + each of `starts` on."""
+        beats = self.elements[(address + starts)[:, None] + np.arange(run)]
+        return beats.swapaxes(1, 2).reshape(len(starts), self.cfg.columns, -1)
 
 
 def runs(c: dict[str, int], name: str) -> np.ndarray:
     """First beat of every run of a command's operand (x, aux) or of what it drains (out), from its address on."""
     count = c["positions"] if name == "out" else c[f"{name}_runs"]
-    row, col = np.divmod(np.arange(count), c[f"{name}_cols"])
+    row, col = np.divmod(np.arange(count), c.get(f"{name}_cols", count))
     return row * c.get(f"{name}_pitch", 0) + col * c.get(f"{name}_stride", 0)
-
-
-def pack_tile(cfg: Config, tile: np.ndarray) -> np.ndarray:
-    """Bytes of a tile: uint8 (positions, run, beat bytes)."""
-    positions, columns, width = tile.shape
-    e = cfg.bus_elements
-    shaped = tile.reshape(positions, columns, width // e, e).transpose(0, 2, 1, 3)
-    kind = "<i2" if cfg.operand_bits == 16 else "<i1"
-    return np.ascontiguousarray(shaped.astype(kind)).view(np.uint8).reshape(positions, width // e, -1)

@@ -92,12 +92,15 @@ def _channels(x: np.ndarray, first: int, width: int) -> np.ndarray:
     return out
 
 
-def _met(c: dict[str, int]) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """(tap, positions of the patch, positions of the tile) of every tap that visits some."""
-    box = boxes(c)
-    return [
-        (tap, box.gather[tap] // c["gather_stride"], box.psum[tap]) for tap in np.flatnonzero(box.counts).tolist()
-    ]
+def _unfolded(c: dict[str, int], x: np.ndarray, first: int, width: int) -> np.ndarray:
+    """What every tap brings to every position of the tile, float64 (width, taps, positions, columns).
+
+    Zero where it meets padding: so all taps together are one matrix product.
+    """
+    part = x[:, :, first : first + width]
+    padded = np.zeros((width, x.shape[0] + 1, x.shape[1]))
+    padded[: part.shape[2], :-1] = part.transpose(2, 0, 1)
+    return padded[:, np.minimum(boxes(c).met, x.shape[0])]
 
 
 def forward(
@@ -120,16 +123,16 @@ def forward(
         assignment: (row, slot) of every block row.
         dense_visits: every valid position is visited (regenerated weights are not zero yet).
     """
-    total = np.zeros((tiles[0].shape[1], c["positions"], cfg.columns))
+    shape = (tiles[0].shape[1], c["positions"], cfg.columns)
+    total = np.zeros(shape)
     for q, (region, tile) in enumerate(zip(regions, tiles, strict=True)):
         if c.get("depthwise"):
-            operand = _channels(x, 0, tile.shape[1])
-            for tap, patch, place in _met(c):
-                total[:, place] += tile[tap][:, :1, None] * operand[:, patch]
+            total += (tile[:, :, 0].T[:, :, None, None] * _unfolded(c, x, 0, shape[0])).sum(1)
             continue
-        operand = _channels(x, q * c["c_step"], region.geometry.blocks * cfg.block_c)
-        for tap, patch, place in _met(c):
-            total[:, place] += np.tensordot(tile[tap], operand[:, patch], 1)
+        channels = region.geometry.c_end - region.geometry.c0
+        operand = _unfolded(c, x, q * c["c_step"], channels)
+        weights = tile[:, :, :channels].transpose(1, 2, 0).reshape(shape[0], -1)
+        total += (weights @ operand.reshape(weights.shape[1], -1)).reshape(shape)
     counts = boxes(c).counts
 
     def walk() -> WalkParts:
@@ -171,11 +174,11 @@ def backward(
     """
     products = []
     for region, tile in zip(regions, tiles, strict=True):
-        product = np.zeros((tile.shape[2], c["positions"], cfg.columns))
-        operand = _channels(x, 0, region.geometry.records * cfg.block_k)
-        for tap, patch, place in _met(c):
-            product[:, place] += np.tensordot(tile[tap].T, operand[:, patch], 1)
-        products.append(product)
+        channels = region.geometry.k_end - region.geometry.k0
+        operand = _unfolded(c, x, 0, channels)
+        weights = tile[:, :channels].transpose(2, 1, 0).reshape(tile.shape[2], -1)
+        product = weights @ operand.reshape(weights.shape[1], -1)
+        products.append(product.reshape(-1, c["positions"], cfg.columns))
     counts = boxes(c).counts
 
     def walk() -> WalkParts:
@@ -241,14 +244,14 @@ def gradient(
         rows: row of every block row.
     """
     g, counts = region.geometry, boxes(c).counts
-    out = np.zeros(g._padded)
-    ys = _channels(dy, 0, out.shape[1])
-    xs = _channels(x, 0, out.shape[1] if c.get("depthwise") else out.shape[2])
-    for tap, patch, place in _met(c):
-        if c.get("depthwise"):
-            out[tap, :, 0] = (ys[:, place] * xs[:, patch]).sum((1, 2))
-        else:
-            out[tap] = ys[:, place].reshape(len(ys), -1) @ xs[:, patch].reshape(len(xs), -1).T
+    outputs, inputs = g.k_end - g.k0, g.c_end - g.c0
+    ys, out = _channels(dy, 0, outputs), np.zeros(g._padded)
+    if c.get("depthwise"):
+        out[:, :outputs, 0] = (ys[:, None] * _unfolded(c, x, 0, outputs)).sum((2, 3)).T
+    else:
+        xs = _unfolded(c, x, 0, inputs).reshape(inputs * g.taps, -1)
+        products = (ys.reshape(outputs, -1) @ xs.T).reshape(outputs, inputs, g.taps)
+        out[:, :outputs, :inputs] = products.transpose(2, 0, 1)
 
     def walk() -> WalkParts:
         words = g.records * g.words

@@ -91,10 +91,6 @@ class Network(Layout):
         update = update_map if layer.tiles else Network._update_layer
         return update(self, layer, generation)
 
-    def has_ones(self, layer: Layer) -> bool:
-        """Whether what a layer writes has a constant-one channel behind it, for the bias of the next layer."""
-        return layer.index + 1 < len(self.layers) and self.layers[layer.index + 1].shape.bias
-
     def weights_of(self, layer: Layer, generation: int, tile: int) -> Command:
         """The fields that describe the regions of one output tile."""
         stores = layer.stores[generation][tile]
@@ -129,8 +125,7 @@ class Network(Layout):
 
     def _forward_layer(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
         cfg, e, program = self.cfg, self.cfg.bus_elements, []
-        x_run = layer.x.data.shape[2] // e
-        last = layer.index == len(self.layers) - 1
+        x_run = layer.x.run
         for tile in range(len(layer.stores[0])):
             base = self.weights_of(layer, generation, tile)
             g = layer.geometries[tile][0]
@@ -145,7 +140,7 @@ class Network(Layout):
                 k0 = g.k0 + record0 * cfg.block_k
                 channels = min(records * cfg.block_k, g.k_end - k0)
                 is_last = k0 + channels == layer.outputs
-                ones = int(self.has_ones(layer) and is_last)
+                ones = int(layer.ones and is_last)
                 common = base | dict(
                     phase=int(Phase.FW),
                     log2_lanes=cfg.block_k.bit_length() - 1,
@@ -154,10 +149,10 @@ class Network(Layout):
                     policy=int(Policy.NONE if dense_visits else self.tiling.policy),
                     out_run=-(-(channels + ones) // e),
                     out_channels=channels,
-                    out_stride=layer.y.data.shape[2] // e,
+                    out_stride=layer.y.run,
                     x_tensor=layer.x_id,
                     out_tensor=layer.y_id,
-                    relu=int(not last),
+                    relu=int(layer.relu),
                     ones=ones,
                     record0=record0,
                     records=records,
@@ -205,7 +200,7 @@ class Network(Layout):
         cfg, e, program = self.cfg, self.cfg.bus_elements, []
         assert layer.dx is not None
         cap = self._cap(Phase.BW)
-        u, dy_run = self.positions, layer.dy.data.shape[2] // e
+        u, dy_run = self.positions, layer.dy.run
         for s in range(len(layer.geometries[0])):
             work: list[Command] = []
             for tile in range(len(layer.stores[0])):
@@ -256,16 +251,16 @@ class Network(Layout):
             # Sums that wait in their rows want the lane groups to stay where the first plan put them.
             work = [c | dict(keep=int(i > 0)) for i, c in enumerate(work)]
             run = -(-inputs // e)
-            stride = layer.dx.data.shape[2] // e
+            stride = layer.dx.run
             work[-1] |= dict(
                 drain=1,
-                gate=1,
-                load_aux=1,
+                gate=int(layer.gated),
+                load_aux=int(layer.gated),
                 aux_addr=layer.x.address + g.c0 // e,
                 aux_run=run,
                 aux_runs=u,
                 aux_cols=u,
-                aux_stride=layer.x.data.shape[2] // e,
+                aux_stride=layer.x.run,
                 out_addr=layer.dx.address + g.c0 // e,
                 out_run=run,
                 out_channels=inputs,
@@ -277,7 +272,7 @@ class Network(Layout):
 
     def _update_layer(self, layer: Layer, generation: int) -> list[Command]:
         cfg, e, program = self.cfg, self.cfg.bus_elements, []
-        u, x_run, dy_run = self.positions, layer.x.data.shape[2] // e, layer.dy.data.shape[2] // e
+        u, x_run, dy_run = self.positions, layer.x.run, layer.dy.run
         for s in range(len(layer.geometries[0])):
             for tile in range(len(layer.stores[0])):
                 base = self.weights_of(layer, generation, tile)

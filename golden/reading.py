@@ -8,13 +8,16 @@ The memory answers after `latency` cycles. All cycles count from the slot's star
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from arch.command import WORDS, Phase
 from arch.config import Config
 from golden.memory import runs
+from golden.waits import is_vector
 
 KINDS = ("fetch", "plan", "x", "aux", "w")
 FIRST = 1  # the walk begins in this cycle of the slot
@@ -23,10 +26,10 @@ SETUP = 1  # cycles before each run
 
 @dataclass(frozen=True)
 class Runs:
-    """One list: the first beat and the number of beats of every run, cycles from beat to beat."""
+    """One list: the first beat and the number of beats of every run (int64), cycles from beat to beat."""
 
-    starts: list[int]
-    lengths: list[int]
+    starts: np.ndarray
+    lengths: np.ndarray
     interval: int = 1
 
 
@@ -35,25 +38,59 @@ class Reads:
     """Everything read in one slot.
 
     Attributes:
-        kind: of every beat (index into `KINDS`), in order.
-        address: of every beat.
-        request: cycle in which it is requested.
-        response: cycle in which it is answered and taken.
+        wanted: the lists, a list a kind or None.
+        latency: of the memory.
         request_from: first cycle in which the request side is at each kind, and is over (6 entries).
         response_from: the same for the response side; kind k is done from response_from[k + 1] on.
     """
 
-    kind: np.ndarray
-    address: np.ndarray
-    request: np.ndarray
-    response: np.ndarray
+    wanted: list[Runs | None]
+    latency: int
     request_from: tuple[int, ...]
     response_from: tuple[int, ...]
+
+    @cached_property
+    def kind(self) -> np.ndarray:
+        """Of every beat (index into `KINDS`), in order."""
+        return np.repeat(np.arange(len(KINDS)), [0 if r is None else int(r.lengths.sum()) for r in self.wanted])
+
+    @cached_property
+    def address(self) -> np.ndarray:
+        """Of every beat."""
+        return self._beats(lambda first, r, rank: np.repeat(r.starts, r.lengths) + rank)
+
+    @cached_property
+    def request(self) -> np.ndarray:
+        """Cycle in which every beat is requested."""
+
+        def when(first: int, r: Runs, rank: np.ndarray) -> np.ndarray:
+            ends = np.cumsum(SETUP + r.lengths * r.interval)
+            return first + np.repeat(ends - r.lengths * r.interval, r.lengths) + rank * r.interval
+
+        return self._beats(when)
+
+    @property
+    def response(self) -> np.ndarray:
+        """Cycle in which every beat is answered and taken."""
+        return self.request + self.latency
+
+    def _beats(self, make: Callable[[int, Runs, np.ndarray], np.ndarray]) -> np.ndarray:
+        parts = [np.zeros(0, np.int64)]
+        for first, r in zip(self.request_from[:-1], self.wanted, strict=True):
+            if r is not None:
+                rank = np.arange(r.lengths.sum()) - np.repeat(np.cumsum(r.lengths) - r.lengths, r.lengths)
+                parts.append(make(first, r, rank))
+        return np.concatenate(parts)
 
 
 def stationary_interval(cfg: Config) -> int:
     """Cycles from request to request of the stationary operand: a beat is written in so many pieces."""
     return cfg.bus_elements // cfg.stationary_pack
+
+
+def command_beats(cfg: Config) -> int:
+    """Beats of a command."""
+    return -(-WORDS // cfg.words_per_beat)
 
 
 def lists(
@@ -78,54 +115,44 @@ def lists(
     """
     out: list[Runs | None] = [None] * len(KINDS)
     if fetch is not None:
-        beats = -(-WORDS // cfg.words_per_beat)
-        out[0] = Runs([program + fetch * beats], [beats])
+        beats = command_beats(cfg)
+        out[0] = Runs(np.array([program + fetch * beats]), np.array([beats]))
     if plan and plan.get("plan"):
         stride = plan.get("w_stride", 0)
-        out[1] = Runs([plan["w_addr"] + g * stride for g in range(plan["segments"])],
-                      [plan["header_beats"]] * plan["segments"])  # fmt: skip
-    if load:
+        starts = plan["w_addr"] + stride * np.arange(plan["segments"])
+        out[1] = Runs(starts, np.full(len(starts), plan["header_beats"]))
+    if load and not is_vector(load):
         if load.get("load_x"):
             out[2] = _tile(load, "x", 1)
         if load.get("load_aux") and load["phase"] != Phase.NOP:
             out[3] = _tile(load, "aux", stationary_interval(cfg) if load["phase"] == Phase.WU else 1)
         if load.get("load_w"):
             first = load["w_addr"] + load["header_beats"]
-            segments = range(load["segment"], load["segment"] + load["load_segments"])
-            starts = [first + g * load.get("w_stride", 0) + o for g, o in zip(segments, offsets, strict=True)]
-            out[4] = Runs(starts, totals)
+            segments = load["segment"] + np.arange(load["load_segments"])
+            out[4] = Runs(first + segments * load.get("w_stride", 0) + offsets, np.asarray(totals))
     return out
 
 
 def _tile(c: dict[str, int], name: str, interval: int) -> Runs:
     starts = c[f"{name}_addr"] + runs(c, name)
-    return Runs(starts.tolist(), [c[f"{name}_run"]] * len(starts), interval)
+    return Runs(starts, np.full(len(starts), c[f"{name}_run"]), interval)
 
 
 def schedule(wanted: list[Runs | None], latency: int) -> Reads:
     """When the beats of a slot are requested and answered."""
     asked, answered = FIRST, FIRST
     request_from, response_from = [asked], [answered]
-    parts: list[tuple[int, np.ndarray, np.ndarray]] = []
-    for number, runs in enumerate(wanted):
-        if runs is None or not runs.lengths:
+    for runs in wanted:
+        if runs is None or not len(runs.lengths):
             asked, answered = asked + 1, answered + 1
         else:
-            for start, length in zip(runs.starts, runs.lengths, strict=True):
-                asked += SETUP
-                beat = np.arange(length)
-                parts.append((number, start + beat, asked + beat * runs.interval))
-                asked += length * runs.interval
-                answered = asked - runs.interval + latency + 1 if length else answered + 1
+            asked += SETUP * len(runs.lengths) + int(runs.lengths.sum()) * runs.interval
+            full = np.flatnonzero(runs.lengths)
+            if len(full):  # behind its last beat, the empty runs that follow cost a cycle each on either side
+                empty = len(runs.lengths) - 1 - int(full[-1])
+                answered = asked - SETUP * empty - runs.interval + latency + 1 + empty
+            else:
+                answered += len(runs.lengths)
         request_from.append(asked)
         response_from.append(answered)
-    empty = [(0, np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    request = np.concatenate([p[2] for p in parts or empty])
-    return Reads(
-        np.concatenate([np.full(len(p[1]), p[0]) for p in parts or empty]),
-        np.concatenate([p[1] for p in parts or empty]),
-        request,
-        request + latency,
-        tuple(request_from),
-        tuple(response_from),
-    )
+    return Reads(wanted, latency, tuple(request_from), tuple(response_from))

@@ -16,9 +16,12 @@ import numpy as np
 
 from arch.command import Phase, Policy
 from arch.config import Config
+from arch.vector import FIELDS as VECTOR_FIELDS
 from golden import reading
 from golden.balancer import balance_cycles
 from golden.machine import POLICIES, Work
+from golden.vector import law
+from golden.waits import is_vector
 from golden.writing import Writes, block_done, block_writes, flow_done, flow_writes
 
 STAGES = ("plan", "load", "compute", "drain")
@@ -31,9 +34,10 @@ SETTLE = 8  # pipeline behind the last beat loaded
 COMPUTE_START = 4  # rows start
 ROW_START = 15  # rows: start to first operation
 FLOW_END = 2  # last row done to stage done
-UPDATE_END = 18  # ... in WU, and a cycle for each level of the adder tree
-OBSERVE = 11  # last row done to the quantile estimator's observation, likewise
+UPDATE_END = 19  # ... in WU, and a cycle for each level of the adder tree
+OBSERVE = 12  # last row done to the quantile estimator's observation, likewise
 DRAIN_END = 2  # last write to stage done
+VECTOR_END = 1  # vector stage done to stage done
 COMMIT_EXTRA = 2
 
 
@@ -82,9 +86,7 @@ def schedule(cfg: Config, works: list[Work], latency: int, program: int = 0) -> 
     fetch: int | None = 0
     plan = load = compute = drain = None
     fetched = planned = False
-    flows = {
-        i: bool(w.command.get("drain")) and w.command["phase"] in (Phase.FW, Phase.BW) for i, w in enumerate(works)
-    }
+    flows = [is_vector(w.command) or _drains_sums(w.command) for w in works]
     while any(stage is not None for stage in (fetch, plan, load, compute, drain)):
         slot = _slot(cfg, works, result.cycles, None if fetched else fetch, (plan, load, compute, drain), planned,
                      latency, program)  # fmt: skip
@@ -121,12 +123,35 @@ def _slot(
         load_cycles(load.command, reads) if load else 0,
         compute_cycles(cfg, compute) if compute else 0,
     )
+    if drain is not None and is_vector(drain.command):
+        return Slot(
+            start,
+            stages,
+            (*lasts, vector_start(cfg, reads, latency) + vector_cycles(cfg, drain.command, latency)),
+            reads,
+            None,
+        )
     drained = drained_cycles(cfg, drain) if drain else 0
     commit = drained + 1 if drain is not None and drain.command.get("commit") else None
     last = drained + DRAIN_END if drained else 0
     if commit is not None:
         last += cfg.tensors + COMMIT_EXTRA
     return Slot(start, stages, (*lasts, last), reads, commit)
+
+
+def _drains_sums(c: dict[str, int]) -> bool:
+    return bool(c.get("drain")) and c["phase"] in (Phase.FW, Phase.BW)
+
+
+def vector_start(cfg: Config, reads: reading.Reads, latency: int) -> int:
+    """Cycles from a slot's start until the vector stage starts: the reader is done, the command fetched again."""
+    return reads.response_from[-1] + 1 + reading.command_beats(cfg) + latency
+
+
+def vector_cycles(cfg: Config, c: dict[str, int], latency: int) -> int:
+    """Cycles of a vector command from there on until the stage is done."""
+    given = dict.fromkeys(VECTOR_FIELDS, 0) | c
+    return law.cycles(cfg, cfg.vector_elements, cfg.vector_group, given, latency) + VECTOR_END
 
 
 def plan_cycles(cfg: Config, c: dict[str, int], reads: reading.Reads) -> int:
@@ -145,6 +170,8 @@ def plan_cycles(cfg: Config, c: dict[str, int], reads: reading.Reads) -> int:
 
 def load_cycles(c: dict[str, int], reads: reading.Reads) -> int:
     """Stage load: the last beat, the taps, and in BW the entries of the lane groups."""
+    if is_vector(c):
+        return 0
     computes = c["phase"] != Phase.NOP and not c.get("ahead")
     taps = TAPS + c["kernel_rows"] * c["kernel_cols"] if computes else 0
     if not (c.get("load_x") or c.get("load_aux") or c.get("load_w")):
@@ -174,7 +201,7 @@ def compute_cycles(cfg: Config, work: Work) -> int:
 
 def drain_writes(cfg: Config, work: Work) -> Writes | None:
     """What the drain stage writes, if it does."""
-    if not work.command.get("drain"):
+    if is_vector(work.command) or not work.command.get("drain"):
         return None
     if work.command["phase"] == Phase.WU:
         return block_writes(cfg, work.command, work.drained)
@@ -193,10 +220,10 @@ def drained_cycles(cfg: Config, work: Work) -> int:
 def phase_cycles(works: list[Work], timing: Schedule) -> dict[str, int]:
     """Cycles by phase: a slot belongs to the command that takes longest in it, one that only fetches to `other`."""
     names = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu", Phase.NOP: "other"}
-    out = {"fw": 0, "bw": 0, "wu": 0, "other": 0}
+    out = {"fw": 0, "bw": 0, "wu": 0, "vector": 0, "other": 0}
     for slot in timing.slots:
         slowest = int(np.argmax(slot.lasts))
         index = slot.stages[slowest]
-        phase = "other" if index is None else names[Phase(works[index].command["phase"])]
-        out[phase] += slot.length
+        command = {"phase": Phase.NOP} if index is None else works[index].command
+        out["vector" if is_vector(command) else names[Phase(command["phase"])]] += slot.length
     return out

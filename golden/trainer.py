@@ -8,8 +8,9 @@ and swaps the two generations of weights. A `Follower` is told everything the ho
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -61,10 +62,10 @@ class StepResult:
         return sum(w.seen for w in self.backward)
 
 
-def weight_exponent(shapes: tuple[LayerShape, ...], operand_bits: int) -> int:
+def weight_exponent(fan_ins: Sequence[int], operand_bits: int) -> int:
     """Exponent of the weights: -(A-2), so that they reach 2; larger where narrow layers start with a wide spread."""
     exponent = -(operand_bits - 2)
-    while not regenerate.fits(he_std(min(shape.fan_in for shape in shapes)), exponent):
+    while not regenerate.fits(he_std(min(fan_ins)), exponent):
         exponent += 1
     return exponent
 
@@ -104,7 +105,6 @@ class Trainer:
     ) -> None:
         """Lay out memory and set the registers; nothing is computed yet."""
         self.cfg, self.batch = cfg, batch
-        self.shapes = shapes_of(tuple(sizes))
         dense = budget is None
         tiling = tiling or (Tiling() if cfg.sparse else Tiling(policy=Policy.NONE))
         self.settings = Settings(
@@ -112,10 +112,10 @@ class Trainer:
             period_log2=period.bit_length() - 1,
             dense=dense,
             factor=regenerate.decay_factor(decay),
-            weight_exponent=weight_exponent(self.shapes, cfg.operand_bits),
+            weight_exponent=weight_exponent(self._fan_ins(sizes), cfg.operand_bits),
         )
         self.memory = Memory(cfg, memory_beats, keep_image)
-        self.network = Network(cfg, self.shapes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense)
+        self.network = self._network(cfg, sizes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense)
         self.network.set_first_cycles(period)
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0
@@ -126,6 +126,18 @@ class Trainer:
         if budget is not None:
             self.set_budget(budget)
             self.machine.log2_theta = quantile.log2_from_theta(1.0, cfg.delta_bits)
+
+    def _fan_ins(self, sizes: Any) -> list[int]:
+        """Inputs of an output, of every layer."""
+        return [shape.fan_in for shape in shapes_of(tuple(sizes))]
+
+    def _network(self, *given: Any) -> Network:
+        return Network(*given)
+
+    @property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """Shapes of the layers."""
+        return tuple(layer.shape for layer in self.network.layers)
 
     def _initial_exponents(self) -> None:
         """A first guess from the initialiser's scale; the hardware follows the data from then on."""
@@ -171,23 +183,22 @@ class Trainer:
             generation: which of the two inputs; None for the next step's.
         """
         tensor, shape = self.network.inputs[self.generation if generation is None else generation], self.shapes[0]
-        positions, n, width = tensor.data.shape
+        positions, n, width = tensor.positions, self.cfg.columns, tensor.run * self.cfg.bus_elements
         area = shape.height * shape.width
         full = np.zeros((positions // area * n, shape.inputs, area), np.int32)
         full[: len(x)] = np.reshape(x, (len(x), shape.inputs, area))
-        data = np.zeros(tensor.data.shape, np.int32)
-        data[:, :, : shape.inputs] = full.reshape(-1, n, shape.inputs, area).transpose(0, 3, 1, 2).reshape(
-            positions, n, shape.inputs
+        data = np.zeros((positions, n, width), np.int32)
+        data[:, :, : shape.inputs] = (
+            full.reshape(-1, n, shape.inputs, area).transpose(0, 3, 1, 2).reshape(positions, n, shape.inputs)
         )
         if shape.bias:
             data[:, :, shape.inputs] = 1 << -self.machine.exponent[0]
         self._put(tensor, data)
 
     def _put(self, tensor: Tensor, data: np.ndarray) -> None:
-        run = data.shape[2] // self.cfg.bus_elements
-        self.memory.put_tile(tensor.address + run * np.arange(len(data)), data)
+        self.memory.put_tile(tensor.address + tensor.run * np.arange(len(data)), data)
         if self.follower:
-            self.follower.wrote(tensor.address, tensor.beats(self.cfg))
+            self.follower.wrote(tensor.address, tensor.beats)
 
     def _execute(self, program: list[dict[str, int]]) -> list[Work]:
         if self.follower:
@@ -208,7 +219,7 @@ class Trainer:
         values, loss, right = softmax_gradient(
             self.logits(len(labels)), self.machine.exponent[layer.y_id], labels, self.cfg.operand_bits
         )
-        u, n, width = layer.dy.data.shape
+        u, n, width = layer.dy.positions, self.cfg.columns, layer.dy.run * self.cfg.bus_elements
         full = np.zeros((u * n, width), np.int32)
         full[: len(labels), : values.shape[1]] = values
         self._put(layer.dy, full.reshape(u, n, width))

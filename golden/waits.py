@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from arch.command import Phase
+from arch.vector import MAGIC as VECTOR
+from arch.vector import Op
 from golden.memory import runs
 
 Command = dict[str, int]
@@ -21,11 +23,15 @@ def ahead(c: Command, later: Sequence[str] = ()) -> Command:
 def with_waits(program: Sequence[Command]) -> list[Command]:
     """Where a load would overtake the drain it depends on, load what can be loaded ahead and set `wait`.
 
-    Command j loads while j-2 drains, so only what the two commands before it write can be missed.
+    A command reads what vector commands wrote like what others drained. Command j loads while j-2 drains, so only what the two commands before it write can be missed.
     """
     out: list[Command] = []
     written: list[np.ndarray] = []
     for c in program:
+        if is_vector(c):  # works in the drain stage, after all that was drained before
+            out.append(c)
+            written.append(_vector_spans(c))
+            continue
         late = _late(c, written[-2:])
         loads = {name for name in ("x", "aux", "w") if c.get(f"load_{name}")}
         if late and (c.get("plan") or loads - set(late)):
@@ -37,6 +43,19 @@ def with_waits(program: Sequence[Command]) -> list[Command]:
         drains = c.get("drain") and c["phase"] in (Phase.FW, Phase.BW)
         written.append(_spans(c, "out") if drains else _NOTHING)
     return out
+
+
+def is_vector(c: Command) -> bool:
+    """Whether it is a vector command (`arch.vector`)."""
+    return c.get("magic") == VECTOR
+
+
+def _vector_spans(c: Command) -> np.ndarray:
+    """Beats [first, end) that a vector command may write, all of a sub-batch together."""
+    if c["op"] in (Op.REDUCE, Op.COEFFICIENTS):
+        return _NOTHING  # records: only vector commands read them
+    first = c["out_addr"] + c["out_batch"] * np.arange(c["batches"])
+    return np.stack([first, first + max(c["out_batch"], 1)])
 
 
 _NOTHING = np.zeros((2, 0), np.int64)

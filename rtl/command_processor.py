@@ -49,7 +49,7 @@ class CommandProcessor(wiring.Component):
         plan_total_bank, plan_bank, load_gate_bank: banks chosen by planner (of totals, of assignments) and loader;
         load_total_bank: bank of totals of that stage; load_bank, drain_bank: assignment bank of those stages;
         drain_gate_bank: gate bank of the drain.
-        gather_bank, weight_bank, stat_bank, psum_bank, update_bank: banks used by compute; update_bank is
+        gather_bank, weight_bank, tap_bank, stat_bank, psum_bank, update_bank: banks used by compute; update_bank is
         written by it.
         scrubbing, scrub_addr: clear this partial sum, in all rows, in the bank that compute does not use.
         wait_load, wait_plan, wait_drain: this cycle counts for that counter.
@@ -89,7 +89,7 @@ class CommandProcessor(wiring.Component):
                 "drain_bank": Out(BANK_BITS),
                 "load_gate_bank": In(BANK_BITS),
                 "drain_gate_bank": Out(BANK_BITS),
-                **{f"{name}_bank": Out(1) for name in ("gather", "weight", "stat", "psum", "update")},
+                **{f"{name}_bank": Out(1) for name in ("gather", "weight", "tap", "stat", "psum", "update")},
                 "scrubbing": Out(1),
                 "scrub_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
                 "wait_load": Out(1),
@@ -224,9 +224,10 @@ class CommandProcessor(wiring.Component):
         entering = valid["load"]
         m.d.sync += [
             self.psum_bank.eq(self.psum_bank ^ (leaving & _flows(compute))),
-            self.update_bank.eq(self.update_bank ^ (leaving & (compute.phase == Phase.WU) & ~compute.ahead)),
+            self.update_bank.eq(self.update_bank ^ (leaving & _updates(compute))),
             self.gather_bank.eq(self.gather_bank ^ (entering & load.load_x)),
             self.weight_bank.eq(self.weight_bank ^ (entering & load.load_w)),
+            self.tap_bank.eq(self.tap_bank ^ (entering & (load.phase != Phase.NOP) & ~load.ahead)),
             self.stat_bank.eq(self.stat_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),
         ]
         compute_bank, compute_gate_bank = Signal(BANK_BITS), Signal(BANK_BITS)
@@ -266,3 +267,8 @@ class CommandProcessor(wiring.Component):
 def _flows(command: Signal) -> Value:
     """Whether a command drains partial sums."""
     return command.drain & ((command.phase == Phase.FW) | (command.phase == Phase.BW))
+
+
+def _updates(command: Signal) -> Value:
+    """Whether a command updates weights."""
+    return (command.phase == Phase.WU) & ~command.ahead & ~command.sum_store

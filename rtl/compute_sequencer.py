@@ -17,6 +17,7 @@ from arch.config import Config
 from arch.status import Status
 from rtl.command import COMMAND
 from rtl.exponents import ACC_EXPONENT_BITS, DECAY_BITS, DECAY_SHIFT, EXPONENT_BITS
+from rtl.gradient_buffer import GradientBuffer
 from rtl.pe_row import RowDatapath
 from rtl.quantile import QuantileEstimator
 from rtl.reduction import total
@@ -35,7 +36,7 @@ class ComputeSequencer(wiring.Component):
 
         not active: done from s + 1
         compute_start in s + START
-        FW, BW: done from c + FLOW_END
+        FW, BW, WU that stores its sums: done from c + FLOW_END
         WU: done from c + update_end(cfg);  the observation is made in
             c + update_end(cfg) - QuantileEstimator.LATENCY - 1, so theta has its new value when `done` rises
 
@@ -49,12 +50,12 @@ class ComputeSequencer(wiring.Component):
 
     Ports:
         slot_start, active, command, done: as for every engine, but stable from slot_start itself on; active if the
-        stage holds a command that is not NOP. error: a `Status` (UPDATE_OVERFLOW), held until slot_start.
+        stage holds a command that is not NOP. error: a `Status` (UPDATE_OVERFLOW, SUM_OVERFLOW), held until slot_start.
         drain_command: command of the drain stage, likewise.
         x_tensor, aux_tensor, out_tensor, x_exponent, aux_exponent, out_exponent: `ExponentTable`.
         weight_exponent, lr_exponent: signed. decay, step: now.
-        compute_start: pulse, to all rows. row_*: one bit a row: done, busy, scan (levels), update_error (held), and the
-        events kept, seen, adopted, evicted, saturated of a weight update.
+        compute_start: pulse, to all rows. row_*: one bit a row: done, busy, scan (levels), update_error, sum_error
+        (held), and the events kept, seen, adopted, evicted, saturated of a weight update.
         observe, total_kept, total_seen: to the quantile estimator.
         busy_count, scan_count, barrier_count: rows that issued, scanned, or did neither while another did, a cycle ago;
         kept_count, ...: events a cycle ago.
@@ -98,6 +99,7 @@ class ComputeSequencer(wiring.Component):
                 "row_busy": In(cfg.rows),
                 "row_scan": In(cfg.rows),
                 "row_update_error": In(cfg.rows),
+                "row_sum_error": In(cfg.rows),
                 **{f"row_{name}": In(cfg.rows) for name in EVENTS},
                 "observe": Out(1),
                 "busy_count": Out(rows),
@@ -110,7 +112,8 @@ class ComputeSequencer(wiring.Component):
     @classmethod
     def update_end(cls, cfg: Config) -> int:
         """Cycles from the last row's done to `done` in WU."""
-        return RowDatapath.dot_latency(cfg) + WeightUpdate.LATENCY + cls.EXTRA + QuantileEstimator.LATENCY
+        dots = RowDatapath.dot_latency(cfg) + GradientBuffer.LATENCY
+        return dots + WeightUpdate.LATENCY + cls.EXTRA + QuantileEstimator.LATENCY
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -119,7 +122,7 @@ class ComputeSequencer(wiring.Component):
 
         update = Signal()
         finished = Signal()
-        m.d.comb += update.eq(self.command.phase == Phase.WU)
+        m.d.comb += update.eq((self.command.phase == Phase.WU) & ~self.command.sum_store)
         m.d.sync += finished.eq(self.row_done.all())
         # From all rows done (seen one cycle late) to the last event counted and added up.
         observe_at = self.update_end(self._cfg) - QuantileEstimator.LATENCY - 2
@@ -143,6 +146,8 @@ class ComputeSequencer(wiring.Component):
             with m.State("ROWS"):
                 m.d.sync += wait.eq(0)
                 with m.If(finished):
+                    with m.If(self.row_sum_error.any()):
+                        m.d.sync += self.error.eq(Status.SUM_OVERFLOW)
                     m.next = "UPDATES"
                     with m.If(~update):
                         m.d.sync += self.done.eq(1)
@@ -152,7 +157,7 @@ class ComputeSequencer(wiring.Component):
                 m.d.comb += self.observe.eq(wait == observe_at - 1)
                 with m.If(wait == self.update_end(self._cfg) - 3):
                     m.d.sync += self.done.eq(1)
-                    with m.If(self.row_update_error.any()):
+                    with m.If((self.error == Status.OK) & self.row_update_error.any()):
                         m.d.sync += self.error.eq(Status.UPDATE_OVERFLOW)
                     m.next = "IDLE"
         return m

@@ -1,8 +1,8 @@
 """Decoder of compressed sparse blocks: mask words in, visited weights out, one a cycle without a gap.
 
 A word comes with the bits to visit and the bits that are stored. The decoder issues the visited bits in
-ascending order, each for U positions, and finds the stored value of a bit by counting the stored bits
-below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle.
+ascending order, each for U positions (U comes with the word), and finds the stored value of a bit by counting the
+stored bits below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle.
 
 How a gap is avoided: the visited bits are counted one stage ahead, so that the end of a word is known from
 two flags, and the stages before the decoder all advance together when it takes a word.
@@ -19,9 +19,9 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl.reduction import total
+from rtl.tap_table import position_bits
 from rtl.weight_buffer import value_bits
 
-POSITION_BITS = 8
 _POPCOUNT_CHUNK = 8
 
 
@@ -42,9 +42,9 @@ class CsbDecoder(wiring.Component):
         tag_bits: width of what travels with a word.
 
     Ports:
-        positions: U, at least 1, constant while words are in flight.
         valid, ready: input stream; a transfer happens when both are high. ready does not depend on valid.
-        visit: bits to visit. mask: stored bits. offset: place of the word's first value. tags: anything.
+        positions: U, at least 1. visit: bits to visit. mask: stored bits. offset: place of the word's first value.
+        tags: anything.
         issue: this cycle visits a bit at a position. scan: this cycle is the one of a word with nothing to visit.
         first, last: with issue, its first, its last position. word_last: the word's last cycle (issue or scan).
         bit, has_value: the bit, and whether it is stored. tags_out: of its word. These three keep until
@@ -62,9 +62,9 @@ class CsbDecoder(wiring.Component):
         self._cfg, self._tag_bits = cfg, tag_bits
         super().__init__(
             {
-                "positions": In(POSITION_BITS),
                 "valid": In(1),
                 "ready": Out(1),
+                "positions": In(position_bits(cfg)),
                 "visit": In(cfg.mask_bits),
                 "mask": In(cfg.mask_bits),
                 "offset": In(value_bits(cfg)),
@@ -94,6 +94,7 @@ class CsbDecoder(wiring.Component):
         next_visit, next_mask = register(cfg.mask_bits, "next_visit"), register(cfg.mask_bits, "next_mask")
         next_offset, next_tags = register(value_bits(cfg), "next_offset"), register(self._tag_bits, "next_tags")
         next_count = register(range(cfg.mask_bits + 1), "next_count")
+        next_more, next_one = register(position_bits(cfg), "next_more"), register(1, "next_one")
         m.d.comb += self.ready.eq(~counted | take)
         with m.If(self.ready):
             m.d.sync += counted.eq(self.valid)
@@ -104,18 +105,19 @@ class CsbDecoder(wiring.Component):
                     next_offset.eq(self.offset),
                     next_tags.eq(self.tags),
                     next_count.eq(total(self.visit)),
+                    next_more.eq(self.positions - 1),
+                    next_one.eq(self.positions == 1),
                 ]
 
         # Walked: the visits that are left, and flags that say a cycle ahead where it ends.
         busy, empty, single = Signal(), register(1, "empty"), register(1, "single")
         first, last = register(1, "at_first"), register(1, "at_last")
-        left, more = register(range(cfg.mask_bits + 1), "left"), register(POSITION_BITS, "more")
+        left, more = register(range(cfg.mask_bits + 1), "left"), register(position_bits(cfg), "more")
+        again, one = register(position_bits(cfg), "again"), register(1, "one")  # of every visit of the word
         rest, mask = register(cfg.mask_bits, "rest"), register(cfg.mask_bits, "mask_0")
         offset, tags = register(value_bits(cfg), "offset_0"), register(self._tag_bits, "tags_0")
         rest_less = Signal(cfg.mask_bits)
-        one_position = Signal()
         m.d.comb += [
-            one_position.eq(self.positions == 1),
             rest_less.eq(rest - 1),
             take.eq(~busy | empty | (single & last)),
         ]
@@ -130,18 +132,20 @@ class CsbDecoder(wiring.Component):
                     left.eq(next_count),
                     empty.eq(next_count == 0),
                     single.eq(next_count == 1),
-                    more.eq(self.positions - 1),
+                    more.eq(next_more),
+                    again.eq(next_more),
                     first.eq(1),
-                    last.eq(one_position),
+                    last.eq(next_one),
+                    one.eq(next_one),
                 ]
         with m.Elif(last):
             m.d.sync += [
                 rest.eq(rest & rest_less),
                 left.eq(left - 1),
                 single.eq(left == 2),
-                more.eq(self.positions - 1),
+                more.eq(again),
                 first.eq(1),
-                last.eq(one_position),
+                last.eq(one),
             ]
         with m.Else():
             m.d.sync += [more.eq(more - 1), first.eq(0), last.eq(more == 1)]

@@ -21,12 +21,14 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.command import Phase
 from arch.config import Config, log2_exact
-from rtl.csb_decoder import POSITION_BITS, bit_bits
+from rtl.box_walk import AXES, PITCH_BITS, BoxWalk
+from rtl.csb_decoder import bit_bits
 from rtl.exploration import clip_valid, group_bits
 from rtl.pe import Op
 from rtl.row_controller import ERROR_VALUE, RowController, trace_record
 from rtl.row_walker import (
     COUNT_BITS,
+    LOG2_BLOCKS_BITS,
     WORD_COUNT_BITS,
     RowWalker,
     base_bits,
@@ -37,6 +39,7 @@ from rtl.row_walker import (
     slot_bits,
     word_bits,
 )
+from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
 from rtl.weight_buffer import WeightBuffer, place_bits
 
 
@@ -83,18 +86,27 @@ class DenseController(wiring.Component):
             "entry_group": In(group_bits(cfg)),
             "entry_record_base": In(base_bits(cfg)),
             "entry_cb": In(cb_bits(cfg)),
+            "tap_we": In(1),
+            "tap": In(TAP_BITS),
+            "box": In(box_layout(cfg)),
+            "count": In(position_bits(cfg)),
             "load_error": Out(2),
             "bank": In(1),
+            "tap_bank": In(1),
             "phase": In(2),
             "words": In(WORD_COUNT_BITS),
             "record_words": In(record_bits(cfg)),
             "block_rows": In(COUNT_BITS),
-            "positions": In(POSITION_BITS),
+            "log2_blocks": In(LOG2_BLOCKS_BITS),
+            "taps": In(TAP_BITS),
+            **{f"{name}_{axis}": In(PITCH_BITS) for name in ("gather", "psum") for axis in AXES},
             "log2_positions": In(4),
-            "gather_stride": In(COUNT_BITS),
             "k0": In(COUNT_BITS),
             "k_end": In(COUNT_BITS),
             "c_end": In(COUNT_BITS),
+            "bias": In(1),
+            "bias_tap": In(TAP_BITS),
+            "depthwise": In(1),
             "command": In(trace.RECORD["command"].bits),
             "compute_start": In(1),
             "done": Out(1, init=1),
@@ -109,6 +121,7 @@ class DenseController(wiring.Component):
             "is_busy": Out(1),
             "is_scan": Out(1),
             "visit_valid": Out(1),
+            "visit_void": Out(1),
             "visit_bit": Out(bit_bits(cfg)),
             "visit_delta": Out(signed(cfg.delta_bits)),
             "visit_word_last": Out(1),
@@ -123,6 +136,7 @@ class DenseController(wiring.Component):
                 "slot": slot_bits(cfg),
                 "channel": channel_bits(cfg),
                 "place": place_bits(cfg),
+                "tap": TAP_BITS,
                 "k_last": max(1, self._block_k),
                 "c_first": max(1, self._block_c),
                 "c_last": max(1, self._block_c),
@@ -138,8 +152,9 @@ class DenseController(wiring.Component):
         m = Module()
         m.submodules.buffer = buffer = WeightBuffer(self._cfg)
         m.submodules.walker = walker = RowWalker(self._cfg)
+        m.submodules.taps = taps = TapMemory(self._cfg)
         self._load(m, buffer, walker)
-        self._operate(m, buffer, self._count(m, self._bound(m, walker)))
+        self._operate(m, buffer, taps, self._count(m, taps, self._bound(m, walker, taps)))
         if self._cfg.trace:
             m.d.comb += self.trace.eq(trace_record(self))
         return m
@@ -172,7 +187,7 @@ class DenseController(wiring.Component):
         with m.Elif((beat & buffer.value_full) | (pushed & walker.full)):
             m.d.sync += self.load_error.eq(ERROR_VALUE)
 
-    def _bound(self, m: Module, walker: RowWalker) -> tuple[Signal, Signal, Signal]:
+    def _bound(self, m: Module, walker: RowWalker, taps: TapMemory) -> tuple[Signal, Signal, Signal]:
         """The word that follows the one in the counters, with its bounds. Returns: valid, word, take."""
         cfg = self._cfg
         # One bit waits in place of the whole pipeline.
@@ -188,13 +203,25 @@ class DenseController(wiring.Component):
             walker.mask_beats.eq(self.record_words),
             walker.block_rows.eq(self.block_rows),
             walker.k0.eq(self.k0),
+            walker.log2_blocks.eq(self.log2_blocks),
+            walker.taps.eq(self.taps),
             walker.advance.eq(ready),
+            taps.bank.eq(self.tap_bank),
+            taps.tap_we.eq(self.tap_we),
+            taps.tap.eq(self.tap),
+            taps.box_in.eq(self.box),
+            taps.count_in.eq(self.count),
+            taps.count_en.eq(ready),
+            taps.count_tap.eq(info.tap),
         ]
+        c_inner, c_last = Signal.like(self.c_end), Signal.like(self.c_end)  # without and with the bias
+        m.d.sync += c_inner.eq(self.c_end - 1)
+        m.d.comb += c_last.eq(Mux(self.bias & (info.tap != self.bias_tap), c_inner, self.c_end))
         rows, columns = Signal(range(cfg.block_k + 1)), Signal(range(cfg.block_c + 1))
         first, end = Signal(range(cfg.block_c + 1)), Signal(range(cfg.block_c + 1))
         m.d.comb += [
             rows.eq(clip_valid(self.k_end, info.kb, cfg.block_k)),
-            columns.eq(clip_valid(self.c_end, info.cb, cfg.block_c)),
+            columns.eq(clip_valid(c_last, info.cb, cfg.block_c)),
             end.eq(columns),
         ]
         if cfg.groups_per_word > 1:
@@ -209,6 +236,7 @@ class DenseController(wiring.Component):
                 word.slot.eq(info.slot),
                 word.channel.eq(info.channel),
                 word.place.eq(walker.place),
+                word.tap.eq(info.tap),
                 word.k_last.eq(rows - 1),
                 word.c_first.eq(first),
                 word.c_last.eq(end - 1),
@@ -219,32 +247,36 @@ class DenseController(wiring.Component):
             ]
         return valid, word, take
 
-    def _count(self, m: Module, source: tuple[Signal, Signal, Signal]) -> dict[str, Value]:
+    def _count(self, m: Module, taps: TapMemory, source: tuple[Signal, Signal, Signal]) -> dict[str, Value]:
         """Counters: a visit a cycle for each position, rows of the block outermost. Returns: stage 0."""
         valid, following, take = source
         busy, word = Signal(), Signal(self._word, reset_less=True)
         k, c = (Signal(shape, reset_less=True) for shape in (self._word["k_last"].shape, self._word["c_last"].shape))
-        position = Signal(POSITION_BITS, reset_less=True)
+        position, count = Signal(position_bits(self._cfg), reset_less=True), Signal.like(taps.count, reset_less=True)
+        void, empty = Signal(reset_less=True), Signal()
         first, last, row_end, word_end = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             first.eq(position == 0),
-            last.eq(position + 1 == self.positions),
+            empty.eq(word.empty | (void & (self.phase != Phase.WU))),
+            last.eq(void | (position + 1 == count)),
             row_end.eq(c == word.c_last),
             word_end.eq(last & row_end & (k == word.k_last)),
-            take.eq(~busy | word.empty | word_end),
+            take.eq(~busy | empty | word_end),
         ]
         with m.If(take):
+            m.d.sync += [count.eq(taps.count), void.eq(taps.count == 0)]
             m.d.sync += [busy.eq(valid), word.eq(following), k.eq(0), c.eq(following.c_first), position.eq(0)]
         with m.Elif(last):
             m.d.sync += [position.eq(0), c.eq(Mux(row_end, word.c_first, c + 1)), k.eq(k + row_end)]
         with m.Else():
             m.d.sync += position.eq(position + 1)
-        issue = busy & ~word.empty
+        issue = busy & ~empty
         return {
             "issue": issue,
             "first": issue & first,
             "last": issue & last,
-            "scan": busy & word.empty & ~word.null,
+            "void": issue & void,
+            "scan": busy & empty & ~word.null,
             "null": busy & word.null,
             "word_last": busy & take & ~word.null,
             "final": busy & take & word.final,
@@ -254,9 +286,10 @@ class DenseController(wiring.Component):
             "slot": word.slot,
             "channel": word.channel,
             "place": word.place,
+            "tap": word.tap,
         }
 
-    def _operate(self, m: Module, buffer: WeightBuffer, visit: dict[str, Value]) -> None:
+    def _operate(self, m: Module, buffer: WeightBuffer, taps: TapMemory, visit: dict[str, Value]) -> None:
         """From the counters (stage 0) to the operation (stage 3, the output registers)."""
         cfg, a_bits = self._cfg, self._cfg.operand_bits
         updating, backward = Signal(), Signal()
@@ -271,7 +304,8 @@ class DenseController(wiring.Component):
                 stages.append(copy)
             return stages
 
-        flags = {name: until(2, visit[name], name) for name in ("issue", "first", "last", "scan", "null", "word_last")}
+        names = ("issue", "first", "last", "void", "scan", "null", "word_last")
+        flags = {name: until(2, visit[name], name) for name in names}
         issue, first, last = flags["issue"], flags["first"], flags["last"]
         final = until(3, visit["final"], "final")
         bit = until(2, Cat(visit["c"], visit["k"]), "bit", flag=False)
@@ -288,11 +322,12 @@ class DenseController(wiring.Component):
             over = ~rounded[-1] & rounded[-2]
             m.d.sync += self.value.eq(Mux(updating, 0, Mux(over, (1 << a_bits - 1) - 1, rounded)))
 
-        # The addresses: counted up over the positions of a visit.
+        # The addresses: the unit's and the channel's, then through the box of the tap.
+        m.submodules.walk = walk = BoxWalk(cfg)
         pack = log2_exact(cfg.stationary_pack, "stationary_pack")
         lane_k, lane_c = visit["k"], visit["c"][: log2_exact(cfg.lane_group, "lane_group")]
         unit = Signal(slot_bits(cfg))
-        gather_1, psum_1 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
+        channel_1, unit_1 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
         half_1 = Signal(reset_less=True)
         m.d.comb += unit.eq(
             Mux(
@@ -303,34 +338,45 @@ class DenseController(wiring.Component):
         )
         with m.If(visit["first"]):
             m.d.sync += [
-                gather_1.eq(visit["channel"] + Mux(backward, lane_k, visit["c"])),
-                psum_1.eq(unit << self.log2_positions),
+                channel_1.eq(visit["channel"] + Mux(backward | self.depthwise, lane_k, visit["c"])),
+                unit_1.eq(unit << self.log2_positions),
                 half_1.eq(lane_k[:pack]),
             ]
-        with m.Elif(visit["issue"]):
-            m.d.sync += [gather_1.eq(gather_1 + self.gather_stride), psum_1.eq(psum_1 + 1)]
-        gather, psum, half = (
-            until(2, source, name, since=1, flag=False)[2]
-            for source, name in ((gather_1, "gather"), (psum_1, "psum"), (half_1, "half"))
-        )
+        m.d.comb += [
+            taps.box_en.eq(visit["first"]),
+            taps.box_tap.eq(visit["tap"]),
+            walk.first.eq(first[1]),
+            walk.issue.eq(issue[1]),
+            walk.box.eq(taps.box),
+            walk.gather_base.eq(channel_1),
+            walk.psum_base.eq(unit_1),
+        ]
+        for axis in AXES:
+            for name in ("gather", "psum"):
+                m.d.comb += getattr(walk, f"{name}_{axis}").eq(getattr(self, f"{name}_{axis}"))
+        gather, psum = walk.gather, walk.psum
+        half = until(2, half_1, "half", since=1, flag=False)[2]
 
         # The hazard: how long ago did a MAC touch this partial sum?
-        bypass, valid, address = Signal(2), issue[2] & ~updating, psum
+        acts = Signal()
+        m.d.comb += acts.eq(issue[2] & ~flags["void"][2])
+        bypass, valid, address = Signal(2), acts & ~updating, psum
         near = []
         for distance in range(1, 4):
-            valid_d, address_d = Signal(name=f"mac_{distance}"), Signal.like(psum_1, name=f"mac_psum_{distance}")
+            valid_d, address_d = Signal(name=f"mac_{distance}"), Signal.like(psum, name=f"mac_psum_{distance}")
             m.d.sync += [valid_d.eq(valid), address_d.eq(address)]
             valid, address = valid_d, address_d
             near.append(valid_d & (address_d == psum))
         m.d.comb += bypass.eq(Mux(near[0], 1, Mux(near[1], 2, Mux(near[2], 3, 0))))
 
         m.d.sync += [
-            self.op.eq(Mux(issue[2], Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
-            self.is_busy.eq(issue[2]),
-            self.is_scan.eq(flags["scan"][2]),
+            self.op.eq(Mux(acts, Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
+            self.is_busy.eq(acts),
+            self.is_scan.eq(flags["scan"][2] | flags["void"][2]),
             self.dot_first.eq(first[2] & updating),
             self.dot_last.eq(last[2] & updating),
             self.visit_valid.eq(last[2] & updating),
+            self.visit_void.eq(flags["void"][2]),
             self.visit_word_last.eq(flags["word_last"][2] & updating),
             self.gather_addr.eq(gather),
             self.psum_addr.eq(psum),

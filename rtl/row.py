@@ -12,9 +12,11 @@ from amaranth.lib.wiring import In, Out
 
 from arch import trace
 from arch.config import Config, log2_exact
-from rtl.csb_encoder import CsbEncoder
+from rtl.box_walk import AXES
+from rtl.csb_encoder import LOG2_POSITIONS_BITS, CsbEncoder
 from rtl.dense_controller import DenseController
 from rtl.dense_encoder import DenseEncoder
+from rtl.gradient_buffer import GradientBuffer
 from rtl.pe_row import RowDatapath
 from rtl.requantise import SHIFT_BITS
 from rtl.row_controller import RowController
@@ -37,17 +39,26 @@ _CONTROLLER = (
     "entry_group",
     "entry_record_base",
     "entry_cb",
+    "tap_we",
+    "tap",
+    "box",
+    "count",
+    "tap_bank",
     "phase",
     "words",
     "mask_beats",
     "record_words",
     "block_rows",
-    "positions",
+    "log2_blocks",
+    "taps",
+    *(f"{name}_{axis}" for name in ("gather", "psum") for axis in AXES),
     "log2_positions",
-    "gather_stride",
     "k0",
     "k_end",
     "c_end",
+    "bias",
+    "bias_tap",
+    "depthwise",
     "salt",
     "scale_t",
     "dense_mode",
@@ -58,11 +69,9 @@ _CONTROLLER = (
 )
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
-    "visit_valid",
     "visit_bit",
     "visit_has_value",
     "visit_delta",
-    "visit_word_last",
     "visit_record_last",
     "visit_next_explored",
     "visit_next_count",
@@ -96,6 +105,7 @@ class Row(wiring.Component):
         col_*, stat_*: column and stationary bus; stat_row owns the word.
         side_addr, side_clear, side_q: partial sums, bank that compute does not use.
         drain_*: update buffer, bank that compute does not write.
+        sum_add, sum_store: see `GradientBuffer`; what is stored is not updated. log2_cycles: see `CsbEncoder`.
         kept, seen, adopted, evicted, saturated: events of the weight update, one cycle each.
     """
 
@@ -127,11 +137,14 @@ class Row(wiring.Component):
             "lr": In(cfg.lr_bits),
             "shift": In(signed(SHIFT_BITS)),
             "update_start": In(1),
+            "sum_add": In(1),
+            "sum_store": In(1),
             "drain_start": In(1),
             "drain_next": In(1),
             "drain_data": Out(cfg.beat_bits),
             "load_error": Out(2),
             "update_error": Out(1),
+            "sum_error": Out(1),
             "done": Out(1),
             "is_busy": Out(1),
             "is_scan": Out(1),
@@ -140,6 +153,7 @@ class Row(wiring.Component):
         if cfg.sparse:
             ports |= {
                 "theta": In(cfg.delta_bits),
+                "log2_cycles": In(LOG2_POSITIONS_BITS),
                 "drain_kind": In(1),
                 "drain_record_next": In(1),
                 "drain_info": Out(32),
@@ -153,7 +167,9 @@ class Row(wiring.Component):
         m = Module()
         m.submodules.controller = controller = self._controller
         m.submodules.datapath = datapath = RowDatapath(cfg, emit=self._emit)
-        m.submodules.update = update = WeightUpdate(cfg, RowDatapath.dot_latency(cfg))
+        dots = RowDatapath.dot_latency(cfg)
+        m.submodules.gradients = gradients = GradientBuffer(cfg, dots)
+        m.submodules.update = update = WeightUpdate(cfg, dots + GradientBuffer.LATENCY)
         m.submodules.encoder = encoder = CsbEncoder(cfg) if cfg.sparse else DenseEncoder(cfg)
 
         mine = Signal()
@@ -193,7 +209,18 @@ class Row(wiring.Component):
         ):
             present = [name for name in names if name in target.signature.members]
             m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in present]
-        m.d.comb += update.g.eq(datapath.sum)
+        m.d.comb += [
+            gradients.start.eq(self.compute_start),
+            gradients.add.eq(self.sum_add),
+            gradients.store.eq(self.sum_store),
+            gradients.visit_valid.eq(controller.visit_valid),
+            gradients.visit_void.eq(controller.visit_void),
+            gradients.sum.eq(datapath.sum),
+            update.g.eq(gradients.g),
+            update.visit_valid.eq(controller.visit_valid & ~self.sum_store),
+            update.visit_word_last.eq(controller.visit_word_last & ~self.sum_store),
+            self.sum_error.eq(gradients.error),
+        ]
         m.d.comb += [
             encoder.start.eq(self.update_start),
             encoder.bank.eq(self.update_bank),
@@ -210,7 +237,7 @@ class Row(wiring.Component):
         ]
         if cfg.sparse:
             m.d.comb += [
-                encoder.log2_positions.eq(self.log2_positions),
+                encoder.log2_positions.eq(self.log2_cycles),
                 encoder.drain_kind.eq(self.drain_kind),
                 encoder.drain_record_next.eq(self.drain_record_next),
                 self.drain_info.eq(Cat(encoder.drain_nnz, encoder.drain_cycles_next)),

@@ -1,7 +1,8 @@
 """Controller of a row: from loaded records to one operation a cycle for the PEs of the row.
 
     walker -> weight buffer (mask) -> visiting rule -> decoder -> value read, weight regeneration -> operation
-           -> exploration hash    -^                           -> addresses, hazard distance      -^
+           -> exploration hash    -^                           -> box of the tap, addresses       -^
+           -> positions of the tap -------------------^           hazard distance
 
 The stages before the decoder advance together when it takes a word; those after it never stop. Every row
 runs its own list; nothing here waits for another row or for memory, so a working set takes a time that
@@ -10,7 +11,8 @@ follows from its masks alone (docs/architecture.md, section 4):
     first operation or scan cycle: START_LATENCY cycles after compute_start, whatever the words hold
     one cycle an operation, one cycle a word without visits, none in between
     done: START_LATENCY + sum over words of max(1, n * U) cycles after compute_start
-    FW without initial weights: the sum over mask beats of max(1, n * U), words that hold no weight are passed over
+    FW without initial weights: words that hold no weight are passed over, one cycle a mask beat that has no other
+    WU: a visit without positions (U = 0: its tap meets padding alone) takes a cycle; FW and BW have no such visits
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.command import Phase
 from arch.config import Config, log2_exact
-from rtl.csb_decoder import POSITION_BITS, CsbDecoder, bit_bits
+from rtl.box_walk import AXES, PITCH_BITS, BoxWalk
+from rtl.csb_decoder import CsbDecoder, bit_bits
 from rtl.exploration import LOG2_PERIOD_BITS, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
 from rtl.pe import Op
 from rtl.regenerate import SCALE_BITS, WORD_BITS, Regenerate, saturate
 from rtl.row_walker import (
     COUNT_BITS,
+    LOG2_BLOCKS_BITS,
     WORD_COUNT_BITS,
     RowWalker,
     cb_bits,
@@ -37,6 +41,7 @@ from rtl.row_walker import (
     walk_layout,
     word_bits,
 )
+from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
 from rtl.weight_buffer import WeightBuffer, offset_bits, value_bits
 
 ERROR_MASK = 1
@@ -60,12 +65,15 @@ class RowController(wiring.Component):
         entry_valid, entry_mine: a lane group, and whether it is this row's: entry_slot, entry_word (its word in a
         record), entry_group (in that word), entry_record_base (mask beat, in the bank, of record 0 of its segment),
         entry_cb (absolute block column). Not in one cycle with load_first.
+        tap_we, tap, box, count: a tap of the command that loads, see `rtl.tap_table`.
         load_error: 0, or 1: no room for a mask beat or an entry, or 2: none for a value beat. The first one
         stays until load_start. What has no room is dropped.
     Ports, compute side; constant from compute_start until done:
-        bank: weights and entries read. phase; words, mask_beats: of a record; block_rows: records of a segment;
-        positions (at least 1), log2_positions, gather_stride; k0: output channel of record 0 (BW); k_end,
-        c_end: one past the last valid channels; salt, scale_t; dense_mode, step, log2_period (exploration).
+        bank: weights and entries read; tap_bank: taps read. phase; words, mask_beats: of a record; block_rows: records
+        of a segment; log2_blocks, taps; gather_image, ..., psum_col: steps through a box; log2_positions; k0: output
+        channel of record 0 (BW); k_end, c_end: one past the last valid channels; bias, bias_tap: the last input channel
+        exists in that tap only; depthwise: the gathered channel is the output channel; salt, scale_t; dense_mode, step,
+        log2_period (exploration).
         command: index for the trace.
         compute_start: begin; only when done. done: high from reset; falls one cycle after compute_start.
     Ports, operation (registered; see `rtl.pe.RowControl`): op, value, gather_addr, psum_addr (WU: address of the
@@ -73,6 +81,7 @@ class RowController(wiring.Component):
         is_busy, is_scan: this cycle issues an operation, or is the one of a word without visits.
         trace: the record of this cycle, all zero without an operation.
     Ports, visit (WU only, low otherwise), in the cycle of the last position's operation:
+        visit_void: its tap has no positions, this is a cycle without an operation.
         visit_valid, visit_bit, visit_has_value, visit_delta (zero without value); visit_word_last: last visit of
         its word, or, in its scan cycle and without visit_valid, a word that has none; with it visit_record_last:
         last word of its record, visit_next_explored: the word is explored in the next step (low in dense mode),
@@ -107,18 +116,27 @@ class RowController(wiring.Component):
             "entry_group": In(group_bits(cfg)),
             "entry_record_base": In(log2_exact(cfg.mask_beats, "mask_beats")),
             "entry_cb": In(cb_bits(cfg)),
+            "tap_we": In(1),
+            "tap": In(TAP_BITS),
+            "box": In(box_layout(cfg)),
+            "count": In(position_bits(cfg)),
             "load_error": Out(2),
             "bank": In(1),
+            "tap_bank": In(1),
             "phase": In(2),
             "words": In(WORD_COUNT_BITS),
             "mask_beats": In(WORD_COUNT_BITS),
             "block_rows": In(COUNT_BITS),
-            "positions": In(POSITION_BITS),
+            "log2_blocks": In(LOG2_BLOCKS_BITS),
+            "taps": In(TAP_BITS),
+            **{f"{name}_{axis}": In(PITCH_BITS) for name in ("gather", "psum") for axis in AXES},
             "log2_positions": In(4),
-            "gather_stride": In(COUNT_BITS),
             "k0": In(COUNT_BITS),
             "k_end": In(COUNT_BITS),
             "c_end": In(COUNT_BITS),
+            "bias": In(1),
+            "bias_tap": In(TAP_BITS),
+            "depthwise": In(1),
             "salt": In(WORD_BITS),
             "scale_t": In(SCALE_BITS),
             "dense_mode": In(1),
@@ -138,6 +156,7 @@ class RowController(wiring.Component):
             "is_busy": Out(1),
             "is_scan": Out(1),
             "visit_valid": Out(1),
+            "visit_void": Out(1),
             "visit_bit": Out(bit_bits(cfg)),
             "visit_has_value": Out(1),
             "visit_delta": Out(signed(cfg.delta_bits)),
@@ -151,6 +170,7 @@ class RowController(wiring.Component):
         self._tags = data.StructLayout(
             {
                 "walk": walk_layout(cfg),
+                "void": 1,
                 "next_explored": 1,
                 "next_count": cfg.mask_bits.bit_length(),
             }
@@ -162,9 +182,10 @@ class RowController(wiring.Component):
         m.submodules.buffer = buffer = WeightBuffer(self._cfg)
         m.submodules.walker = walker = RowWalker(self._cfg)
         m.submodules.decoder = decoder = CsbDecoder(self._cfg, self._tags.size)
+        m.submodules.taps = taps = TapMemory(self._cfg)
         self._load(m, buffer, walker)
-        self._decode(m, buffer, walker, decoder)
-        self._operate(m, buffer, decoder)
+        self._decode(m, buffer, walker, taps, decoder)
+        self._operate(m, buffer, taps, decoder)
         if self._cfg.trace:
             m.d.comb += self.trace.eq(trace_record(self))
         return m
@@ -206,7 +227,7 @@ class RowController(wiring.Component):
             with m.Elif(buffer.value_we & buffer.value_full):
                 m.d.sync += self.load_error.eq(ERROR_VALUE)
 
-    def _decode(self, m: Module, buffer: WeightBuffer, walker: RowWalker, decoder: CsbDecoder) -> None:
+    def _decode(self, m: Module, buffer: WeightBuffer, walker: RowWalker, taps: TapMemory, decoder: CsbDecoder) -> None:
         """From the walker's word to the decoder's: read, hash and count valid positions, then the rule."""
         cfg = self._cfg
         m.submodules.exploration = exploration = Exploration()
@@ -221,6 +242,8 @@ class RowController(wiring.Component):
             walker.mask_beats.eq(self.mask_beats),
             walker.block_rows.eq(self.block_rows),
             walker.k0.eq(self.k0),
+            walker.log2_blocks.eq(self.log2_blocks),
+            walker.taps.eq(self.taps),
             walker.every.eq((self.phase == Phase.WU) | self.scale_t.any()),
             walker.advance.eq(advance),
             buffer.mask_en.eq(advance),
@@ -229,6 +252,14 @@ class RowController(wiring.Component):
             exploration.enable.eq(advance & updating),
             exploration.kb.eq(walker.info.kb),
             exploration.cb.eq(walker.info.cb),
+            exploration.tap.eq(walker.info.tap),
+            taps.bank.eq(self.tap_bank),
+            taps.tap_we.eq(self.tap_we),
+            taps.tap.eq(self.tap),
+            taps.box_in.eq(self.box),
+            taps.count_in.eq(self.count),
+            taps.count_en.eq(advance),
+            taps.count_tap.eq(walker.info.tap),
             exploration.step.eq(self.step),
             exploration.log2_period.eq(self.log2_period),
         ]
@@ -238,6 +269,11 @@ class RowController(wiring.Component):
         valid_k_1, valid_k_2 = (Signal.like(rule.valid_k, name=f"valid_k_{n}", reset_less=True) for n in (1, 2))
         valid_c_1, valid_c_2 = (Signal.like(rule.valid_c, name=f"valid_c_{n}", reset_less=True) for n in (1, 2))
         count_2 = Signal.like(self.visit_next_count, name="count_2", reset_less=True)
+        c_inner, c_last = Signal.like(self.c_end), Signal.like(self.c_end)  # without and with the bias
+        positions_2, void_2 = Signal(position_bits(cfg), reset_less=True), Signal(reset_less=True)
+        positions = Signal(position_bits(cfg), reset_less=True)
+        m.d.sync += c_inner.eq(self.c_end - 1)
+        m.d.comb += c_last.eq(Mux(self.bias & (walker.info.tap != self.bias_tap), c_inner, self.c_end))
         visit, mask = Signal(cfg.mask_bits, reset_less=True), Signal(cfg.mask_bits, reset_less=True)
         offset, tags = Signal(value_bits(cfg), reset_less=True), Signal(self._tags, reset_less=True)
         m.d.comb += [
@@ -253,14 +289,18 @@ class RowController(wiring.Component):
                 valid_1.eq(walker.valid),
                 walk_1.eq(walker.info),
                 valid_k_1.eq(clip_valid(self.k_end, walker.info.kb, cfg.block_k)),
-                valid_c_1.eq(clip_valid(self.c_end, walker.info.cb, cfg.block_c)),
+                valid_c_1.eq(clip_valid(c_last, walker.info.cb, cfg.block_c)),
                 valid_2.eq(valid_1),
                 walk_2.eq(walk_1),
                 valid_k_2.eq(valid_k_1),
                 valid_c_2.eq(valid_c_1),
                 count_2.eq(valid_k_1 * valid_c_1),
+                positions_2.eq(taps.count),
+                void_2.eq(taps.count == 0),
                 valid_3.eq(valid_2),
-                visit.eq(Mux(walk_2.null, 0, rule.visit)),
+                visit.eq(Mux(walk_2.null | (void_2 & (self.phase != Phase.WU)), 0, rule.visit)),
+                positions.eq(Mux(void_2, 1, positions_2)),
+                tags.void.eq(void_2),
                 mask.eq(buffer.mask),
                 offset.eq(Cat(Const(0, log2_exact(cfg.values_per_beat, "")), buffer.base) + buffer.offset),
                 tags.walk.eq(walk_2),
@@ -268,7 +308,7 @@ class RowController(wiring.Component):
                 tags.next_count.eq(count_2),
             ]
         m.d.comb += [
-            decoder.positions.eq(self.positions),
+            decoder.positions.eq(positions),
             decoder.valid.eq(valid_3),
             decoder.visit.eq(visit),
             decoder.mask.eq(mask),
@@ -276,7 +316,7 @@ class RowController(wiring.Component):
             decoder.tags.eq(tags.as_value()),
         ]
 
-    def _operate(self, m: Module, buffer: WeightBuffer, decoder: CsbDecoder) -> None:
+    def _operate(self, m: Module, buffer: WeightBuffer, taps: TapMemory, decoder: CsbDecoder) -> None:
         """From the decoder's visit (stage 1) to the operation (stage 8, the output registers)."""
         cfg, a_bits = self._cfg, self._cfg.operand_bits
         m.submodules.regenerate = regenerate = Regenerate(cfg)
@@ -321,6 +361,7 @@ class RowController(wiring.Component):
         scan = until(7, scan_1, "scan")
         final = until(8, final_1, "final")
         null = until(7, tags.walk.null & decoder.scan, "null")
+        void = until(7, decoder.issue & tags.void, "void")
         fresh = until(7, fresh_1, "fresh")
         visited = Cat(decoder.bit, decoder.has_value, tags.walk.record_last, tags.next_explored, tags.next_count)
         visited = until(7, visited, "visited", enable=fresh)
@@ -334,6 +375,7 @@ class RowController(wiring.Component):
             regenerate.enable.eq(decoder.first & ~updating),
             regenerate.k.eq((tags.walk.kb << log2_exact(cfg.block_k, "")) + (k_local if cfg.block_k > 1 else 0)),
             regenerate.c.eq((tags.walk.cb << block_c) + (c_local if cfg.block_c > 1 else 0)),
+            regenerate.tap.eq(tags.walk.tap),
             regenerate.salt.eq(self.salt),
             regenerate.scale_t.eq(self.scale_t),
             buffer.value_en.eq(first[4] & has_value[4]),
@@ -348,13 +390,12 @@ class RowController(wiring.Component):
         with m.If(first[7]):
             m.d.sync += self.value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
 
-        # The addresses: counted up over the positions of a visit.
+        # The addresses: the unit's and the channel's, then through the box of the tap.
+        m.submodules.walk = walk = BoxWalk(cfg)
         pack = log2_exact(cfg.stationary_pack, "stationary_pack")
         lane_k = k_local[: log2_exact(cfg.block_k, "")]
         lane_c = c_local[: log2_exact(cfg.lane_group, "")]
         unit = Signal(slot_bits(cfg))
-        gather_2, psum_2 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
-        half_2 = Signal(reset_less=True)
         m.d.comb += unit.eq(
             Mux(
                 backward,
@@ -362,25 +403,37 @@ class RowController(wiring.Component):
                 Mux(updating, Cat(lane_k[pack:], tags.walk.slot), Cat(lane_k, tags.walk.slot)),
             )
         )
+        channel_2, unit_2 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
+        half_2 = Signal(reset_less=True)
         with m.If(decoder.first):
             m.d.sync += [
-                gather_2.eq(tags.walk.channel + Mux(backward, lane_k, c_local)),
-                psum_2.eq(unit << self.log2_positions),
+                channel_2.eq(tags.walk.channel + Mux(backward | self.depthwise, lane_k, c_local)),
+                unit_2.eq(unit << self.log2_positions),
                 half_2.eq(lane_k[:pack]),
             ]
-        with m.Elif(decoder.issue):
-            m.d.sync += [gather_2.eq(gather_2 + self.gather_stride), psum_2.eq(psum_2 + 1)]
-        gather = until(7, gather_2, "gather", since=2, enable=issue)
-        psum = until(7, psum_2, "psum", since=2, enable=issue)
+        m.d.comb += [
+            taps.box_en.eq(decoder.first),
+            taps.box_tap.eq(tags.walk.tap),
+            walk.first.eq(first[2]),
+            walk.issue.eq(issue[2]),
+            walk.box.eq(taps.box),
+            walk.gather_base.eq(channel_2),
+            walk.psum_base.eq(unit_2),
+        ]
+        for axis in AXES:
+            for name in ("gather", "psum"):
+                m.d.comb += getattr(walk, f"{name}_{axis}").eq(getattr(self, f"{name}_{axis}"))
+        gather = until(7, walk.gather, "gather", since=3, enable=issue)
+        psum = until(7, walk.psum, "psum", since=3, enable=issue)
         half = until(7, half_2, "half", since=2, enable=issue)
 
         # The hazard: how long ago did a MAC touch this partial sum?
-        mac_7 = Signal()
-        m.d.comb += mac_7.eq(issue[7] & ~updating)
+        mac_7, acts = Signal(), Signal()
+        m.d.comb += [acts.eq(issue[7] & ~void[7]), mac_7.eq(acts & ~updating)]
         history, near = [], []
         valid, address = mac_7, psum[7]
         for distance in range(1, 4):
-            valid_d, address_d = Signal(name=f"mac_{distance}"), Signal.like(psum_2, name=f"mac_psum_{distance}")
+            valid_d, address_d = Signal(name=f"mac_{distance}"), Signal.like(walk.psum, name=f"mac_psum_{distance}")
             m.d.sync += [valid_d.eq(valid), address_d.eq(address)]
             history.append((valid_d, address_d))
             valid, address = valid_d, address_d
@@ -389,12 +442,13 @@ class RowController(wiring.Component):
         m.d.comb += bypass.eq(Mux(near[0], 1, Mux(near[1], 2, Mux(near[2], 3, 0))))
 
         m.d.sync += [
-            self.op.eq(Mux(issue[7], Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
-            self.is_busy.eq(issue[7]),
-            self.is_scan.eq(scan[7]),
+            self.op.eq(Mux(acts, Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
+            self.is_busy.eq(acts),
+            self.is_scan.eq(scan[7] | void[7]),
             self.dot_first.eq(first[7] & updating),
             self.dot_last.eq(last[7] & updating),
             self.visit_valid.eq(last[7] & updating),
+            self.visit_void.eq(void[7]),
             self.visit_word_last.eq(word_last[7] & ~null[7] & updating),
         ]
         with m.If(issue[7]):

@@ -1,11 +1,11 @@
 """Walker of a row: its list of entries, and the mask words they stand for, in order, one a cycle.
 
-In FW and WU an entry is a record (block row) that the row owns, and its words are walked one after the
-other; where only stored weights are wanted (FW, once the initial weights have vanished), words that hold
-none are passed over: flags beside each mask beat say which do, and the walk jumps from flag to flag. In
-BW an entry is a lane group, and its words are those of one block column, record by record: the transpose,
-by walking the other way. Entries are collected while a working set loads, in one of two banks, and walked
-while it computes.
+In FW and WU an entry is a record (block row) that the row owns, and its words (taps, and blocks within a tap) are
+walked one after the other; where only stored weights are wanted (FW, once the initial weights have vanished), words
+that hold none are passed over: flags beside each mask beat say which do, and the walk jumps from flag to flag. In BW
+an entry is a lane group, and its words are those of one block column, record by record and tap by tap: the transpose,
+by walking the other way. Entries are collected while a working set loads, in one of two banks, and walked while it
+computes.
 
 Order and addresses: docs/architecture.md, section 4. In a dense build every word takes the same room, so its place is
 all that is needed of it.
@@ -22,12 +22,14 @@ from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.exploration import group_bits
 from rtl.regenerate import C_BITS, K_BITS
+from rtl.tap_table import TAP_BITS
 from rtl.weight_buffer import lane_bits, place_bits
 
 #: One bit more than a coordinate has, so that words beyond the last channel do not wrap to the first.
 KEY_BITS = max(K_BITS, C_BITS) + 1
 COUNT_BITS = 16
 WORD_COUNT_BITS = 8
+LOG2_BLOCKS_BITS = 4
 
 
 def entry_depth(cfg: Config) -> int:
@@ -84,6 +86,7 @@ def walk_layout(cfg: Config) -> data.StructLayout:
             "kb": kb_bits(cfg),
             "cb": cb_bits(cfg),
             "channel": channel_bits(cfg),  # gathered channel of the word's bit 0
+            "tap": TAP_BITS,
             "group": group_bits(cfg),  # BW: lane group within the word
             "record_last": 1,  # FW, WU: last word of its record
             "final": 1,  # last word of the working set
@@ -115,7 +118,7 @@ class RowWalker(wiring.Component):
     Ports, compute side (all but start and advance constant from start to the final word):
         start: begin. phase: FW and WU walk records, BW lane groups. words: mask words of a record, at least 1.
         mask_beats: mask beats of a record, dense: words that it takes in the bank. block_rows: records of a segment, at
-        least 1. k0: first output channel of record 0 (BW).
+        least 1. k0: first output channel of record 0 (BW). log2_blocks: blocks of a tap; taps: of the filter (BW).
         every (sparse): FW and WU walk all words.
         valid, info: a mask word, see `walk_layout`. Sparse: beat, lane: where it is; dense: place: its number in the
         bank.
@@ -157,6 +160,8 @@ class RowWalker(wiring.Component):
                 "mask_beats": In(record_bits(cfg)),
                 "block_rows": In(COUNT_BITS),
                 "k0": In(COUNT_BITS),
+                "log2_blocks": In(LOG2_BLOCKS_BITS),
+                "taps": In(TAP_BITS),
                 "advance": In(1),
                 "valid": Out(1),
                 **place,
@@ -207,6 +212,7 @@ class RowWalker(wiring.Component):
         active, row_empty = Signal(), Signal()
         pointer, next_pointer = Signal(range(depth)), Signal(range(depth))
         inner = Signal(COUNT_BITS)  # FW, WU: mask beat (dense: word) of the record; BW: record of the segment
+        tap, tap_word = Signal(TAP_BITS), Signal(WORD_COUNT_BITS)  # BW: tap of the record, words before it
         before = Signal(self._beat_bits)  # mask beats (dense: words) before that one (BW: before that record)
         inner_done, inner_last, entry_last, step, leave = Signal(), Signal(), Signal(), Signal(), Signal()
         count, backward, now = Signal.like(counts[0], name="walked"), Signal(), Signal(entry)
@@ -224,6 +230,13 @@ class RowWalker(wiring.Component):
             read.en.eq(self.start | leave),
         ]
         m.d.sync += pointer.eq(next_pointer)
+        tap_last = Signal()
+        m.d.comb += tap_last.eq(tap + 1 == self.taps)
+        with m.If(step & backward):
+            m.d.sync += [
+                tap.eq(Mux(tap_last, 0, tap + 1)),
+                tap_word.eq(Mux(tap_last, 0, tap_word + (1 << self.log2_blocks)[:WORD_COUNT_BITS])),
+            ]
         with m.If(step & inner_done):
             m.d.sync += inner.eq(Mux(inner_last, 0, inner + 1))
             with m.If(backward):
@@ -233,32 +246,37 @@ class RowWalker(wiring.Component):
         with m.If(leave & entry_last):
             m.d.sync += active.eq(0)
         with m.If(self.start):
-            m.d.sync += [active.eq(1), inner.eq(0), before.eq(0)]
+            m.d.sync += [active.eq(1), inner.eq(0), before.eq(0), tap.eq(0), tap_word.eq(0)]
         number = Signal(word_bits(cfg))  # of the word in its record
         if cfg.sparse:
             lane, beat_done = self._lane(m, step, before, inner_last)
-            m.d.comb += [inner_done.eq(backward | beat_done), number.eq(Cat(lane, inner))]
+            m.d.comb += [inner_done.eq(Mux(backward, tap_last, beat_done)), number.eq(Cat(lane, inner))]
         else:
-            m.d.comb += [inner_done.eq(1), number.eq(inner)]
+            m.d.comb += [inner_done.eq(~backward | tap_last), number.eq(inner)]
 
         record, group, info = now.of.record, now.of.group, self.info
-        word = Signal(word_bits(cfg))
-        m.d.comb += word.eq(Mux(backward, group.word, number))
+        word, in_tap, of_tap = Signal(word_bits(cfg)), Signal(word_bits(cfg)), Signal(TAP_BITS)
+        m.d.comb += [
+            word.eq(Mux(backward, group.word + tap_word, number)),
+            in_tap.eq(number & ((1 << self.log2_blocks) - 1)[: len(number)]),
+            of_tap.eq(Mux(backward, tap, number >> self.log2_blocks)),
+        ]
         lanes = log2_exact(cfg.masks_per_beat, "masks_per_beat")
         block_k, block_c = log2_exact(cfg.block_k, "block_k"), log2_exact(cfg.block_c, "block_c")
         with m.If(self.advance):
             m.d.sync += self.valid.eq(active)
         with m.If(step):
             if cfg.sparse:
-                behind = Mux(backward, group.base + group.word[lanes:], 0)
+                behind = Mux(backward, group.base + word[lanes:], 0)
                 m.d.sync += [self.beat.eq(before + behind), self.lane.eq(word[:lanes])]
             else:
                 m.d.sync += self.place.eq(before + Mux(backward, group.base, 0) + word)
             m.d.sync += [
                 info.slot.eq(now.slot),
                 info.kb.eq(Mux(backward, self.k0[block_k:], record.kb) + Mux(backward, inner, 0)),
-                info.cb.eq(now.cb + Mux(backward, 0, number)),
-                info.channel.eq(Mux(backward, inner << block_k, record.channel + (number << block_c))),
+                info.cb.eq(now.cb + Mux(backward, 0, in_tap)),
+                info.channel.eq(Mux(backward, inner << block_k, record.channel + (in_tap << block_c))),
+                info.tap.eq(of_tap),
                 info.group.eq(group.group),
                 info.record_last.eq(inner_done & inner_last & ~backward),
                 info.final.eq(row_empty | (inner_done & inner_last & entry_last)),

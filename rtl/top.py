@@ -19,6 +19,7 @@ from arch.config import Config, log2_exact
 from arch.trace import BITS as TRACE_BITS
 from arch.trace import CENTRAL
 from rtl.assignment import AssignmentTable
+from rtl.box_walk import AXES
 from rtl.command_processor import STAGES, CommandProcessor
 from rtl.compute_sequencer import EVENTS, ComputeSequencer
 from rtl.dense_drainer import dense_words
@@ -32,6 +33,8 @@ from rtl.quantile import QuantileEstimator
 from rtl.reader import Reader
 from rtl.registers import Registers
 from rtl.row import Row
+from rtl.tap_table import TAP_BITS, TapBuilder
+from rtl.vector.engine import VectorEngine
 
 ROW_MODULE = "row"
 
@@ -65,8 +68,25 @@ _LOAD_BUS = (
     "entry_cb",
 )
 #: Ports of a row that are fields of the command in compute.
-_FIELDS = ("phase", "words", "mask_beats", "positions", "log2_positions", "gather_stride", "k_end", "c_end", "salt")
-_BANKS = ("weight_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
+_FIELDS = (
+    "phase",
+    "words",
+    "mask_beats",
+    "log2_blocks",
+    *(f"{name}_{axis}" for name in ("gather", "psum") for axis in AXES),
+    "log2_positions",
+    "log2_cycles",
+    "k_end",
+    "c_end",
+    "bias",
+    "bias_tap",
+    "depthwise",
+    "salt",
+    "sum_add",
+    "sum_store",
+)
+_BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
+_TAPS = ("tap_we", "tap", "box", "count")
 
 
 class Accelerator(wiring.Component):
@@ -117,8 +137,10 @@ class Accelerator(wiring.Component):
         m.submodules.reader = self._reader = Reader(cfg)
         m.submodules.planner = self._planner = Planner(cfg)
         m.submodules.loader = self._loader = Loader(cfg)
+        m.submodules.taps = self._taps = TapBuilder(cfg)
         m.submodules.sequencer = self._sequencer = ComputeSequencer(cfg)
         m.submodules.drain = self._drain = DrainStage(cfg)
+        m.submodules.vector = self._vector = VectorEngine(cfg)
         m.submodules.table = self._table = AssignmentTable(cfg)
         m.submodules.gate = self._gate = GateBuffer(cfg)
         m.submodules.exponents = self._exponents = ExponentTable(cfg)
@@ -151,14 +173,26 @@ class Accelerator(wiring.Component):
             m.d.comb += getattr(registers, name).eq(getattr(processor, name))
 
     def _memory(self, m: Module) -> None:
-        processor, reader, drain = self._processor, self._reader, self._drain
+        processor, reader, drain, vector = self._processor, self._reader, self._drain, self._vector
+        # The port is the reader's until its lists are over, then the vector engine's.
         for name in ("rd_req_valid", "rd_req_addr", "rd_resp_ready"):
-            m.d.comb += getattr(self, name).eq(getattr(reader, name))
-        for name in ("rd_req_ready", "rd_resp_valid", "rd_resp_data"):
-            m.d.comb += getattr(reader, name).eq(getattr(self, name))
+            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(reader, name)))
         for name in ("wr_valid", "wr_addr", "wr_data"):
-            m.d.comb += getattr(self, name).eq(getattr(drain, name))
-        m.d.comb += drain.wr_ready.eq(self.wr_ready)
+            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
+        for name in ("rd_req_ready", "rd_resp_valid"):
+            m.d.comb += [
+                getattr(reader, name).eq(getattr(self, name) & ~vector.owns),
+                getattr(vector, name).eq(getattr(self, name) & vector.owns),
+            ]
+        m.d.comb += [
+            reader.rd_resp_data.eq(self.rd_resp_data),
+            vector.rd_resp_data.eq(self.rd_resp_data),
+            drain.wr_ready.eq(self.wr_ready & ~vector.owns),
+            vector.wr_ready.eq(self.wr_ready & vector.owns),
+            vector.reader_done.eq(reader.done),
+            vector.program_addr.eq(self._registers.program),
+            vector.index.eq(processor.drain_index),
+        ]
         planner = self._planner
         m.d.comb += [
             reader.slot_start.eq(processor.slot_start),
@@ -170,7 +204,7 @@ class Accelerator(wiring.Component):
             reader.plan_ok.eq(planner.plan_ok),
             reader.load_active.eq(processor.load_valid),
             reader.load_command.eq(processor.load_command),
-            reader.load_bank.eq(processor.load_bank),
+            reader.load_bank.eq(processor.load_total_bank),
             reader.hold.eq(self._loader.hold),
         ]
         for name in reader.signature.members:
@@ -185,22 +219,31 @@ class Accelerator(wiring.Component):
     def _stages(self, m: Module) -> None:
         processor, table, gate = self._processor, self._table, self._gate
         planner, loader, sequencer, drain = self._planner, self._loader, self._sequencer, self._drain
+        vector = self._vector
         computes = Signal()
         for stage, engine in zip(STAGES, (planner, loader, sequencer, drain), strict=True):
             m.d.comb += [
                 engine.slot_start.eq(processor.slot_start),
                 engine.active.eq(getattr(processor, f"{stage}_valid")),
                 engine.command.eq(getattr(processor, f"{stage}_command")),
-                getattr(processor, f"{stage}_done").eq(engine.done),
-                getattr(processor, f"{stage}_error").eq(engine.error),
+                getattr(processor, f"{stage}_done").eq(engine.done & (vector.done if stage == "drain" else 1)),
+                getattr(processor, f"{stage}_error").eq(engine.error | (vector.error if stage == "drain" else 0)),
             ]
         m.d.comb += [
             planner.active.eq(processor.plan_active),
+            self._taps.slot_start.eq(processor.slot_start),
+            self._taps.active.eq(processor.load_valid),
+            self._taps.command.eq(processor.load_command),
+            loader.taps_over.eq(self._taps.over),
             computes.eq((processor.compute_command.phase != Phase.NOP) & ~processor.compute_command.ahead),
             sequencer.active.eq(processor.compute_valid & computes),
             sequencer.drain_command.eq(processor.drain_command),
             processor.reader_done.eq(self._reader.done),
+            processor.plan_total_bank.eq(planner.total_bank),
             processor.plan_bank.eq(planner.bank),
+            vector.slot_start.eq(processor.slot_start),
+            vector.active.eq(processor.drain_valid),
+            vector.command.eq(processor.drain_command),
             processor.load_gate_bank.eq(loader.gate_bank),
             table.we.eq(planner.assign_we),
             table.bank.eq(planner.bank),
@@ -229,15 +272,21 @@ class Accelerator(wiring.Component):
 
     def _scalars(self, m: Module) -> None:
         registers, sequencer, drain = self._registers, self._sequencer, self._drain
-        exponents = self._exponents
+        exponents, vector = self._exponents, self._vector
         for name in ("x", "aux", "out"):
             m.d.comb += [
                 getattr(exponents, f"{name}_tensor").eq(getattr(sequencer, f"{name}_tensor")),
                 getattr(sequencer, f"{name}_exponent").eq(getattr(exponents, f"{name}_exponent")),
             ]
-        for name in ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw", "commit"):
-            m.d.comb += getattr(exponents, name).eq(getattr(drain, name))
+        for name in ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw"):
+            m.d.comb += getattr(exponents, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
         m.d.comb += [
+            exponents.commit.eq(drain.commit),
+            exponents.vector_tensor.eq(vector.exponent_tensor),
+            vector.exponent.eq(exponents.vector_exponent),
+            vector.learning.eq(Cat(registers.lr, Const(0, 16 - self._cfg.lr_bits), registers.lr_exponent)),
+            registers.loss.eq(vector.loss),
+            registers.right.eq(vector.right),
             exponents.clear.eq(registers.scrub),
             exponents.csr_tensor.eq(registers.exponent_tensor),
             exponents.csr_we.eq(registers.exponent_we),
@@ -278,19 +327,25 @@ class Accelerator(wiring.Component):
         registers, processor, loader = self._registers, self._processor, self._loader
         sequencer, drain, command = self._sequencer, self._drain, processor.compute_command
         first_k = Signal(16)  # output channel of the first record loaded
-        m.d.sync += first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k")))
-        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt")]
+        filter_taps = Signal(TAP_BITS)
+        m.d.sync += [
+            first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k"))),
+            filter_taps.eq(command.kernel_rows * command.kernel_cols),
+        ]
+        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt", "log2_cycles")]
         common: dict[str, Value] = {
             **{name: getattr(loader, name) for name in _LOAD_BUS if name in loader.signature.members},
             **{name: getattr(processor, name) for name in _BANKS},
+            **{name: getattr(self._taps, name) for name in _TAPS},
             **{name: getattr(command, name) for name in fields},
             "block_rows": command.records,
+            "taps": filter_taps,
             "k0": first_k,
             "command": processor.compute_index,
             "lr": registers.lr,
             "shift": sequencer.update_shift,
             "compute_start": sequencer.compute_start,
-            "update_start": sequencer.compute_start & (command.phase == Phase.WU),
+            "update_start": sequencer.compute_start & (command.phase == Phase.WU) & ~command.sum_store,
             "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
             "drain_start": drain.rows_start,
         }
@@ -316,6 +371,7 @@ class Accelerator(wiring.Component):
             "is_busy": sequencer.row_busy,
             "is_scan": sequencer.row_scan,
             "update_error": sequencer.row_update_error,
+            "sum_error": sequencer.row_sum_error,
             **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
         }
         for number in range(cfg.rows):
@@ -366,12 +422,12 @@ class Accelerator(wiring.Component):
             registers.count_wait_load.eq(processor.wait_load),
             registers.count_wait_plan.eq(processor.wait_plan),
             registers.count_wait_drain.eq(processor.wait_drain),
-            registers.count_saturated.eq(self._drain.saturated + sequencer.saturated_count),
+            registers.count_saturated.eq(self._drain.saturated + sequencer.saturated_count + self._vector.saturated),
             registers.count_tracked.eq(sequencer.kept_count),
             registers.count_adopted.eq(sequencer.adopted_count),
             registers.count_evicted.eq(sequencer.evicted_count),
             registers.count_seen.eq(sequencer.seen_count),
-            registers.count_reads.eq(self._reader.out_valid),
+            registers.count_reads.eq(self.rd_resp_valid & self.rd_resp_ready),
             registers.count_writes.eq(self.wr_valid & self.wr_ready),
         ]
 
@@ -381,9 +437,9 @@ class Accelerator(wiring.Component):
             "busy": processor.busy,
             "slot_start": processor.slot_start,
             "valid": Cat(getattr(processor, f"{stage}_valid") for stage in STAGES),
-            "request": reader.rd_req_valid & reader.rd_req_ready,
+            "request": self.rd_req_valid & self.rd_req_ready,
             "request_kind": reader.req_kind,
-            "response": reader.out_valid,
+            "response": self.rd_resp_valid & self.rd_resp_ready,
             "response_kind": reader.out_kind,
             "write": self.wr_valid & self.wr_ready,
             "done": Cat(*(getattr(processor, f"{stage}_done") for stage in STAGES), processor.reader_done),

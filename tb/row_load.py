@@ -14,26 +14,28 @@ from tb.row_model import Cycle, Job
 
 @dataclass
 class Load:
-    """The load buses of a slot, a cycle an element, and the error after each."""
+    """The load buses of a slot, a cycle an element, and the error after each; no errors: weights are not loaded."""
 
     cycles: list[Cycle]
     errors: list[int] = field(default_factory=list)
 
 
 def load(cfg: Config, rng: np.random.Generator, job: Job, row: int, gap: float, surplus: Sequence[Cycle] = ()) -> Load:
-    """Beats and entries of a job, both in order, either first; then `surplus`, which must not fit."""
+    """Beats, entries and taps of a job, each in order, any of them first; then `surplus`, which must not fit."""
     beats = [{**bus, "load_mine": mine(job, record, row)} for record, bus in job.beats()]
     entries = [{**bus, "entry_mine": int(job.owner[0][unit] == row)} for unit, bus in job.entries()]
-    cycles: list[Cycle] = []
-    while beats or entries:
-        cycle: Cycle = {}
-        if beats and rng.random() >= gap:
-            cycle |= beats.pop(0)
-        if entries and rng.random() >= gap:
-            cycle |= entries.pop(0)
-        cycles.append(cycle)
+    cycles = merged(rng, gap, beats, entries, job.tap_writes(rng))
     cycles += surplus
     return Load(cycles, errors(cfg, cycles))
+
+
+def merged(rng: np.random.Generator, gap: float, *streams: list[Cycle]) -> list[Cycle]:
+    """Streams side by side, each in order, with gaps."""
+    left = [list(stream) for stream in streams if stream]
+    cycles: list[Cycle] = []
+    while any(left):
+        cycles.append({n: v for s in left if s and rng.random() >= gap for n, v in s.pop(0).items()})
+    return cycles
 
 
 def mine(job: Job, record: int, row: int) -> int:

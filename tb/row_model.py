@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from arch.config import Config
 from golden import regenerate
 from golden.csb import Geometry, Region
 from golden.machine import Settings, Work
-from golden.phases import as_matrix, backward, forward, read_weights, weight_update
+from golden.phases import as_matrices, backward, forward, gradient, read_weights, wanted, weight_update
 from golden.trace import operations
+from tb.box_jobs import STEPS, box_of, places, taps_of
 
 MAC, DOT = 1, 2
 Cycle = dict[str, int]
@@ -25,11 +27,12 @@ Cycle = dict[str, int]
 
 @dataclass(frozen=True)
 class Word:
-    """A mask word that a row walks: segment, record, word in the record, lane group (BW), slot of its unit."""
+    """A mask word that a row walks: segment, record, tap, block of the tap, lane group (BW), slot of its unit."""
 
     segment: int
     record: int
-    word: int
+    tap: int
+    block: int
     group: int
     slot: int
 
@@ -41,6 +44,7 @@ class Job:
     Attributes:
         regions: its segments, each `c_step` channels after the one before.
         owner: row and slot of every unit: block rows (FW, WU) or lane groups of all segments (BW).
+        boxes: the fields of the command that say which positions a tap visits (`tb.box_jobs`).
         c_end: of the command; in BW it leaves out the bias.
         others: as in the command and the settings.
     """
@@ -49,8 +53,7 @@ class Job:
     phase: Phase
     regions: list[Region]
     owner: tuple[np.ndarray, np.ndarray]
-    positions: int
-    stride: int
+    boxes: dict[str, int]
     c_end: int
     scale: int = 0
     salt: int = 0
@@ -58,6 +61,10 @@ class Job:
     log2_period: int = 0
     dense: bool = False
     command: int = 0
+    depthwise: bool = False
+    log2_cycles: int = 0
+    sum_add: bool = False
+    sum_store: bool = False
     deltas: list[dict[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -70,30 +77,61 @@ class Job:
         return self.regions[0].geometry
 
     @property
+    def positions(self) -> int:
+        """Of the tile."""
+        return self.boxes["positions"]
+
+    @property
     def log2_positions(self) -> int:
         """Positions of a partial sum's place."""
-        return (self.positions - 1).bit_length()
+        return self.boxes["log2_positions"]
+
+    @property
+    def stride(self) -> int:
+        """Operands of a position in the gather bank."""
+        return self.boxes["gather_stride"]
+
+    @property
+    def patch(self) -> int:
+        """Positions of the patch that anything visits."""
+        return 1 + max((g // self.stride for tap in range(self.taps) for g, _ in places(self.boxes, tap)), default=0)
+
+    @property
+    def taps(self) -> int:
+        """Of the filter."""
+        return taps_of(self.boxes)
+
+    @property
+    def log2_blocks(self) -> int:
+        """Of a tap; more than any record has where there is a single tap."""
+        return self.geometry.blocks.bit_length() - 1 if self.taps > 1 else 8
+
+    @property
+    def bias_tap(self) -> int:
+        """The only tap of the last input channel, -1 if it is like the others (or not visited at all: BW)."""
+        return -1 if self.phase == Phase.BW else self.regions[-1].geometry.bias_tap
 
     @property
     def channels(self) -> int:
         """Gathered channels, those of padded blocks included."""
         g = self.geometry
-        units = g.records * self.cfg.block_k, len(self.regions) * g.words * self.cfg.block_c
-        return units[0] if self.phase == Phase.BW else units[1]
+        by_k = self.phase == Phase.BW or self.depthwise
+        return g.records * self.cfg.block_k if by_k else len(self.regions) * g.blocks * self.cfg.block_c
 
     @property
     def command_fields(self) -> dict[str, int]:
         """What the golden phases read from a command."""
         g, cfg = self.geometry, self.cfg
         lanes = cfg.lane_group if self.phase == Phase.BW else cfg.block_k
-        return {
+        return self.boxes | {
             "phase": int(self.phase),
-            "positions": self.positions,
-            "log2_positions": self.log2_positions,
             "log2_lanes": lanes.bit_length() - 1,
-            "gather_stride": self.stride,
-            "c_step": g.words * cfg.block_c,
+            "log2_cycles": self.log2_cycles,
+            "c_step": g.blocks * cfg.block_c,
             "c_end": self.c_end,
+            "depthwise": int(self.depthwise),
+            "sum_add": int(self.sum_add),
+            "sum_store": int(self.sum_store),
         }
 
     def settings(self) -> Cycle:
@@ -104,12 +142,16 @@ class Job:
             "words": g.words,
             "mask_beats": g.mask_beats,
             "block_rows": g.records,
-            "positions": self.positions,
+            "log2_blocks": self.log2_blocks,
+            "taps": self.taps,
+            **{name: self.boxes[name] for name in STEPS},
             "log2_positions": self.log2_positions,
-            "gather_stride": self.stride,
             "k0": g.k0,
             "k_end": g.k_end,
             "c_end": self.c_end,
+            "bias": int(self.bias_tap >= 0),
+            "bias_tap": max(self.bias_tap, 0),
+            "depthwise": int(self.depthwise),
             "salt": self.salt,
             "scale_t": self.scale,
             "dense_mode": int(self.dense),
@@ -140,7 +182,7 @@ class Job:
                         "load_data": image[at],
                         "load_offsets": offsets,
                         "load_first": int(beat == 0 and self.phase != Phase.BW),
-                        "load_channel": q * g.words * cfg.block_c,
+                        "load_channel": record * cfg.block_k if self.depthwise else q * g.blocks * cfg.block_c,
                         "load_kb": g.k0 // cfg.block_k + record,
                         "load_cb": region.geometry.c0 // cfg.block_c,
                     }
@@ -169,6 +211,10 @@ class Job:
             result.append((unit, bus))
         return result
 
+    def tap_writes(self, rng: np.random.Generator) -> list[Cycle]:
+        """The tap bus, a tap an element."""
+        return [box_of(self.cfg, rng, self.boxes, tap) for tap in range(self.taps)]
+
     # -- compute side -----------------------------------------------------------------------
     def words(self, row: int) -> list[Word]:
         """The list of a row, in order."""
@@ -176,13 +222,19 @@ class Job:
         if self.phase == Phase.BW:
             for unit in np.flatnonzero(rows == row).tolist():
                 segment, group = divmod(unit, g.groups)
-                word, in_word = divmod(group, self.cfg.groups_per_word)
-                result += [Word(segment, r, word, in_word, int(slots[unit])) for r in range(g.records)]
+                block, in_word = divmod(group, self.cfg.groups_per_word)
+                walk = product(range(g.records), range(self.taps))
+                result += [Word(segment, r, tap, block, in_word, int(slots[unit])) for r, tap in walk]
         else:
             for segment in range(len(self.regions)):
                 for record in np.flatnonzero(rows == row).tolist():
-                    result += [Word(segment, record, w, 0, int(slots[record])) for w in self._walked(segment, record)]
+                    places = [divmod(word, g.blocks) for word in self._walked(segment, record)]
+                    result += [Word(segment, record, *place, 0, int(slots[record])) for place in places]
         return result
+
+    def number(self, word: Word) -> int:
+        """Of a word in its record."""
+        return word.tap << self.log2_blocks | word.block
 
     @property
     def every(self) -> bool:
@@ -203,17 +255,22 @@ class Job:
     def cycles(self, row: int) -> list[Cycle]:
         """What the row shows from its first operation or scan on; names are those of the controller's ports."""
         result: list[Cycle] = []
+        met = [places(self.boxes, tap) for tap in range(self.taps)]
         for word in self.words(row):
-            visits = self._visits(word)
-            last = self._word_end(word) if self.phase == Phase.WU else {}
-            if not visits:
+            visits, last = self._visits(word), self._word_end(word) if self.phase == Phase.WU else {}
+            if not visits or (not met[word.tap] and self.phase != Phase.WU):
                 result.append({"is_scan": 1, **last})
-            for number, (bit, delta) in enumerate(visits):
-                for u in range(self.positions):
-                    cycle = self._operation(word, bit, delta, u)
-                    if number == len(visits) - 1 and u == self.positions - 1:
-                        cycle |= last
-                    result.append(cycle)
+                continue
+            for bit, delta in visits:
+                visit = self._visit(bit, delta) if self.phase == Phase.WU else {}
+                if not met[word.tap]:  # its tap meets padding alone
+                    result.append({"is_scan": 1, "visit_void": 1, **visit})
+                for n, place in enumerate(met[word.tap]):
+                    ends = {"dot_first": int(n == 0), "dot_last": int(n == len(met[word.tap]) - 1)}
+                    result.append(self._operation(word, bit, delta, place))
+                    if self.phase == Phase.WU:
+                        result[-1] |= ends | (visit if ends["dot_last"] else {})
+            result[-1] |= last
         if self.phase != Phase.WU:
             for now, cycle in enumerate(result):
                 if "op" in cycle:
@@ -225,21 +282,22 @@ class Job:
         """Absolute channels (k, c) of a bit."""
         k, c = divmod(bit, self.cfg.block_c)
         g = self.regions[word.segment].geometry
-        return g.k0 + word.record * self.cfg.block_k + k, g.c0 + word.word * self.cfg.block_c + c
+        return g.k0 + word.record * self.cfg.block_k + k, g.c0 + word.block * self.cfg.block_c + c
 
     def _is_valid(self, word: Word, bit: int) -> bool:
         k, c = self._place(word, bit)
-        return k < self.geometry.k_end and c < self.c_end
+        elsewhere = 0 <= self.bias_tap != word.tap  # the bias exists in one tap
+        return k < self.geometry.k_end and c < self.c_end - elsewhere
 
     def _is_explored(self, word: Word, step: int) -> bool:
         k, c = self._place(word, 0)
         at = k // self.cfg.block_k, c // self.cfg.block_c
-        return not self.dense and bool(regenerate.explored(*at, 0, step, 1 << self.log2_period))
+        return not self.dense and bool(regenerate.explored(*at, word.tap, step, 1 << self.log2_period))
 
     def _visits(self, word: Word) -> list[tuple[int, int | None]]:
         """(bit, stored value or None) of every visited bit of a word."""
         everything = self._is_explored(word, self.step) if self.phase == Phase.WU else self.scale != 0
-        first = (word.record * self.geometry.words + word.word) * self.cfg.mask_bits
+        first = (word.record * self.geometry.words + self.number(word)) * self.cfg.mask_bits
         visits = []
         for bit in range(self.cfg.mask_bits):
             delta = self.deltas[word.segment].get(first + bit)
@@ -252,62 +310,76 @@ class Job:
     def _word_end(self, word: Word) -> Cycle:
         return {
             "visit_word_last": 1,
-            "visit_record_last": int(word.word == self.geometry.words - 1),
+            "visit_record_last": int(self.number(word) == self.geometry.words - 1),
             "visit_next_explored": int(self._is_explored(word, self.step + 1)),
             "visit_next_count": sum(self._is_valid(word, bit) for bit in range(self.cfg.mask_bits)),
         }
 
-    def _operation(self, word: Word, bit: int, delta: int | None, u: int) -> Cycle:
+    def _visit(self, bit: int, delta: int | None) -> Cycle:
+        return {
+            "visit_valid": 1,
+            "visit_bit": bit,
+            "visit_has_value": int(delta is not None),
+            "visit_delta": delta or 0,
+        }
+
+    def _operation(self, word: Word, bit: int, delta: int | None, place: tuple[int, int]) -> Cycle:
         cfg, g = self.cfg, self.geometry
         k, c = divmod(bit, cfg.block_c)
         channel = word.record * cfg.block_k + k
-        if self.phase != Phase.BW:
-            channel = (word.segment * g.words + word.word) * cfg.block_c + c
-        cycle = {"is_busy": 1, "gather_addr": u * self.stride + channel}
+        if self.phase != Phase.BW and not self.depthwise:
+            channel = (word.segment * g.blocks + word.block) * cfg.block_c + c
+        cycle = {"is_busy": 1, "gather_addr": place[0] + channel}
         if self.phase == Phase.WU:
             unit, half = divmod(word.slot * cfg.block_k + k, cfg.stationary_pack)
-            cycle |= {"op": DOT, "half": half, "psum_addr": (unit << self.log2_positions) + u, "bypass": 0}
-            cycle |= {"dot_first": int(u == 0), "dot_last": int(u == self.positions - 1)}
-            if u == self.positions - 1:
-                cycle |= {"visit_valid": 1, "visit_bit": bit, "visit_has_value": int(delta is not None)}
-                cycle["visit_delta"] = delta or 0
-            return cycle
+            return cycle | {"op": DOT, "half": half, "bypass": 0, "psum_addr": (unit << self.log2_positions) + place[1]}
         lanes, lane = (cfg.lane_group, c % cfg.lane_group) if self.phase == Phase.BW else (cfg.block_k, k)
-        psum = (word.slot * lanes + lane << self.log2_positions) + u
-        return cycle | {"op": MAC, "psum_addr": psum, "value": self._weight(*self._place(word, bit), delta or 0)}
+        psum = (word.slot * lanes + lane << self.log2_positions) + place[1]
+        weight = self._weight(*self._place(word, bit), word.tap, delta or 0)
+        return cycle | {"op": MAC, "psum_addr": psum, "value": weight}
 
-    def _weight(self, k: int, c: int, delta: int) -> int:
+    def _weight(self, k: int, c: int, tap: int, delta: int) -> int:
         """`sat(rhe(delta / 2**A) + W0)`; `round` of a fraction rounds half to even."""
         bits = self.cfg.operand_bits
-        initial = int(regenerate.initial(k, c, 0, self.salt, self.scale, bits)) if self.scale else 0
+        initial = int(regenerate.initial(k, c, tap, self.salt, self.scale, bits)) if self.scale else 0
         top = 1 << bits - 1
         return min(max(round(Fraction(delta, 1 << bits)) + initial, -top), top - 1)
 
     # -- golden -----------------------------------------------------------------------------
-    def golden(self, x: np.ndarray | None = None, aux: np.ndarray | None = None, **update: int) -> tuple[Work, object]:
-        """The golden model's working set, and its sums (FW, BW) or its `Updated` (WU).
+    def golden(
+        self,
+        x: np.ndarray | None = None,
+        aux: np.ndarray | None = None,
+        stored: np.ndarray | None = None,
+        **update: int,
+    ) -> tuple[Work, object, np.ndarray | None]:
+        """The golden model's working set, its sums (FW, BW) or its `Updated` (WU), and all gradients (WU).
 
         Args:
-            x: gathered operand, (positions, columns, channels); zero if left out.
-            aux: stationary operand, likewise.
+            x: gathered operand, (positions of the patch, columns, channels); zero if left out.
+            aux: stationary operand, (positions, columns, channels), likewise.
+            stored: gradients of the tiles before, of the working set that adds them.
             update: `learning`, `shift` and `theta` of WU.
         """
         cfg, c = self.cfg, self.command_fields
-        x = np.zeros((self.positions, cfg.columns, self.channels)) if x is None else x
+        x = np.zeros((self.patch, cfg.columns, self.channels)) if x is None else x
         work = Work(c, regions=self.regions, slots=self.owner)
         if self.phase == Phase.WU:
             settings = Settings(learning=update.get("learning", 1), period_log2=self.log2_period, dense=self.dense)
             given = (self.step, settings, update.get("shift", 0), update.get("theta", 0))
             if aux is None:
                 aux = np.zeros((self.positions, cfg.columns, self.geometry.records * cfg.block_k))
-            updated = weight_update(cfg, c, self.regions[0], x, aux, self.owner, *given)
-            work.walk = updated.walk
-            return work, updated
+            region = self.regions[0]
+            visited = wanted(cfg, region, self.step, settings)
+            dots, work.walk = gradient(cfg, c, region, x, aux, visited, self.owner[0])
+            if self.sum_add and stored is not None:
+                dots = dots + stored
+            return work, weight_update(cfg, c, region, visited, dots, *given), dots
         work.operand = [read_weights(r, self.scale, self.salt) for r in self.regions]
-        matrices = [as_matrix(r, w) for r, w in zip(self.regions, work.operand, strict=True)]
+        matrices = [as_matrices(r, w) for r, w in zip(self.regions, work.operand, strict=True)]
         run = forward if self.phase == Phase.FW else backward
         sums, work.walk = run(cfg, c, self.regions, matrices, x, self.owner, self.scale != 0)
-        return work, sums
+        return work, sums, None
 
     def golden_records(self, row: int) -> dict[int, int]:
         """Trace records of a row by cycle from its first operation or scan on."""

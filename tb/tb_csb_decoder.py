@@ -1,6 +1,6 @@
 """Bench of the CSB decoder: every visit of every word, in order, in its cycle.
 
-The model is a list: a word with n visits takes n * U cycles, one without takes one, and a word that
+The model is a list: a word with n visits takes n * U cycles, U its own, one without takes one, and a word that
 was there in time begins in the cycle after its predecessor's last.
 """
 
@@ -19,12 +19,12 @@ FLAGS = ("issue", "scan", "first", "last", "word_last")
 Word = dict[str, int]
 
 
-def cycles_of(word: Word, positions: int, address_mask: int) -> list[dict[str, int]]:
+def cycles_of(word: Word, address_mask: int) -> list[dict[str, int]]:
     """What the decoder shows in the cycles of a word."""
     bits = [b for b in range(word["visit"].bit_length()) if word["visit"] >> b & 1]
     if not bits:
         return [dict(zip(FLAGS, (0, 1, 0, 0, 1), strict=True), tags_out=word["tags"])]
-    cycles = []
+    cycles, positions = [], word["positions"]
     for bit in bits:
         below = (word["mask"] & ((1 << bit) - 1)).bit_count()
         for u in range(positions):
@@ -44,17 +44,16 @@ def cycles_of(word: Word, positions: int, address_mask: int) -> list[dict[str, i
     return cycles
 
 
-async def play(dut: Any, cfg: Config, words: list[Word], positions: int, gaps: np.ndarray) -> None:
+async def play(dut: Any, cfg: Config, words: list[Word], gaps: np.ndarray) -> None:
     """Offer words, each after some idle cycles, and compare every cycle."""
     latency, address_latency = tb.parameters()["latency"], tb.parameters()["address_latency"]
     address_mask = cfg.value_beats * cfg.values_per_beat - 1
     expected: dict[int, dict[str, int]] = {}
     addresses: dict[int, int] = {}
-    dut.positions.value = positions
     offered, idle, now, free = 0, int(gaps[0]) if words else 0, 0, 0
     while offered < len(words) or now < free + 10:
         valid = int(offered < len(words) and idle == 0)
-        word = words[offered] if valid else {"visit": -1, "mask": -1, "offset": -1, "tags": -1}
+        word = words[offered] if valid else dict.fromkeys(("visit", "mask", "offset", "tags", "positions"), -1)
         dut.valid.value = valid
         for name, value in word.items():
             port = getattr(dut, name)
@@ -69,7 +68,7 @@ async def play(dut: Any, cfg: Config, words: list[Word], positions: int, gaps: n
             assert got == addresses[now], f"cycle {now}: address {got}, not {addresses[now]}"
         if valid and int(dut.ready.value):
             start = max(free, now + latency)
-            for number, cycle in enumerate(cycles_of(word, positions, address_mask)):
+            for number, cycle in enumerate(cycles_of(word, address_mask)):
                 expected[start + number] = cycle
                 if cycle.get("has_value"):
                     addresses[start + number + address_latency] = cycle["address"]
@@ -81,7 +80,9 @@ async def play(dut: Any, cfg: Config, words: list[Word], positions: int, gaps: n
         now += 1
 
 
-def random_words(cfg: Config, rng: np.random.Generator, count: int, density: float, extra: float) -> list[Word]:
+def random_words(
+    cfg: Config, rng: np.random.Generator, count: int, density: float, extra: float, positions: list[int]
+) -> list[Word]:
     """Words of which a share of the bits is stored, and visited either if stored or besides."""
     words = []
     for _ in range(count):
@@ -92,6 +93,7 @@ def random_words(cfg: Config, rng: np.random.Generator, count: int, density: flo
                 "visit": to_int(visit),
                 "mask": to_int(stored),
                 "tags": int(rng.integers(0, 1 << 16)),
+                "positions": int(rng.choice(positions)),
                 "offset": int(rng.integers(0, cfg.value_beats * cfg.values_per_beat)),
             }
         )
@@ -109,29 +111,36 @@ async def random_streams(dut: Any) -> None:
     cfg = tb.config()
     rng = np.random.default_rng(tb.seed())
     await tb.start(dut)
-    for positions in (1, 2, 3, 7):
+    for positions in ([1], [2], [3], [7], [1, 2, 3], [1, 9]):
         for density, extra in ((0.02, 0), (0.1, 0), (0.02, 0.02), (0.5, 0.2)):
-            words = random_words(cfg, rng, 60 // positions, density, extra)
+            words = random_words(cfg, rng, 60 // positions[-1], density, extra, positions)
             gaps = rng.integers(0, 12, len(words)) * (rng.random(len(words)) < rng.choice([0, 0.3]))
-            await play(dut, cfg, words, positions, gaps)
+            await play(dut, cfg, words, gaps)
 
 
 @cocotb.test()
 async def corner_words(dut: Any) -> None:
-    """Empty, full and single-bit words in every order of two, one and two positions, no gap."""
+    """Empty, full and single-bit words in every order of two, one and two positions or both, the most, no gap."""
     cfg = tb.config()
     await tb.start(dut)
     full, top = (1 << cfg.mask_bits) - 1, 1 << cfg.mask_bits - 1
     corners = [(0, 0), (0, full), (full, full), (full, 0), (1, full), (top, full), (top, top), (top | 1, 1)]
-    for positions in (1, 2, 255):
+    for positions in ([1], [2], [1, 2], [2, 1, 1], [cfg.psum_depth]):
         words = [
-            {"visit": visit, "mask": mask, "offset": n, "tags": n & 0xFFFF}
+            {
+                "visit": visit,
+                "mask": mask,
+                "offset": n,
+                "tags": n & 0xFFFF,
+                "positions": positions[n % len(positions)],
+            }
             for n, (visit, mask) in enumerate(w for a in corners for b in corners for w in (a, b))
-            if positions < 3 or (visit.bit_count() == 1 and n < 20)
+            if positions[0] < 3 or (visit.bit_count() == 1 and n < 20)
         ]
-        await play(dut, cfg, words, positions, np.zeros(len(words), int))
-    every_bit = [{"visit": 1 << n, "mask": full, "offset": 0, "tags": n} for n in range(cfg.mask_bits)]
-    await play(dut, cfg, every_bit, 1, np.zeros(len(every_bit), int))
+        await play(dut, cfg, words, np.zeros(len(words), int))
+    common = {"mask": full, "offset": 0, "positions": 1}
+    every_bit = [{"visit": 1 << n, "tags": n, **common} for n in range(cfg.mask_bits)]
+    await play(dut, cfg, every_bit, np.zeros(len(every_bit), int))
 
 
 @cocotb.test()
@@ -147,4 +156,4 @@ async def reset_in_flight(dut: Any) -> None:
             await RisingEdge(dut.clk)
         dut.valid.value = 0
         await tb.reset(dut, 1)
-        await play(dut, cfg, random_words(cfg, rng, 5, 0.3, 0), 1 + busy % 3, np.arange(5) % 3)
+        await play(dut, cfg, random_words(cfg, rng, 5, 0.3, 0, [1 + busy % 3, 1]), np.arange(5) % 3)

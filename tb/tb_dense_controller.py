@@ -15,8 +15,9 @@ import numpy as np
 import tb
 from arch.command import Phase
 from arch.config import Config
+from tb.box_jobs import sub_batches
 from tb.row_jobs import NoRoom, fitting, random_job
-from tb.row_load import load
+from tb.row_load import Load, load, merged
 from tb.row_model import Cycle, Job
 from tb.tb_row_controller import LOAD, ROW, Driver, chain, most_words, slot
 
@@ -96,6 +97,25 @@ async def random_working_sets(dut: Any) -> None:
 
 
 @cocotb.test()
+async def convolutions(dut: Any) -> None:
+    """Filters of all shapes over tiles of maps and over any boxes; void taps; biases; depthwise; all phases."""
+    driver, cfg, rng = await environment(dut)
+    jobs = []
+    kernels = ((3, 3), (1, 1), (2, 3), (5, 1), (1, 7), (3, 2), (2, 1))
+    for n, (phase, kernel, boxes) in enumerate(product(PHASES, kernels, ("tile", "any"))):
+        for records in (1, 2, 3):
+            shape = {"kernel": kernel, "boxes": boxes, "positions": 12, "words": 1 + n % 2, "records": records,
+                     "segments": 1 if phase == Phase.WU else 1 + records // 2 % 2}  # fmt: skip
+            jobs += jobs_of(cfg, rng, phase, **shape)
+            if phase != Phase.BW:
+                jobs += jobs_of(cfg, rng, phase, **shape | {"depthwise": True, "words": 1, "segments": 1})
+    assert len(jobs) > 20 and {job.depthwise for job in jobs} == {False, True}
+    cycles = [c for job in jobs for c in job.cycles(ROW)]
+    assert sum("op" in c for c in cycles) > 1000 and sum("visit_void" in c for c in cycles) > 20
+    await chain(driver, cfg, rng, [jobs[n] for n in rng.permutation(len(jobs))])
+
+
+@cocotb.test()
 async def rows_without_work(dut: Any) -> None:
     """No entry at all in any phase, between rows with work; words beyond the last channel: scans and nulls."""
     driver, cfg, rng = await environment(dut)
@@ -171,10 +191,14 @@ async def full_bank_and_overflow(dut: Any) -> None:
 async def bank_computed_again(dut: Any) -> None:
     """A working set without new weights computes from the same bank, forward and update in turn."""
     driver, cfg, rng = await environment(dut)
-    job = job_of(cfg, rng, Phase.FW, words=most_words(cfg, 1), records=2)
+    job = job_of(cfg, rng, Phase.FW, words=most_words(cfg, 2), records=2, positions=2)
     await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
-    for phase in (Phase.FW, Phase.WU, Phase.FW):
-        await slot(driver, cfg, rng, 0, replace(job, phase=phase, command=int(phase)), None)
+    for phase in (Phase.WU, Phase.FW):
+        again = replace(job, phase=phase, command=int(phase))
+        again.boxes = sub_batches(int(rng.integers(1, job.positions + 1)), job.channels)
+        await slot(driver, cfg, rng, 0, job, Load(merged(rng, 0.2, again.tap_writes(rng))))
+        job = again
+    await slot(driver, cfg, rng, 0, job, None)
 
 
 @cocotb.test()

@@ -20,11 +20,12 @@ import tb
 from arch.command import Phase
 from arch.config import Config
 from golden.csb import Region
+from tb.box_jobs import sub_batches
 from tb.row_jobs import fitting, random_job
-from tb.row_load import Load, load
+from tb.row_load import Load, load, merged
 from tb.row_model import Job
 
-ALWAYS = ("op", "is_busy", "is_scan", "done", "visit_valid", "visit_word_last", "load_error")
+ALWAYS = ("op", "is_busy", "is_scan", "done", "visit_valid", "visit_void", "visit_word_last", "load_error")
 ROW = 0
 SIGNED = ("value", "visit_delta")
 
@@ -33,7 +34,7 @@ class Driver:
     """Ports with the values they last got: writing costs more than comparing."""
 
     def __init__(self, dut: Any) -> None:
-        self.dut, self.shown = dut, dict[str, int]()
+        self.dut, self.shown, self.tap_bank = dut, dict[str, int](), 0
 
     def write(self, name: str, value: int) -> None:
         if self.shown.get(name) != value:
@@ -47,8 +48,8 @@ class Driver:
 
 LOAD = ("load_valid", "load_is_value", "load_data", "load_offsets", "load_mine", "load_first", "load_slot",
         "load_channel", "load_kb", "load_cb", "entry_valid", "entry_mine", "entry_slot", "entry_word", "entry_group",
-        "entry_record_base", "entry_cb")  # fmt: skip
-STROBES = ("load_valid", "entry_valid")
+        "entry_record_base", "entry_cb", "tap_we", "tap", "box", "count")  # fmt: skip
+STROBES = ("load_valid", "entry_valid", "tap_we")
 
 
 async def slot(
@@ -61,7 +62,10 @@ async def slot(
     row: int = ROW,
     reset_at: int = -1,
 ) -> None:
-    """One slot: `compute` from `bank` while `loading` goes to the other one; ends when both are through."""
+    """One slot: `compute` from `bank` while `loading` goes to the other one; ends when both are through.
+
+    The bank of the taps flips whenever taps have been loaded, that of the weights as the caller says.
+    """
     latency = tb.parameters()["start_latency"]
     dut, has_trace = driver.dut, cfg.trace
     begin = int(rng.integers(0, 4))
@@ -71,12 +75,15 @@ async def slot(
     done = first + len(shown)
     cycles = loading.cycles if loading else []
     settings = compute.settings() if compute else {}
+    weights = loading is not None and bool(loading.errors)
+    driver.write("tap_bank", driver.tap_bank)
+    driver.tap_bank ^= any("tap_we" in c for c in cycles)
     error: int | None = None  # not known before the first load_start
     for t in range(max(done + 1 if compute else 4, len(cycles) + 2)):
         driver.write("bank", bank)
-        driver.write("load_start", int(t == 0 and loading is not None))
+        driver.write("load_start", int(t == 0 and weights))
         given = cycles[t - 1] if 0 < t <= len(cycles) else {}
-        if t == 0 and loading is not None:  # lost
+        if t == 0 and weights:  # lost
             given = {"load_valid": 1, "load_mine": 1, "load_first": 1, "load_is_value": int(rng.integers(0, 2))}
         for name in LOAD:
             if name in given or name in STROBES:
@@ -104,7 +111,7 @@ async def slot(
         if has_trace:
             got, want = int(dut.trace_record.value), records.get(t - first, 0)
             assert got == want, f"trace in cycle {t} (operation {t - first}): {got:#x}, not {want:#x}"
-        if loading is not None:
+        if weights:
             error = ([0, *loading.errors])[min(t, len(cycles))]
         if t == reset_at:
             driver.write("rst", 0)
@@ -154,6 +161,37 @@ async def random_working_sets(dut: Any) -> None:
 
 
 @cocotb.test()
+async def convolutions(dut: Any) -> None:
+    """Filters of all shapes over tiles of maps and over any boxes; void taps; biases; depthwise; all phases."""
+    driver, cfg, rng = await environment(dut)
+    jobs = []
+    kernels = ((3, 3), (1, 1), (2, 3), (5, 1), (1, 7), (3, 2))
+    for n, (phase, kernel, boxes) in enumerate(product((Phase.FW, Phase.BW, Phase.WU), kernels, ("tile", "any"))):
+        for visits in (False, True):
+            shape = {"kernel": kernel, "boxes": boxes, "positions": 12, "dense_visits": visits, "words": 1 + n % 2,
+                     "records": int(rng.integers(1, 4)), "density": 0.1 if visits else 0.4, "log2_period": n % 4,
+                     "segments": 1 if phase == Phase.WU else 1 + n // 2 % 2}  # fmt: skip
+            jobs += fitting(cfg, rng, phase, **shape)
+            if phase != Phase.BW:
+                jobs += fitting(cfg, rng, phase, **shape | {"depthwise": True, "words": 1, "segments": 1})
+    assert len(jobs) > 30
+    cycles = [c for job in jobs for c in job.cycles(ROW)]
+    assert sum("op" in c for c in cycles) > 1000 and sum("visit_void" in c for c in cycles) > 20
+    await chain(driver, cfg, rng, [jobs[n] for n in rng.permutation(len(jobs))])
+
+
+@cocotb.test()
+async def large_filter(dut: Any) -> None:
+    """The largest filter, few of whose taps meet anything."""
+    driver, cfg, rng = await environment(dut)
+    jobs = []
+    for phase, visits in product((Phase.FW, Phase.BW, Phase.WU), (False, True)):
+        jobs += fitting(cfg, rng, phase, kernel=(7, 7), boxes="tile", positions=2, records=1, density=0.05,
+                        dense_visits=visits, log2_period=2)  # fmt: skip
+    await chain(driver, cfg, rng, jobs)
+
+
+@cocotb.test()
 async def empty_rows_and_empty_words(dut: Any) -> None:
     """No entry at all in any phase, records of zeros only, and both between rows with work: scans and nulls."""
     driver, cfg, rng = await environment(dut)
@@ -200,6 +238,9 @@ async def ragged_edges(dut: Any) -> None:
                 missing = (int(rng.integers(0, cfg.block_k)), min(short, words * cfg.block_c - 1))
                 jobs.append(random_job(cfg, rng, phase, words=words, records=2, density=0.2, missing=missing, at=at,
                                        dense_visits=bool(rng.integers(0, 2)), log2_period=1))  # fmt: skip
+        for kernel, at in product(((1, 3), (2, 1)), ((0, 0), (8192 // cfg.block_k - 2, 0))):
+            jobs += fitting(cfg, rng, phase, kernel=kernel, boxes="any", positions=4, words=words, records=2, at=at,
+                            density=0.2, dense_visits=bool(rng.integers(0, 2)), log2_period=1)  # fmt: skip
     await chain(driver, cfg, rng, jobs)
 
 
@@ -222,6 +263,10 @@ async def exploration(dut: Any) -> None:
     """Every step of a period: a word is explored in one of them and announced in the one before."""
     driver, cfg, rng = await environment(dut)
     jobs, explored = [], 0
+    kernels = [k for k in ((3, 3), (1, 3), (2, 1)) if fitting(cfg, rng, Phase.WU, kernel=k, records=2, boxes="tile")]
+    for kernel, step in product(kernels, range(4)):  # the taps of a block are explored in steps of their own
+        jobs += fitting(cfg, rng, Phase.WU, kernel=kernel, boxes="tile", positions=2, records=2, density=0.02, rows=1,
+                        at=(3, 2), log2_period=2, step=step)  # fmt: skip
     for period in (0, 1, 2, 3):
         for step in range(1 << period):
             job = random_job(cfg, rng, Phase.WU, words=most_words(cfg, 1), records=2, density=0.02, rows=1,
@@ -280,16 +325,15 @@ async def value_bank_filled_by_one_record(dut: Any) -> None:
 async def bank_computed_again(dut: Any) -> None:
     """A working set without new weights computes from the same bank, with other constants."""
     driver, cfg, rng = await environment(dut)
-    job = random_job(cfg, rng, Phase.FW, words=most_words(cfg, 1), records=3, density=0.3)
+    job = random_job(cfg, rng, Phase.FW, words=most_words(cfg, 2), records=3, density=0.3, positions=2)
     await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
-    for phase, scale, dense in (
-        (Phase.FW, 0, False),
-        (Phase.FW, 9000, False),
-        (Phase.WU, 0, True),
-        (Phase.FW, 77, False),
-    ):
+    kinds = ((Phase.FW, 9000, False), (Phase.WU, 0, True), (Phase.FW, 77, False))
+    for phase, scale, dense in kinds:
         again = replace(job, phase=phase, scale=scale, dense=dense, command=scale)
-        await slot(driver, cfg, rng, 0, again, None)
+        again.boxes = sub_batches(int(rng.integers(1, job.positions + 1)), job.channels)
+        await slot(driver, cfg, rng, 0, job, Load(merged(rng, 0.2, again.tap_writes(rng))))
+        job = again
+    await slot(driver, cfg, rng, 0, job, None)
 
 
 @cocotb.test()

@@ -20,7 +20,7 @@ from tb.row_model import Cycle, Job
 
 LATENCY = 2
 STROBES = ("load_start", "record_push", "mask_push", "group_push", "start")
-SETTINGS = ("phase", "words", "mask_beats", "block_rows", "k0", "every")
+SETTINGS = ("phase", "words", "mask_beats", "block_rows", "k0", "log2_blocks", "taps", "every")
 ROW = 0
 
 
@@ -58,13 +58,14 @@ def walk(job: Job | None) -> list[Cycle]:
         # In BW all records are in the buffer, otherwise those of the row, one behind the other.
         record = w.segment * g.records + w.record if backward else places.setdefault((w.segment, w.record), len(places))
         is_last = n + 1 == len(words) or (words[n + 1].segment, words[n + 1].record) != (w.segment, w.record)
-        beat, lane = divmod(w.word, cfg.masks_per_beat)
+        beat, lane = divmod(job.number(w), cfg.masks_per_beat)
         place = {"beat": record * g.mask_beats + beat, "lane": lane}
         info = {
             "slot": w.slot,
             "kb": g.k0 // cfg.block_k + w.record,
-            "cb": job.regions[w.segment].geometry.c0 // cfg.block_c + w.word,
-            "channel": w.record * cfg.block_k if backward else (w.segment * g.words + w.word) * cfg.block_c,
+            "cb": job.regions[w.segment].geometry.c0 // cfg.block_c + w.block,
+            "channel": w.record * cfg.block_k if backward else (w.segment * g.blocks + w.block) * cfg.block_c,
+            "tap": w.tap,
             "record_last": int(not backward and is_last),
             "final": int(n == len(words) - 1),
             "null": 0,
@@ -188,6 +189,21 @@ async def random_lists(dut: Any) -> None:
 
 
 @cocotb.test()
+async def taps(dut: Any) -> None:
+    """Records of several taps, of one block or several: tap after tap in FW and WU, a block column in BW."""
+    bench = await start(dut)
+    shapes = []
+    for n in range(60):
+        kernel = tuple(bench.rng.integers(1, 8, 2).tolist()) if n % 3 else (3, 3)
+        shapes.append({"kernel": kernel, "boxes": "tile", "words": int(bench.rng.integers(1, 5)), "rows": 1 + n % 2,
+                       "records": int(bench.rng.integers(1, 4)), "segments": 1 + n % 2})  # fmt: skip
+    shapes += [{"kernel": (2, 2), "boxes": "tile", "empty_row": ROW, "records": 1}] * 8
+    given = jobs(bench, shapes) + jobs(bench, [{"kernel": (7, 7), "boxes": "tile", "records": 1, "density": 0.01}])
+    assert len(given) > 20 and len({job.taps for job in given}) > 5
+    assert await bench.chain([given[n] for n in bench.rng.permutation(len(given))]) > 500
+
+
+@cocotb.test()
 async def smallest_lists(dut: Any) -> None:
     """No entry, one entry of one word, several of one word, one of several: two after each other in every order."""
     bench = await start(dut)
@@ -195,7 +211,7 @@ async def smallest_lists(dut: Any) -> None:
         {"empty_row": ROW, "records": 2},
         {"records": 1, "rows": 1},
         {"records": 4, "rows": 1},
-        {"records": 1, "words": 2, "rows": 1},
+        {"records": 1, "words": 2, "rows": 1, "density": 1.0},
     ]
     kinds = [jobs(bench, [shape], missing=(0, 0)) for shape in shapes]
     assert [len(walk(kind[0])) for kind in kinds] == [1, 1, 4, 2] and walk(kinds[0][0])[0]["null"]

@@ -29,7 +29,7 @@ def test_unit_equals_model(name: str, seed: int) -> None:
     # A port of the top module cannot be called `trace`: Verilator's class has a method of that name.
     text = re.sub(r"\btrace\b", "trace_record", to_verilog(DenseController(cfg), "dense_controller"))
     results = run_bench(text, "dense_controller", "tb.tb_dense_controller", parameters=given, seed=seed)
-    assert results.tests == 7
+    assert results.tests == 8
 
 
 def test_same_law_as_the_sparse_build() -> None:

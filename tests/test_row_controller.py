@@ -35,7 +35,7 @@ def test_unit_equals_model(name: str, seed: int) -> None:
     # A port of the top module cannot be called `trace`: Verilator's class has a method of that name.
     text = re.sub(r"\btrace\b", "trace_record", to_verilog(RowController(cfg), "row_controller"))
     results = run_bench(text, "row_controller", "tb.tb_row_controller", parameters=given, seed=seed)
-    assert results.tests == 10
+    assert results.tests == 12
 
 
 def test_start_latency() -> None:

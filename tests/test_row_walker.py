@@ -26,7 +26,7 @@ def places(layout: StructLayout) -> dict[str, tuple[int, int]]:
 def test_unit_equals_model(name: str) -> None:
     cfg = CONFIGS[name]
     given = {"config": cfg, "layout": places(walk_layout(cfg))}
-    assert run_bench(lambda: RowWalker(cfg), "row_walker", "tb.tb_row_walker", parameters=given).tests == 4
+    assert run_bench(lambda: RowWalker(cfg), "row_walker", "tb.tb_row_walker", parameters=given).tests == 5
 
 
 def test_widths() -> None:

@@ -1,0 +1,141 @@
+"""A machine that only tells the time: executes a program's commands on counted regions.
+
+What `golden.machine.Work` tells the timing law is computed from the counts alone, by the rules of
+`golden.walk` applied to whole arrays of words; tests hold the two against each other, command by command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arch.command import Phase, Policy
+from arch.config import Config
+from golden.balancer import balance
+from golden.boxes import boxes
+from golden.machine import POLICIES, Work
+from golden.predict.counted import CountedRegion
+from golden.waits import is_vector
+
+
+@dataclass
+class CountedWalk:
+    """Row lists, counted. Attributes as in `golden.walk.Walk`."""
+
+    row_cycles: np.ndarray
+    busy: int
+    scan: int
+
+
+class Forecast:
+    """Executes commands; see the module docstring.
+
+    Args:
+        cfg: configuration.
+        stores: regions by address.
+    """
+
+    def __init__(self, cfg: Config, stores: dict[int, CountedRegion]) -> None:
+        """No plan, nothing loaded."""
+        self.cfg, self.stores = cfg, stores
+        self._planned: list[CountedRegion] = []
+        self._segments: list[CountedRegion] = []
+        self._range = (0, 0)
+        self._rows = np.zeros(0, np.int64)
+        self._known: dict[tuple, tuple[np.ndarray, int]] = {}
+
+    def execute(self, program: list[dict[str, int]]) -> list[Work]:
+        """What every command tells the timing law."""
+        return [self._command(c) for c in program]
+
+    def _command(self, c: dict[str, int]) -> Work:
+        work = Work(c)
+        if is_vector(c):
+            return work
+        phase = Phase(c["phase"])
+        if c.get("plan"):
+            self._plan(c, phase, work)
+        if c.get("load_w"):
+            first = c.get("segment", 0)
+            self._segments = self._planned[first : first + c["load_segments"]]
+            self._range = c["record0"], c["records"]
+            work.offsets = [s.beats(0, c["record0"]) for s in self._segments]
+            work.totals = [s.beats(*self._range) for s in self._segments]
+        if c.get("ahead") or phase == Phase.NOP:
+            return work
+        if phase == Phase.BW:
+            work.walk = self._backward(c)
+        else:
+            work.walk = self._records(c, phase)
+        if phase == Phase.WU and c.get("drain"):
+            work.drained = self._segments[0].value_beats().tolist()  # as many as before: the steady state
+        return work
+
+    def _plan(self, c: dict[str, int], phase: Phase, work: Work) -> None:
+        self._planned = [self.stores[c["w_addr"] + g * c.get("w_stride", 0)] for g in range(c["segments"])]
+        if c.get("keep"):
+            return
+        if phase == Phase.WU:
+            counts = np.sum([r.cycles_next for r in self._planned], axis=0)
+        elif phase == Phase.BW:
+            counts = np.concatenate([r.nnz_per_group() for r in self._planned])
+        else:
+            counts = np.sum([r.nnz_per_record() for r in self._planned], axis=0)[c["record0"] :]
+        counts = np.minimum(counts[: c["units"]], 0xFFFF)
+        self._rows = balance(counts, self.cfg.rows, c["cap"], POLICIES[Policy(c.get("policy", 0))])[0]
+        work.row_visits = np.bincount(self._rows, counts, self.cfg.rows).astype(np.int64)
+
+    def _once(self, key: tuple, make) -> tuple[np.ndarray, int]:  # type: ignore[no-untyped-def]
+        """Cycles and operations of records or units: tiles inside a map are all alike."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+    def _records(self, c: dict[str, int], phase: Phase) -> CountedWalk:
+        """FW and WU: cycles of every record, summed by row."""
+        positions = boxes(c).counts
+        first, count = self._range
+        total, busy = np.zeros(self.cfg.rows, np.int64), 0
+        for region in self._segments:
+            key = (id(region), phase, first, count, positions.tobytes())
+            cycles, operations = self._once(
+                key, lambda r=region: self._record_cycles(r, phase, first, count, positions)
+            )
+            total += np.bincount(self._rows[:count], cycles, self.cfg.rows).astype(np.int64)
+            busy += operations
+        return CountedWalk(total, busy, int(total.sum()) - busy)
+
+    def _record_cycles(
+        self, region: CountedRegion, phase: Phase, first: int, count: int, positions: np.ndarray
+    ) -> tuple[np.ndarray, int]:
+        cfg, g = self.cfg, region.geometry
+        each = np.repeat(positions, g.blocks)  # positions of every word
+        update = phase == Phase.WU
+        counts = (region.seen if update else region.words)[first : first + count].astype(np.int64)
+        busy = int((counts * each).sum())
+        cycles = np.maximum(counts * (np.maximum(each, 1) if update else each), 1)
+        if update or not cfg.sparse:
+            return cycles.sum(1), busy
+        cycles = np.where(counts > 0, cycles, 0)
+        beats = np.zeros((count, g.mask_beats * cfg.masks_per_beat), np.int64)
+        beats[:, : g.words] = cycles
+        return np.maximum(beats.reshape(count, g.mask_beats, -1).sum(2), 1).sum(1), busy
+
+    def _backward(self, c: dict[str, int]) -> CountedWalk:
+        positions = boxes(c).counts
+        first, count = self._range
+        parts, busy = [], 0
+        for region in self._segments:
+
+            def make(r: CountedRegion = region) -> tuple[np.ndarray, int]:
+                counts = r.groups[first : first + count].astype(np.int64)
+                operations = counts * positions[None, :, None]
+                return np.maximum(operations, 1).sum((0, 1)), int(operations.sum())
+
+            cycles, operations = self._once((id(region), Phase.BW, first, count, positions.tobytes()), make)
+            parts.append(cycles)
+            busy += operations
+        units = np.concatenate(parts)[: len(self._rows)]
+        total = np.bincount(self._rows, units, self.cfg.rows).astype(np.int64)
+        return CountedWalk(total, busy, int(total.sum()) - busy)

@@ -1,0 +1,1 @@
+"""The vector stage in integers: what a vector command computes, and when it is done."""
