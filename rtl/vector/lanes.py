@@ -254,7 +254,7 @@ class Lanes(wiring.Component):
                 values_7.append(requantise.value)
                 saturated_7.append(requantise.saturated)
                 z_5.append(z)
-        self._peak(m, delay, z_5, q_7)
+        self._peak(m, z_5, q_7, delay(step_4.last, "last_to_8", 4, resets=True))
 
         # Stage 7: the ceiling; V elements of every column enter the beat. Stage 8: it is complete.
         last_7 = delay(step_4.last, "last", 3, resets=True)
@@ -331,7 +331,7 @@ class Lanes(wiring.Component):
                 m.d.comb += port.word_select(v, width).eq(shown)
         m.d.sync += [self.sum_en.eq(step.reduces & step.reduce_last), self.sum_addr.eq(place)]
 
-    def _peak(self, m: Module, delay: object, z: list, q_7: list) -> None:
+    def _peak(self, m: Module, z: list, q_7: list, last_8: Signal) -> None:
         """The largest magnitude: all columns joined by or, its length, plus its exponent."""
         cfg, elements = self._cfg, self._elements
         found = []
@@ -358,7 +358,7 @@ class Lanes(wiring.Component):
         peak_8, some_8 = tree(found, larger)
         peak_9, some_9 = Signal(signed(PEAK_BITS), reset_less=True), Signal()
         six = 3  # what is clipped at six lies below 2**3
-        m.d.sync += [peak_9.eq(peak_8), some_9.eq(some_8)]
+        m.d.sync += [peak_9.eq(peak_8), some_9.eq(some_8 & last_8)]  # not what was on its way before a reset
         with m.If((self.command.clip == Clip.RELU6) & (peak_8 > six)):
             m.d.sync += peak_9.eq(six)
         with m.If(self.clear):
