@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from arch.command import Policy
 from arch.config import PRESETS, Config
 from golden import quantile, timing
+from golden.graph_network import GraphNetwork
 from golden.graph_trainer import GraphTrainer
 from golden.layout import Layer, Tiling
 from golden.machine import Work
 from golden.networks import Builder, Graph
 from golden.predict.forecast import Forecast
+from golden.predict.masks import LayerMask, Masks, total
 from golden.predict.network import Addresses, CountedNetwork
 from scripts.options import LATENCY
 
@@ -93,6 +96,15 @@ def concatenated() -> Graph:
     return net.graph()
 
 
+class Uneven(GraphTrainer):
+    """Every second layer is cut as if it had half of its weights."""
+
+    def _network(self, *given: Any) -> GraphNetwork:
+        graph, tiling = given[1], given[5]
+        names = [layer.name for layer in graph.weight_layers()][::2]
+        return GraphNetwork(*given, tilings={name: replace(tiling, density=0.5, margin=1.0) for name in names})
+
+
 GRAPHS = {make.__name__: make for make in (plain, residual, depthwise, concatenated)}
 
 
@@ -122,12 +134,12 @@ def threshold(trainer: GraphTrainer, tracked: int) -> float:
 @cache
 def trained(
     name: str, cfg: Config, batch: int, period: int, budget: float | None
-) -> tuple[GraphTrainer, list[Work], list[np.ndarray], int]:
+) -> tuple[GraphTrainer, list[Work], Masks, int]:
     """A trainer whose masks have come to rest; the works of its last step, its masks, and that step's number."""
     graph = GRAPHS[name]()
     tiling = Tiling(density=1.0, explored=1 / period, policy=Policy.LPT if cfg.sparse else Policy.NONE)
     tracked = None if budget is None else round(budget * graph.weights())
-    trainer = GraphTrainer(
+    trainer = (Uneven if period == 2 else GraphTrainer)(
         cfg, graph, batch, budget=tracked, period=period, decay=0.05, tiling=tiling, memory_beats=1 << 17
     )
     rng = np.random.default_rng(3)
@@ -140,7 +152,7 @@ def trained(
         return x, rng.integers(0, classes, batch)
 
     x, y = batch_of()
-    for step in range(SETTLED + 4):
+    for step in range(SETTLED + 5):
         if step == SETTLED and tracked:  # from here on no weight moves; the smallest are evicted, then none
             trainer.settings.learning, trainer.settings.keep = 0, (1 << 16) - 1
             trainer.machine.log2_theta = quantile.log2_from_theta(threshold(trainer, tracked), cfg.delta_bits)
@@ -151,22 +163,40 @@ def trained(
         works = trainer.step(x, y, following[0]).backward
         x, y = following
     assert not trainer.dense_visits
-    masks = [masks_of(layer, trainer.generation) for layer in trainer.network.layers]
-    again = [masks_of(layer, 1 - trainer.generation) for layer in trainer.network.layers]
-    assert all(map(np.array_equal, masks, again))
+    whole, again = ([masks_of(layer, g) for layer in trainer.network.layers] for g in range(2))
+    assert all(map(np.array_equal, whole, again))
+    masks = {}
+    for layer, mask, key in zip(trainer.network.layers, whole, trainer.network.layer_names, strict=True):
+        shape = layer.shape
+        bias = mask[:, -1, max(shape.bias_tap, 0)] & shape.bias
+        weights = mask[:, : shape.channels - shape.bias]
+        masks[key] = LayerMask(weights, bias)
     return trainer, works, masks, before
 
 
-def forecast(trainer: GraphTrainer, masks: list[np.ndarray], step: int) -> tuple[CountedNetwork, list[Work]]:
+def forecast(trainer: GraphTrainer, masks: Masks, step: int) -> list[Work]:
+    """The works of a step, from masks."""
     network = trainer.network
     dense = trainer.settings.dense
-    counted = CountedNetwork(trainer.cfg, network.graph, trainer.batch, Addresses(trainer.cfg), 1, network.tiling,
-                             trainer.settings.weight_exponent, dense, masks=None if dense else masks,
-                             period=trainer.period, step=step)  # fmt: skip
-    before, program = (counted.step_program(g, False, True, True) for g in (trainer.generation, 1 - trainer.generation))
+    counted = CountedNetwork(
+        trainer.cfg,
+        network.graph,
+        trainer.batch,
+        Addresses(trainer.cfg),
+        1,
+        network.tiling,
+        trainer.settings.weight_exponent,
+        dense,
+        tilings=network.tilings,
+        masks=None if dense else masks,
+        period=trainer.period,
+        step=step,
+    )
+    assert trainer.generation == 1  # the last step read generation 0
+    before, program = counted.steady_step()
     machine = Forecast(trainer.cfg, counted.stores_by_address)
-    machine.execute(before[-1:])  # the step before ends with what this one begins with
-    return counted, machine.execute(program)
+    machine.execute(before)
+    return machine.execute(program)
 
 
 CASES = [
@@ -186,10 +216,10 @@ CASES = [
 @pytest.mark.parametrize(("name", "cfg", "batch", "period", "budget"), CASES)
 def test_forecast_is_the_machine(name: str, cfg: Config, batch: int, period: int, budget: float | None) -> None:
     trainer, works, masks, step = trained(name, cfg, batch, period, budget)
-    network, counted = forecast(trainer, masks, step)
+    counted = forecast(trainer, masks, step)
     assert len(counted) == len(works)
     if budget is not None:
-        assert 0.02 < sum(m.sum() for m in masks) / sum(m.size for m in masks) < 0.98
+        assert 0.02 < total(masks) / trainer.network.total < 0.98
     for wanted, found in zip(works, counted, strict=True):
         assert found.command == wanted.command
         assert (found.offsets, found.totals, found.drained) == (wanted.offsets, wanted.totals, wanted.drained)

@@ -99,7 +99,9 @@ class Forecast:
         total, busy = np.zeros(self.cfg.rows, np.int64), 0
         for region in self._segments:
             key = (id(region), phase, first, count, positions.tobytes())
-            cycles, operations = self._once(key, lambda r=region: self._record_cycles(r, phase, first, count, positions))
+            cycles, operations = self._once(
+                key, lambda r=region: self._record_cycles(r, phase, first, count, positions)
+            )
             total += np.bincount(self._rows[:count], cycles, self.cfg.rows).astype(np.int64)
             busy += operations
         return CountedWalk(total, busy, int(total.sum()) - busy)
