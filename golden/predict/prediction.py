@@ -29,8 +29,8 @@ from golden.waits import is_vector
 
 ARRAY_PHASES = PHASES[:3]
 NAMES = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu"}
-MARGIN = 1.1  # buffers are filled to 1 / MARGIN of the mean at first
-LARGER = 1.15  # ... and to as much less wherever a row would not have had room
+MARGIN = 1.05  # buffers are filled to 1 / MARGIN of the mean at first
+LARGER = 1.08  # ... and to as much less wherever a row would not have had room
 TRIES = 12
 
 
@@ -146,7 +146,7 @@ def _lay_out(
     else:
         tiling = Tiling(explored=1 / period)
         tilings = {
-            name: replace(tiling, density=min(max(mask.density, 1e-4), 0.9999), margin=margins[name])
+            name: replace(tiling, density=min(max(float(f"{mask.density:.2g}"), 1e-4), 0.9999), margin=margins[name])
             for name, mask in masks.items()
         }
     given = cfg, graph, batch, Addresses(cfg), 1, tiling, exponent, masks is None
