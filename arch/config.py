@@ -226,6 +226,28 @@ PRESETS: dict[str, Config] = {
 }
 
 
+def cnn(rows: int = 16, columns: int = 16) -> Config:
+    """The build for the convolutions of the papers' networks: larger buffers, at any size.
+
+    Raises:
+        ValueError: a size that cannot be built; names value and bound.
+    """
+    return Config(
+        rows=rows,
+        columns=columns,
+        tensors=256,
+        value_beats=256,
+        mask_beats=128,
+        gather_depth=2048,
+        psum_depth=256,
+        gradients=4096,
+        vector_elements=4,
+    )
+
+
+PRESETS["cnn"] = cnn()
+
+
 def preset(name: str) -> Config:
     """Look a preset up by name, or make one from `RxC` (for example `16x16`).
 

@@ -6,7 +6,8 @@ Forward: every operation in order. Then the loss, and backward every operation i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from arch.command import Phase
 from arch.vector import RECORD_WORDS, Clip, Op, Word, record_beats
 from golden.graph_maps import Map, Maps
-from golden.layout import Ends, Layer, Layout
+from golden.layout import Ends, Layer, Layout, Tiling
 from golden.networks.fusion import Operation, operations
 from golden.networks.graph import Graph
 from golden.networks.operators import Add, AvgPool, BatchNorm, Concat, Conv, GlobalAvgPool, Input, Linear, Pool
@@ -37,6 +38,7 @@ class GraphNetwork(Network):
         maps: output of every operation.
         norms: records of every batch normalisation, by operation.
         labels: first beat of the labels, of both input buffers.
+        tilings: of the layers that are to be cut otherwise than `tiling` says, by the name of their node.
     """
 
     operations: tuple[Operation, ...] = ()
@@ -44,6 +46,7 @@ class GraphNetwork(Network):
     norms: dict[str, Norm] = field(default_factory=dict)
     labels: list[int] = field(default_factory=list)
     gradients: dict[str, list[Map]] = field(default_factory=dict)
+    tilings: dict[str, Tiling] = field(default_factory=dict)
     tensors: Maps = field(init=False)
 
     def _place(self) -> None:
@@ -51,6 +54,7 @@ class GraphNetwork(Network):
         graph = self.sizes
         assert isinstance(graph, Graph)
         self.graph, self.operations = graph, operations(graph)
+        self.layer_names = [o.layer.name for o in self.operations if o.layer is not None]  # by index of the layer
         self.tensors = Maps(self.memory, self.positions)
         self._place_maps()
         self.labels = [self.memory.raw(np.zeros(self.positions * self.cfg.words_per_beat, np.uint32)) for _ in range(2)]
@@ -173,8 +177,9 @@ class GraphNetwork(Network):
         wants = o.sources[0] != self.operations[0].name
         nothing = y  # until the backward program is planned
         try:
-            layer = self._add_layer(shape, Ends(x, y, nothing, nothing if wants else None),
-                                    Ends(x.number, y.number, 0, 0), o.clip == Clip.RELU, ones, gated=False)  # fmt: skip
+            with self._tiled(given.name):
+                layer = self._add_layer(shape, Ends(x, y, nothing, nothing if wants else None),
+                                        Ends(x.number, y.number, 0, 0), o.clip == Clip.RELU, ones, gated=False)  # fmt: skip
         except ValueError as error:
             raise ValueError(f"{o.node}: {error}") from None
         self.of_operation[o.name] = layer
@@ -295,7 +300,30 @@ class GraphNetwork(Network):
         from golden.map_program import backward_map
 
         backward = backward_map if layer.tiles else Network._backward_layer
-        return lambda generation, visits: backward(self, layer, generation, visits)
+
+        def make(generation: int, visits: bool) -> list[Command]:
+            with self._tiled(self.layer_names[layer.index]):
+                return backward(self, layer, generation, visits)
+
+        return make
+
+    def _forward_of(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
+        with self._tiled(self.layer_names[layer.index]):
+            return super()._forward_of(layer, generation, dense_visits)
+
+    def _update_of(self, layer: Layer, generation: int) -> list[Command]:
+        with self._tiled(self.layer_names[layer.index]):
+            return super()._update_of(layer, generation)
+
+    @contextmanager
+    def _tiled(self, name: str) -> Iterator[None]:
+        """While a layer is placed or compiled, `tiling` is the one of that layer."""
+        common = self.tiling
+        self.tiling = self.tilings.get(name, common)
+        try:
+            yield
+        finally:
+            self.tiling = common
 
     # -- programs ---------------------------------------------------------------------------
     def step_program(

@@ -365,16 +365,7 @@ class Layout:
 
     def _ranges(self, count: int, most: int) -> list[tuple[int, int]]:
         """Split `count` records into ranges of at most `most` that begin at a beat of channels."""
-        align = max(1, self.cfg.bus_elements // self.cfg.block_k)
-        if most < count and most < align:
-            raise ValueError(f"{most} records at a time are fewer than the {align} of one beat of channels")
-        parts = -(-count // most)
-        size = -(-(-(-count // parts)) // align) * align
-        if parts > 1:  # whole rounds of the rows: a last, short round idles rows only once
-            each = max(align, self.cfg.rows)
-            size = max(size, most // each * each)
-        size = min(size, most // align * align or most)
-        return [(a, min(size, count - a)) for a in range(0, count, size)]
+        return tile_search.pieces(self.cfg, count, most)
 
 
 def he_std(inputs: int) -> float:

@@ -51,10 +51,13 @@ class CountedRegion:
 
     @cached_property
     def cycles_next(self) -> np.ndarray:
-        """See `golden.csb.update_cycles`."""
+        """See `golden.csb.update_cycles`; a dense build balances nothing and counts what it stores."""
+        if not self.geometry.cfg.sparse:
+            return self.nnz_per_record()
         return update_cycles(self.geometry, self.seen.ravel(), self.log2_cycles)
 
     log2_cycles = 0
+    """log2 of the positions of a weight that `cycles_next` counts (see `golden.program`)."""
 
     def nnz_per_record(self) -> np.ndarray:
         """Stored positions of every record; in a dense build its values, zeros beyond the edges included."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from arch.command import Phase, Policy
 from arch.config import Config
@@ -17,6 +18,10 @@ from golden.boxes import boxes
 from golden.machine import POLICIES, Work
 from golden.predict.counted import CountedRegion
 from golden.waits import is_vector
+
+
+BUFFERS = ("values", "masks", "updates", "gradients")
+"""What a row has: value and mask beats of its weight buffer, value beats of its update buffer, gradients."""
 
 
 @dataclass
@@ -34,6 +39,10 @@ class Forecast:
     Args:
         cfg: configuration.
         stores: regions by address.
+
+    Attributes:
+        fill: by the address of a command's first region: how full its rows' buffers were at most, by buffer (`BUFFERS`);
+            above 1 the hardware refuses the program.
     """
 
     def __init__(self, cfg: Config, stores: dict[int, CountedRegion]) -> None:
@@ -44,6 +53,7 @@ class Forecast:
         self._range = (0, 0)
         self._rows = np.zeros(0, np.int64)
         self._known: dict[tuple, tuple[np.ndarray, int]] = {}
+        self.fill: dict[int, dict[str, float]] = {}
 
     def execute(self, program: list[dict[str, int]]) -> list[Work]:
         """What every command tells the timing law."""
@@ -62,6 +72,7 @@ class Forecast:
             self._range = c["record0"], c["records"]
             work.offsets = [s.beats(0, c["record0"]) for s in self._segments]
             work.totals = [s.beats(*self._range) for s in self._segments]
+            self._loaded(c, phase)
         if c.get("ahead") or phase == Phase.NOP:
             return work
         if phase == Phase.BW:
@@ -70,7 +81,27 @@ class Forecast:
             work.walk = self._records(c, phase)
         if phase == Phase.WU and c.get("drain"):
             work.drained = self._segments[0].value_beats().tolist()  # as many as before: the steady state
+            self._filled(c, "updates", self._by_row(work.drained), self.cfg.value_beats)
+        if c.get("sum_store"):
+            self._filled(c, "gradients", self._by_row(self._segments[0].seen.sum(1)), self.cfg.gradients)
         return work
+
+    def _by_row(self, numbers: ArrayLike) -> np.ndarray:
+        """Numbers of the records loaded, summed by the row that holds them."""
+        numbers = np.asarray(numbers)
+        return np.bincount(self._rows[: len(numbers)], numbers, self.cfg.rows)
+
+    def _filled(self, c: dict[str, int], buffer: str, rows: np.ndarray, room: int) -> None:
+        known = self.fill.setdefault(c["w_addr"], dict.fromkeys(BUFFERS, 0.0))
+        known[buffer] = max(known[buffer], float(rows.max()) / room)
+
+    def _loaded(self, c: dict[str, int], phase: Phase) -> None:
+        """What the weight buffers hold: in FW and WU a row has its own records, in BW every row has all."""
+        first, count = self._range
+        values = np.sum([s.value_beats()[first : first + count] for s in self._segments], axis=0)
+        masks = np.full(count, sum(s.geometry.mask_beats for s in self._segments))
+        for name, beats, room in (("values", values, self.cfg.value_beats), ("masks", masks, self.cfg.mask_beats)):
+            self._filled(c, name, beats.sum(keepdims=True) if phase == Phase.BW else self._by_row(beats), room)
 
     def _plan(self, c: dict[str, int], phase: Phase, work: Work) -> None:
         self._planned = [self.stores[c["w_addr"] + g * c.get("w_stride", 0)] for g in range(c["segments"])]

@@ -13,6 +13,8 @@ from golden.graph_network import GraphNetwork
 from golden.layout import Layer
 from golden.memory import Memory
 from golden.predict.counted import CountedRegion
+from golden.predict.masks import LayerMask
+from golden.waits import Command
 
 
 class Addresses(Memory):
@@ -30,19 +32,20 @@ class Addresses(Memory):
 
 @dataclass
 class CountedNetwork(GraphNetwork):
-    """A graph whose weights are masks: bool (outputs, channels, taps) a layer, the bias among the channels.
+    """A graph whose weights are masks.
 
     Attributes:
-        masks: by layer, in order; None for all weights.
+        masks: by the name of the layer's node; None for all weights.
         period: T of exploration.
         step: the step that is timed.
-        regions: by address.
+        counted: regions by layer, first output and first input channel.
     """
 
-    masks: list[np.ndarray] | None = None
+    masks: dict[str, LayerMask] | None = None
     period: int = 1
     step: int = 0
     counted: dict[tuple[int, int, int], CountedRegion] = field(default_factory=dict)
+    _whole: dict[int, np.ndarray] = field(default_factory=dict)
 
     def _first(self, layer: Layer, g: Geometry) -> CountedRegion:  # type: ignore[override]
         key = (layer.index, g.k0, g.c0)
@@ -51,7 +54,7 @@ class CountedNetwork(GraphNetwork):
             if self.masks is None:
                 mask = np.ones((g.k_end - g.k0, g.c_end - g.c0, g.taps), bool)
             else:
-                mask = self.masks[layer.index][rows, columns]
+                mask = self._mask(layer)[rows, columns]
             if g.bias_tap >= 0:
                 mask = mask.copy()
                 mask[:, -1, np.arange(g.taps) != g.bias_tap] = False
@@ -63,6 +66,21 @@ class CountedNetwork(GraphNetwork):
             region.log2_cycles = 0 if layer.tiles else self.log2_u
             self.counted[key] = region
         return self.counted[key]
+
+    def _mask(self, layer: Layer) -> np.ndarray:
+        """Stored weights of a layer, bool (outputs, channels, taps), the bias the last channel."""
+        assert self.masks is not None
+        given, shape = self.masks[self.layer_names[layer.index]], layer.shape
+        if layer.index not in self._whole:
+            weights = given.weights.reshape(shape.outputs, shape.channels - shape.bias, shape.taps)
+            bias = np.repeat(given.bias[:, None, None], shape.taps, 2) if shape.bias else weights[:, :0]
+            self._whole[layer.index] = np.concatenate([weights, bias], 1) if shape.bias else weights
+        return self._whole[layer.index]
+
+    def steady_step(self) -> tuple[list[Command], list[Command]]:
+        """A step's program between two others, and of the one before it the command that loads ahead for it."""
+        before, program = (self.step_program(generation, False, True, True) for generation in (1, 0))
+        return before[-1:], program
 
     @property
     def stores_by_address(self) -> dict[int, CountedRegion]:
