@@ -37,7 +37,7 @@ class Lanes(wiring.Component):
         group: channels with coefficients.
 
     Ports:
-        clear: forget the peak. command, first_beat, out_exponent, gate_ceiling, out_ceiling, constants: stable.
+        clear: forget the peak. command, first_beat, out_exponent, gate_ceiling, out_ceiling, one, constants: stable.
         coefficient_en, coefficient_channel, coefficient: fill the memory of coefficients.
         valid, ready, data, term: beats. reserve, room, push, push_addr, push_data: see `WriteQueue`.
         sum_en, sum_addr, sum_plain, sum_product: sums over samples of V channels.
@@ -59,6 +59,7 @@ class Lanes(wiring.Component):
                 "out_exponent": In(signed(8)),
                 "gate_ceiling": In(cfg.operand_bits),
                 "out_ceiling": In(cfg.operand_bits),
+                "one": In(cfg.operand_bits),
                 "constants": In(COEFFICIENTS),
                 "coefficient_en": In(1),
                 "coefficient_channel": In(range(max(2, group))),
@@ -128,10 +129,11 @@ class Lanes(wiring.Component):
         place_1 = delay(group_place, "place_1")
         out_addr_1 = delay(term.out_addr, "out_addr_1")
         alive_1 = Signal(columns, reset_less=True)
-        counts_1 = Signal(elements, reset_less=True)
+        counts_1, ones_1 = Signal(elements, reset_less=True), Signal(elements, reset_less=True)
         m.d.sync += [
             alive_1.eq(Cat(~term.last_batch | (n < command.valid) for n in range(columns))),
-            counts_1.eq(Cat(channels_left > v for v in range(elements))),
+            counts_1.eq(Cat(channels_left > v + command.ones for v in range(elements))),
+            ones_1.eq(Cat(command.ones & (channels_left == v + 1) for v in range(elements))),
         ]
         k_1 = []
         for v in range(elements):
@@ -278,7 +280,7 @@ class Lanes(wiring.Component):
 
         # Stage 7: the ceiling; V elements of every column enter the beat. Stage 8: it is complete.
         last_7 = delay(step_4.last, "last", 3, resets=True)
-        chunk_7 = delay(chunk_3, "chunk_7", 4)
+        chunk_7, ones_7 = delay(chunk_3, "chunk_7", 4), delay(ones_1, "ones", 6)
         packed = Signal(cfg.beat_bits, reset_less=True)
         counted = []
         for n in range(columns):
@@ -287,7 +289,7 @@ class Lanes(wiring.Component):
                 over, value = Signal(name=f"over_{n}_{v}"), Signal(bits, name=f"value_{n}_{v}")
                 m.d.comb += [
                     over.eq((command.clip == Clip.RELU6) & (values_7[index] > self.out_ceiling)),
-                    value.eq(Mux(over, self.out_ceiling, values_7[index])),
+                    value.eq(Mux(ones_7[v], self.one, Mux(over, self.out_ceiling, values_7[index]))),
                 ]
                 counted.append(saturated_7[index] & ~over & last_7)
                 for k in range(chunks):
