@@ -8,7 +8,7 @@ Sums of a beat are kept until it is complete; then it is rounded and written.
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -123,8 +123,7 @@ class Lanes(wiring.Component):
         )
 
         # Stage 1: elements and coefficients are here.
-        step_1 = delay(Mux(go, term.step.as_value(), 0), "step_1", resets=True)
-        step_1 = _view(m, step_1, "lane_step_1")
+        step_1 = data.View(LANE_STEP, delay(Mux(go, term.step.as_value(), 0), "step_1", resets=True))
         chunk_1 = delay(chunk, "chunk_1")
         place_1 = delay(group_place, "place_1")
         out_addr_1 = delay(term.out_addr, "out_addr_1")
@@ -154,8 +153,7 @@ class Lanes(wiring.Component):
             k_1.append(chosen)
 
         # Stage 1 to 3, lane by lane: operands; product; sum.
-        step_2 = delay(step_1, "step_2", resets=True)
-        step_3 = _view(m, delay(step_2, "step_3", resets=True), "lane_step_3")
+        step_3 = delay(step_1, "step_3", 2, resets=True)
         chunk_3 = delay(chunk_1, "chunk_3", 2)
         c_3 = [delay(k.c, f"c{v}", 2) for v, k in enumerate(k_1)]
         lefts_3, products_3, sums_4, masks_4 = [], [], [], []
@@ -233,7 +231,7 @@ class Lanes(wiring.Component):
         ]
 
         # Stage 4: gate, activation, padding. Stages 5 to 7: rounding.
-        step_4 = _view(m, delay(step_3, "step_4", resets=True), "lane_step_4")
+        step_4 = delay(step_3, "step_4", resets=True)
         alive_4, counts_4 = delay(alive_1, "alive", 3), delay(counts_1, "counts", 3)
         gated_result = Signal()
         m.d.comb += gated_result.eq((command.op == Op.AFFINE) & (command.gate != 0) & command.gate_result)
@@ -318,10 +316,3 @@ class Lanes(wiring.Component):
         with m.Elif(left_over.any()):
             m.d.sync += left_over.eq(left_over - 1)
         return m
-
-
-def _view(m: Module, bits: Signal, name: str) -> Signal:
-    """The same bits as a step."""
-    step = Signal(LANE_STEP, name=name)
-    m.d.comb += step.as_value().eq(bits if not hasattr(bits, "as_value") else bits.as_value())
-    return step
