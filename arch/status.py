@@ -22,6 +22,9 @@ class Register(IntEnum):
     PERIOD = 0x0B  # log2 of the exploration period T
     WEIGHT_EXPONENT = 0x0C  # signed
     MODE = 0x0D  # bit 0: dense mode (keep every visited weight, explore none)
+    LOSS = 0x0E  # of the last softmax, sum over the minibatch in bits with 20 fraction bits; low 32 bits, then 16 high
+    LOSS_HIGH = 0x0F
+    RIGHT = 0x10  # right answers of the last softmax
     EXPONENT = 0x100  # + tensor: signed exponent
     COUNTER = 0x80  # + Counter
     ROW_COUNTER = 0xC0  # + row: busy cycles of that row in the last program (low 32 bits)

@@ -9,12 +9,15 @@ from arch.status import Counter
 from golden.machine import Work
 from golden.timing import STAGES, Schedule
 from golden.trace import accesses
+from golden.vector.traffic import vector_traffic
+from golden.waits import is_vector
 
 
 def counters(cfg: Config, works: list[Work], timing: Schedule) -> dict[Counter, int]:
     """Value of every counter after a program whose commands did `works`."""
     walks = [w.walk for w in works if w.walk is not None]
     reads, writes = accesses(cfg, works, timing)
+    vector = [vector_traffic(cfg, w.command) for w in works if is_vector(w.command)]
     busy, scan = sum(w.busy for w in walks), sum(w.scan for w in walks)
     waits = dict.fromkeys(("load", "plan", "drain"), 0)
     for slot in timing.slots:
@@ -36,8 +39,8 @@ def counters(cfg: Config, works: list[Work], timing: Schedule) -> dict[Counter, 
         Counter.ADOPTED: sum(w.adopted for w in works),
         Counter.EVICTED: sum(w.evicted for w in works),
         Counter.SEEN: sum(w.seen for w in works),
-        Counter.READS: len(reads),
-        Counter.WRITES: len(writes),
+        Counter.READS: len(reads) + sum(read for read, _ in vector),
+        Counter.WRITES: len(writes) + sum(written for _, written in vector),
     }
 
 
@@ -46,7 +49,7 @@ def row_busy(cfg: Config, works: list[Work]) -> np.ndarray:
     total = np.zeros(cfg.rows, np.int64)
     for work in works:
         if work.walk is not None:
-            total += (
-                np.bincount(work.walk.word_row, work.walk.word_visits, cfg.rows).astype(np.int64) * work.walk.positions
+            total += np.bincount(work.walk.word_row, work.walk.word_visits * work.walk.word_positions, cfg.rows).astype(
+                np.int64
             )
     return total

@@ -381,6 +381,13 @@ class GraphNetwork(Network):
         return sum(2 * self.maps[name].channels for name in self.norms)
 
 
+def tensors_for(graph: Graph) -> int:
+    """Exponents that a build must have for a graph: a power of two, at least `golden.graph_maps.Maps` asks for."""
+    known = operations(graph)
+    gradients = 1 + sum(1 + len(o.sources) for o in known)
+    return max(4, 1 << (2 * max(len(known), gradients) - 1).bit_length())
+
+
 def _fixed(commands: list[Command]) -> Make:
     return lambda generation, visits: commands
 

@@ -179,10 +179,7 @@ class Layout:
         )
         for _ in range(2):
             layer.stores.append(
-                [
-                    [self.memory.store(g, self._limit(g), self._first(layer, g)) for g in row]
-                    for row in layer.geometries
-                ]
+                [[self.memory.store(g, self._limit(g), self._first(layer, g)) for g in row] for row in layer.geometries]
             )
         self.layers.append(layer)
         return layer

@@ -265,7 +265,15 @@ def _gated(network: Network, layer: Layer, place: Place, c0: int, channels: int)
     assert layer.dx is not None
     shape, run = layer.shape, _beats(network, channels)
     return (
-        dict(drain=1, gate=int(layer.gated), load_aux=int(layer.gated), aux_run=run, out_run=run, out_channels=channels, out_tensor=layer.dx_id)
+        dict(
+            drain=1,
+            gate=int(layer.gated),
+            load_aux=int(layer.gated),
+            aux_run=run,
+            out_run=run,
+            out_channels=channels,
+            out_tensor=layer.dx_id,
+        )
         | _tile(network, layer.x, "aux", place, shape.height, shape.width, c0)
         | _tile(network, layer.dx, "out", place, shape.height, shape.width, c0)
     )

@@ -88,6 +88,11 @@ def stationary_interval(cfg: Config) -> int:
     return cfg.bus_elements // cfg.stationary_pack
 
 
+def command_beats(cfg: Config) -> int:
+    """Beats of a command."""
+    return -(-WORDS // cfg.words_per_beat)
+
+
 def lists(
     cfg: Config,
     program: int,
@@ -110,7 +115,7 @@ def lists(
     """
     out: list[Runs | None] = [None] * len(KINDS)
     if fetch is not None:
-        beats = -(-WORDS // cfg.words_per_beat)
+        beats = command_beats(cfg)
         out[0] = Runs(np.array([program + fetch * beats]), np.array([beats]))
     if plan and plan.get("plan"):
         stride = plan.get("w_stride", 0)

@@ -11,12 +11,13 @@ Sources: cosine learning rate, Loshchilov and Hutter (arXiv 1608.03983); cubic b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from golden import quantile
 from golden.dataset import Dataset
 from golden.float_reference import Budget
+from golden.networks.graph import Graph
 
 DIP_STEPS = 50  # steps in which a dip goes down
 RAMP_STEPS = 100  # at first half the budget is asked for, so that theta finds its place without an overshoot
@@ -183,17 +184,45 @@ def ramp(step: int) -> float:
     return 0.5 + 0.5 * min(1.0, step / RAMP_STEPS)
 
 
-def weights_of(sizes: tuple[int, ...]) -> int:
-    """Weights of a network, biases included."""
-    return sum(n * (m + 1) for m, n in pairwise(sizes))
+Net = tuple[int, ...] | Graph
+"""A network to train: sizes of fully connected layers, or a graph."""
 
 
-def check_sizes(data: Dataset, sizes: tuple[int, ...]) -> None:
-    """Refuse layer sizes that do not fit the data.
+def weights_of(net: Net) -> int:
+    """Weights of a network that compete for the budget, biases included."""
+    if isinstance(net, Graph):
+        return sum(layer.weights + layer.bias * layer.output.channels for layer in net.weight_layers())
+    return sum(n * (m + 1) for m, n in pairwise(net))
+
+
+def name_of(net: Net) -> str:
+    """A network's name for reports."""
+    return net.name if isinstance(net, Graph) else "-".join(map(str, net))
+
+
+def whole_minibatches(data: Dataset, net: Net, batch: int) -> Dataset:
+    """The data with as many training samples as fill minibatches, where the network is a graph: it counts samples.
+
+    Raises:
+        ValueError: fewer samples than a minibatch.
+    """
+    samples = len(data.train_y) - (len(data.train_y) % batch if isinstance(net, Graph) else 0)
+    if not samples:
+        raise ValueError(f"a minibatch of {batch} samples is more than the {len(data.train_y)} of {data.name!r}")
+    return replace(data, train_x=data.train_x[:samples], train_y=data.train_y[:samples])
+
+
+def check_sizes(data: Dataset, net: Net) -> None:
+    """Refuse a network that does not fit the data.
 
     Raises:
         ValueError: names the size and what it must be.
     """
+    if isinstance(net, Graph):
+        shape = net.input
+        sizes: tuple[int, ...] = (shape.channels * shape.height * shape.width, net.shape(net.output.name).channels)
+    else:
+        sizes = net
     for name, size, wanted in (("first", sizes[0], data.features), ("last", sizes[-1], data.classes)):
         if size != wanted:
             raise ValueError(f"the {name} layer size must be {wanted} for data set {data.name!r}, not {size}")

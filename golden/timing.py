@@ -37,7 +37,7 @@ FLOW_END = 2  # last row done to stage done
 UPDATE_END = 19  # ... in WU, and a cycle for each level of the adder tree
 OBSERVE = 12  # last row done to the quantile estimator's observation, likewise
 DRAIN_END = 2  # last write to stage done
-VECTOR_END = 2  # vector stage done to stage done
+VECTOR_END = 1  # vector stage done to stage done
 COMMIT_EXTRA = 2
 
 
@@ -124,7 +124,13 @@ def _slot(
         compute_cycles(cfg, compute) if compute else 0,
     )
     if drain is not None and is_vector(drain.command):
-        return Slot(start, stages, (*lasts, vector_start(reads) + vector_cycles(cfg, drain.command, latency)), reads, None)
+        return Slot(
+            start,
+            stages,
+            (*lasts, vector_start(cfg, reads, latency) + vector_cycles(cfg, drain.command, latency)),
+            reads,
+            None,
+        )
     drained = drained_cycles(cfg, drain) if drain else 0
     commit = drained + 1 if drain is not None and drain.command.get("commit") else None
     last = drained + DRAIN_END if drained else 0
@@ -137,9 +143,9 @@ def _drains_sums(c: dict[str, int]) -> bool:
     return bool(c.get("drain")) and c["phase"] in (Phase.FW, Phase.BW)
 
 
-def vector_start(reads: reading.Reads) -> int:
-    """Cycles from a slot's start until the vector stage has the read port."""
-    return reads.response_from[-1] + 1
+def vector_start(cfg: Config, reads: reading.Reads, latency: int) -> int:
+    """Cycles from a slot's start until the vector stage starts: the reader is done, the command fetched again."""
+    return reads.response_from[-1] + 1 + reading.command_beats(cfg) + latency
 
 
 def vector_cycles(cfg: Config, c: dict[str, int], latency: int) -> int:

@@ -15,6 +15,7 @@ from golden.boxes import boxes
 from golden.csb import Region
 from golden.machine import Work
 from golden.reading import KINDS
+from golden.waits import is_vector
 from golden.timing import (
     COMPUTE_START,
     OBSERVE,
@@ -145,3 +146,12 @@ def accesses(cfg: Config, works: list[Work], timing: Schedule) -> tuple[np.ndarr
         if wrote is not None:
             writes.append(np.stack([slot.start + wrote.cycle, wrote.address], 1))
     return np.concatenate(reads), np.concatenate(writes)
+
+
+def vector_windows(cfg: Config, works: list[Work], timing: Schedule) -> list[tuple[int, int]]:
+    """Cycles [first, end) in which the memory is the vector engine's, whose single beats no law predicts."""
+    return [
+        (slot.start + slot.reads.response_from[-1] + 1, slot.start + slot.length)
+        for slot in timing.slots
+        if slot.stages[3] is not None and is_vector(works[slot.stages[3]].command)
+    ]

@@ -115,9 +115,7 @@ class Trainer:
             weight_exponent=weight_exponent(self._fan_ins(sizes), cfg.operand_bits),
         )
         self.memory = Memory(cfg, memory_beats, keep_image)
-        self.network = self._network(
-            cfg, sizes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense
-        )
+        self.network = self._network(cfg, sizes, batch, self.memory, seed, tiling, self.settings.weight_exponent, dense)
         self.network.set_first_cycles(period)
         self.machine = Machine(cfg, self.memory, self.settings)
         self.period, self.generation = period, 0

@@ -12,21 +12,26 @@ from golden import quantile
 from golden.capacity import Fill, fill
 from golden.dataset import Dataset
 from golden.float_reference import DropBack, FloatTrainer
+from golden.graph_trainer import GraphTrainer
 from golden.layout import Tiling
+from golden.networks.graph import Graph
 from golden.recipe import (
     FIRST_THETA,
     RAMP_RATE,
     RAMP_STEPS,
+    Net,
     Recipe,
     budget_ends,
     check_sizes,
     ramp,
     rate_for,
     weights_of,
+    whole_minibatches,
 )
 from golden.trainer import StepResult, Trainer
 
 FILL_EVERY = 50  # steps between two looks at how full the buffers are
+GRAPH_ROOM = 3.0  # room for uneven layers of a graph, relative to an even share
 UNEVEN = 1.5  # room for a falling budget relative to an even share
 
 
@@ -79,22 +84,22 @@ Progress = Callable[[int, int, History], None]
 """Called after every step with the steps done, the steps in all, and the history so far."""
 
 
-def make_trainer(cfg: Config, sizes: tuple[int, ...], recipe: Recipe, seed: int, **options: object) -> Trainer:
+def make_trainer(cfg: Config, net: Net, recipe: Recipe, seed: int, **options: object) -> Trainer:
     """A golden trainer at the first step of a recipe.
 
     Args:
         cfg: configuration.
-        sizes: layer sizes.
+        net: sizes of fully connected layers, or a graph.
         recipe: how to train.
         seed: of the regenerated weights.
         options: further arguments of `Trainer` (`keep_image`, `tiling`).
     """
-    total = weights_of(sizes)
+    total = weights_of(net)
     first, last = (None, 1) if recipe.dense else budget_ends(recipe.budget, total)
     rate = rate_for(last) if recipe.rate is None else recipe.rate
-    trainer = Trainer(
+    trainer = (GraphTrainer if isinstance(net, Graph) else Trainer)(
         cfg,
-        sizes,
+        net,  # type: ignore[arg-type]
         recipe.batch,
         budget=first,
         period=recipe.period,
@@ -144,12 +149,14 @@ def roomy(cfg: Config) -> Config:
     Sums are exact, so dense training gives the same numbers whatever the buffers hold. (With a budget it
     does not quite: the threshold moves after every working set.)
     """
-    return cfg.with_(value_beats=4096, mask_beats=4096, psum_depth=4096, units=4096, gather_depth=1 << 15)
+    return cfg.with_(
+        value_beats=4096, mask_beats=4096, psum_depth=4096, units=4096, gather_depth=1 << 15, gradients=1 << 14
+    )
 
 
 def run(
     data: Dataset,
-    sizes: tuple[int, ...],
+    net: Net,
     recipe: Recipe,
     cfg: Config,
     seed: int = 1,
@@ -160,7 +167,7 @@ def run(
 
     Args:
         data: training and test samples.
-        sizes: layer sizes; the first is the number of pixels, the last the number of classes.
+        net: sizes of fully connected layers, the first the number of pixels and the last that of classes; or a graph.
         recipe: how to train.
         cfg: configuration.
         seed: of the weights and of the order of the samples.
@@ -170,8 +177,9 @@ def run(
     Raises:
         ValueError: sizes that do not fit the data, or a recipe that does not fit the network.
     """
-    check_sizes(data, sizes)
-    trainer = make_trainer(cfg, sizes, recipe, seed, tiling=tiling or tiling_for(recipe, sizes))
+    check_sizes(data, net)
+    data = whole_minibatches(data, net, recipe.batch)
+    trainer = make_trainer(cfg, net, recipe, seed, tiling=tiling or tiling_for(recipe, net))
     history, steps = History(), recipe.steps(len(data.train_y))
     test = mantissas(data.test_x, cfg.operand_bits, recipe.input_scale)
     unit = 2.0 ** (trainer.settings.weight_exponent - cfg.operand_bits)
@@ -193,7 +201,7 @@ def run(
     return history
 
 
-def tiling_for(recipe: Recipe, sizes: tuple[int, ...]) -> Tiling:
+def tiling_for(recipe: Recipe, net: Net) -> Tiling:
     """Tiling with room for the recipe's largest budget.
 
     Layers keep different shares, and a large budget leaves fewer fractions of beats to hide that in: a falling
@@ -201,14 +209,17 @@ def tiling_for(recipe: Recipe, sizes: tuple[int, ...]) -> Tiling:
     """
     if recipe.dense:
         return Tiling()
-    total = weights_of(sizes)
+    total = weights_of(net)
     first, last = budget_ends(recipe.budget, total)
-    return Tiling(density=min(1.0, first / total * (UNEVEN if first > last else 1.0)))
+    density = min(1.0, first / total * (UNEVEN if first > last else 1.0))
+    if isinstance(net, Graph):  # small first layers keep nearly everything
+        return Tiling(density=min(1.0, GRAPH_ROOM * density), explored=1 / recipe.period)
+    return Tiling(density=density)
 
 
 def run_float(
     data: Dataset,
-    sizes: tuple[int, ...],
+    net: Net,
     recipe: Recipe,
     seed: int = 1,
     progress: Progress | None = None,
@@ -218,6 +229,9 @@ def run_float(
 
     Arguments as `run`; `threshold` as `golden.float_reference.DropBack`.
     """
+    if isinstance(net, Graph):
+        raise ValueError(f"the floating-point reference trains fully connected layers only, not {net.name!r}")
+    sizes = net
     check_sizes(data, sizes)
     samples = len(data.train_y)
     steps = recipe.steps(samples)

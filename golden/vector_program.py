@@ -117,9 +117,7 @@ def _windows(node: Pool | GlobalAvgPool, x: Map, out: Map) -> Command:
     )
 
 
-def pool(
-    network: GraphNetwork, node: Pool | GlobalAvgPool, x: Map, out: Map, clip: Clip, ones: bool
-) -> Command:
+def pool(network: GraphNetwork, node: Pool | GlobalAvgPool, x: Map, out: Map, clip: Clip, ones: bool) -> Command:
     """The largest element, or the mean, of each window."""
     c = _command(network, Op.POOL, x.channels + ones, clip=int(clip), ones=int(ones))
     return c | _windows(node, x, out) | x.operand("a") | out.operand("out")

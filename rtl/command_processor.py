@@ -13,6 +13,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import WORDS, Phase
+from arch.vector import MAGIC as VECTOR
 from arch.config import Config, log2_exact
 from arch.status import Status
 from rtl.command import COMMAND, slice_command
@@ -46,8 +47,9 @@ class CommandProcessor(wiring.Component):
         plan_*, load_*, compute_*, drain_*: valid (a command is there), command, index; all stable from
         slot_start to the end of the slot.
         plan_active: the command is in plan for the first slot. *_done, *_error: of the engines.
-        plan_bank, load_gate_bank: banks chosen by planner and loader; load_bank, drain_bank: assignment
-        bank of those stages; drain_gate_bank: gate bank of the drain.
+        plan_total_bank, plan_bank, load_gate_bank: banks chosen by planner (of totals, of assignments) and loader;
+        load_total_bank: bank of totals of that stage; load_bank, drain_bank: assignment bank of those stages;
+        drain_gate_bank: gate bank of the drain.
         gather_bank, weight_bank, tap_bank, stat_bank, psum_bank, update_bank: banks used by compute; update_bank is
         written by it.
         scrubbing, scrub_addr: clear this partial sum, in all rows, in the bank that compute does not use.
@@ -81,6 +83,8 @@ class CommandProcessor(wiring.Component):
                 **{f"{stage}_index": Out(INDEX_BITS) for stage in STAGES},
                 **{f"{stage}_done": In(1) for stage in STAGES},
                 **{f"{stage}_error": In(4) for stage in STAGES},
+                "plan_total_bank": In(BANK_BITS),
+                "load_total_bank": Out(BANK_BITS),
                 "plan_bank": In(BANK_BITS),
                 "load_bank": Out(BANK_BITS),
                 "drain_bank": Out(BANK_BITS),
@@ -147,7 +151,7 @@ class CommandProcessor(wiring.Component):
             hold.eq(
                 valid["plan"]
                 & command["plan"].wait
-                & ((valid["load"] & _flows(command["load"])) | (valid["compute"] & _flows(command["compute"])))
+                & ((valid["load"] & _writes(command["load"])) | (valid["compute"] & _writes(command["compute"])))
             ),
             next_index.eq(self.fetch_index + 1),
             more.eq(fetch_valid & (next_index != self.commands)),
@@ -227,6 +231,13 @@ class CommandProcessor(wiring.Component):
             self.tap_bank.eq(self.tap_bank ^ (entering & (load.phase != Phase.NOP) & ~load.ahead)),
             self.stat_bank.eq(self.stat_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),
         ]
+        # Of a vector command nothing but its magic number goes on: to all stages but drain it is a NOP.
+        fetched_command, sliced = Signal(COMMAND), Signal(COMMAND)
+        m.d.comb += sliced.as_value().eq(slice_command(raw))
+        with m.If(sliced.magic == VECTOR):
+            m.d.comb += [fetched_command.phase.eq(Phase.NOP), fetched_command.magic.eq(VECTOR)]
+        with m.Else():
+            m.d.comb += fetched_command.eq(sliced)
         compute_bank, compute_gate_bank = Signal(BANK_BITS), Signal(BANK_BITS)
         m.d.sync += [
             valid["drain"].eq(valid["compute"]),
@@ -249,10 +260,11 @@ class CommandProcessor(wiring.Component):
                 valid["load"].eq(valid["plan"]),
                 load.eq(command["plan"]),
                 index["load"].eq(index["plan"]),
+                self.load_total_bank.eq(self.plan_total_bank),
                 self.load_bank.eq(self.plan_bank),
                 valid["plan"].eq(fetch_valid),
                 index["plan"].eq(self.fetch_index),
-                command["plan"].as_value().eq(slice_command(raw)),
+                command["plan"].eq(fetched_command),
                 fetch_valid.eq(more),
                 self.fetch_index.eq(next_index),
                 fetched.eq(0),
@@ -263,6 +275,11 @@ class CommandProcessor(wiring.Component):
 def _flows(command: Signal) -> Value:
     """Whether a command drains partial sums."""
     return command.drain & ((command.phase == Phase.FW) | (command.phase == Phase.BW))
+
+
+def _writes(command: Signal) -> Value:
+    """Whether a command will write what others wait for."""
+    return _flows(command) | (command.magic == VECTOR)
 
 
 def _updates(command: Signal) -> Value:

@@ -20,11 +20,13 @@ DECAY_SHIFT = 16
 HEADROOM = 1
 BW_RANGE = (-100, 27)
 
+READS = ("x", "aux", "out", "vector", "csr")
+
 
 class ExponentTable(wiring.Component):
     """Exponents of this step, peaks for the next.
 
-    Latency: an exponent is read one cycle after its tensor number (`x`, `aux`, `out`), or in the same cycle
+    Latency: an exponent is read one cycle after its tensor number (`x`, `aux`, `out`, `vector`), or in the same cycle
     (`csr`). A peak is taken every cycle (II = 1), in any order of tensors. `commit` in cycle t: entries change
     during t+2 .. t+tensors+1, `commit_done` is high in cycle t + tensors + `COMMIT_EXTRA`, in which a tensor
     number may be presented again. From commit to commit_done no peak, read or write is allowed; a peak in the
@@ -34,7 +36,7 @@ class ExponentTable(wiring.Component):
         cfg: operand width, entries.
 
     Ports:
-        x_tensor, aux_tensor, out_tensor: read; x_exponent, aux_exponent, out_exponent: signed 8 bits.
+        x_tensor, aux_tensor, out_tensor, vector_tensor: read; x_exponent, ...: signed 8 bits.
         csr_tensor, csr_exponent: read and write port of the host. csr_we, csr_value: write.
         clear: forget all peaks (a program starts).
         peak_valid, peak_tensor, peak_bits: bit length of the largest magnitude just drained, 0 if all was zero
@@ -52,8 +54,8 @@ class ExponentTable(wiring.Component):
         tensor = (cfg.tensors - 1).bit_length()
         super().__init__(
             {
-                **{f"{name}_tensor": In(tensor) for name in ("x", "aux", "out", "csr")},
-                **{f"{name}_exponent": Out(signed(EXPONENT_BITS)) for name in ("x", "aux", "out", "csr")},
+                **{f"{name}_tensor": In(tensor) for name in READS},
+                **{f"{name}_exponent": Out(signed(EXPONENT_BITS)) for name in READS},
                 "csr_we": In(1),
                 "csr_value": In(signed(EXPONENT_BITS)),
                 "clear": In(1),
@@ -72,7 +74,7 @@ class ExponentTable(wiring.Component):
         m = Module()
         m.submodules.exponents = exponents = Memory(shape=signed(EXPONENT_BITS), depth=cfg.tensors, init=[])
         write = exponents.write_port()
-        for name in ("x", "aux", "out", "csr"):
+        for name in READS:
             read = exponents.read_port(domain="comb" if name == "csr" else "sync")
             m.d.comb += [
                 read.addr.eq(getattr(self, f"{name}_tensor")),

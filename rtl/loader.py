@@ -163,7 +163,7 @@ class Loader(wiring.Component):
             m.d.comb += self.assign_unit.eq(parser.record)
 
         # Done, and what went wrong.
-        busy, over = Signal(), Signal()
+        busy, over, idle = Signal(), Signal(), Signal()
         settled = Signal(range(self.SETTLE))
         mask_error, value_error = Signal(), Signal()
         errors = [self.row_error.word_select(row, 2) for row in range(self._cfg.rows)]
@@ -172,14 +172,15 @@ class Loader(wiring.Component):
             value_error.eq(Cat(error == ERROR_VALUE for error in errors).any()),
         ]
         m.d.comb += [
-            self.done.eq(Mux(works, ~busy, self.taps_over | ~self.active)),
+            idle.eq(~works & (self.taps_over | ~self.active)),
+            self.done.eq(~busy | idle),
             over.eq(self.kind_done[Kind.W] & (entries_over | ~(weights & back)) & self.taps_over),
         ]
         with m.If(self.slot_start):
             m.d.sync += [busy.eq(1), settled.eq(0), self.error.eq(Status.OK)]
-        with m.Elif(~works):
+        with m.Elif(idle):
             m.d.sync += busy.eq(0)
-        with m.Elif(busy & over):
+        with m.Elif(busy & works & over):
             m.d.sync += settled.eq(settled + 1)
             with m.If(settled == self.SETTLE - 1):
                 m.d.sync += busy.eq(0)

@@ -14,6 +14,8 @@ from rtl.quantile import RATE_BITS, SHARE_BITS
 INDEX_BITS = 16
 """Width of the number of commands and of a command's index."""
 
+LOSS_BITS, RIGHT_BITS = 48, 24
+
 #: Counters that a port `count_<name>` moves (by its value, every cycle); CYCLES and ROW_COUNTER follow from busy.
 WIDTHS = {
     Counter.BUSY: 7,
@@ -22,7 +24,7 @@ WIDTHS = {
     Counter.WAIT_LOAD: 1,
     Counter.WAIT_PLAN: 1,
     Counter.WAIT_DRAIN: 1,
-    Counter.SATURATED: 8,
+    Counter.SATURATED: 10,
     Counter.TRACKED: 7,
     Counter.ADOPTED: 7,
     Counter.EVICTED: 7,
@@ -55,6 +57,7 @@ class Registers(wiring.Component):
         values. advance: step + 1.
         threshold_load, decay_load with load_value: write ports of those units; log2_theta, decay: their values.
         exponent_tensor, exponent_we, exponent_value, exponent: csr port of `ExponentTable`.
+        loss, right: of the last softmax.
         count_*: see `WIDTHS`; row_busy: one bit a row. Counters clear at `start`, and count on while idle.
     """
 
@@ -74,7 +77,7 @@ class Registers(wiring.Component):
         }
         super().__init__(
             {
-                "ctl_addr": In(8),
+                "ctl_addr": In(9),
                 "ctl_wdata": In(32),
                 "ctl_we": In(1),
                 "ctl_rdata": Out(32),
@@ -97,6 +100,8 @@ class Registers(wiring.Component):
                 "exponent_value": Out(signed(EXPONENT_BITS)),
                 "exponent": In(signed(EXPONENT_BITS)),
                 "row_busy": In(cfg.rows),
+                "loss": In(LOSS_BITS),
+                "right": In(RIGHT_BITS),
                 **{f"count_{counter.name.lower()}": In(bits) for counter, bits in WIDTHS.items()},
             }
         )
@@ -105,7 +110,7 @@ class Registers(wiring.Component):
         cfg = self._cfg
         m = Module()
         write = Signal()
-        exponents, is_exponent = Signal(8), Signal()
+        exponents, is_exponent = Signal(9), Signal()
         m.d.comb += [
             write.eq(self.ctl_we & ~self.busy),
             exponents.eq(self.ctl_addr - Register.EXPONENT),
@@ -167,6 +172,9 @@ class Registers(wiring.Component):
             Register.ERROR_AT: error_at,
             **({Register.DECAY: self.decay, Register.THRESHOLD: self.log2_theta} if cfg.sparse else {}),
             Register.LEARNING: Cat(self.lr, Const(0, 16 - cfg.lr_bits), self.lr_exponent),
+            Register.LOSS: self.loss[:32],
+            Register.LOSS_HIGH: self.loss[32:],
+            Register.RIGHT: self.right,
             **{Register.COUNTER + counter: register for counter, register in counters.items()},
             **{Register.ROW_COUNTER + row: register for row, register in enumerate(rows)},
         }

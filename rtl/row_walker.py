@@ -256,8 +256,9 @@ class RowWalker(wiring.Component):
 
         record, group, info = now.of.record, now.of.group, self.info
         word, in_tap, of_tap = Signal(word_bits(cfg)), Signal(word_bits(cfg)), Signal(TAP_BITS)
+        # A block is less than the blocks of a tap, so no bits meet: an adder less between memory and register.
         m.d.comb += [
-            word.eq(Mux(backward, group.word + tap_word, number)),
+            word.eq(Mux(backward, group.word | tap_word, number)),
             in_tap.eq(number & ((1 << self.log2_blocks) - 1)[: len(number)]),
             of_tap.eq(Mux(backward, tap, number >> self.log2_blocks)),
         ]

@@ -117,7 +117,7 @@ class TapBuilder(wiring.Component):
         m.d.comb += [self.tap_we.eq(valid), self.tap.eq(tap_at)]
         with m.If(self.slot_start):
             m.d.sync += written.eq(0)
-        with m.Elif(valid & last_at):
+        with m.Elif((valid & last_at) | (running & ~computes)):
             m.d.sync += written.eq(1)
         return m
 

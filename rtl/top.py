@@ -34,6 +34,7 @@ from rtl.reader import Reader
 from rtl.registers import Registers
 from rtl.row import Row
 from rtl.tap_table import TAP_BITS, TapBuilder
+from rtl.vector.engine import VectorEngine
 
 ROW_MODULE = "row"
 
@@ -108,7 +109,7 @@ class Accelerator(wiring.Component):
         #: The row that `verilog` converts, or all rows.
         self.rows = [Row(cfg, emit=True)] if emit else [Row(cfg) for _ in range(cfg.rows)]
         ports = {
-            "ctl_addr": In(8),
+            "ctl_addr": In(9),
             "ctl_wdata": In(32),
             "ctl_we": In(1),
             "ctl_rdata": Out(32),
@@ -139,6 +140,7 @@ class Accelerator(wiring.Component):
         m.submodules.taps = self._taps = TapBuilder(cfg)
         m.submodules.sequencer = self._sequencer = ComputeSequencer(cfg)
         m.submodules.drain = self._drain = DrainStage(cfg)
+        m.submodules.vector = self._vector = VectorEngine(cfg)
         m.submodules.table = self._table = AssignmentTable(cfg)
         m.submodules.gate = self._gate = GateBuffer(cfg)
         m.submodules.exponents = self._exponents = ExponentTable(cfg)
@@ -171,14 +173,26 @@ class Accelerator(wiring.Component):
             m.d.comb += getattr(registers, name).eq(getattr(processor, name))
 
     def _memory(self, m: Module) -> None:
-        processor, reader, drain = self._processor, self._reader, self._drain
+        processor, reader, drain, vector = self._processor, self._reader, self._drain, self._vector
+        # The port is the reader's until its lists are over, then the vector engine's.
         for name in ("rd_req_valid", "rd_req_addr", "rd_resp_ready"):
-            m.d.comb += getattr(self, name).eq(getattr(reader, name))
-        for name in ("rd_req_ready", "rd_resp_valid", "rd_resp_data"):
-            m.d.comb += getattr(reader, name).eq(getattr(self, name))
+            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(reader, name)))
         for name in ("wr_valid", "wr_addr", "wr_data"):
-            m.d.comb += getattr(self, name).eq(getattr(drain, name))
-        m.d.comb += drain.wr_ready.eq(self.wr_ready)
+            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
+        for name in ("rd_req_ready", "rd_resp_valid"):
+            m.d.comb += [
+                getattr(reader, name).eq(getattr(self, name) & ~vector.owns),
+                getattr(vector, name).eq(getattr(self, name) & vector.owns),
+            ]
+        m.d.comb += [
+            reader.rd_resp_data.eq(self.rd_resp_data),
+            vector.rd_resp_data.eq(self.rd_resp_data),
+            drain.wr_ready.eq(self.wr_ready & ~vector.owns),
+            vector.wr_ready.eq(self.wr_ready & vector.owns),
+            vector.reader_done.eq(reader.done),
+            vector.program_addr.eq(self._registers.program),
+            vector.index.eq(processor.drain_index),
+        ]
         planner = self._planner
         m.d.comb += [
             reader.slot_start.eq(processor.slot_start),
@@ -190,7 +204,7 @@ class Accelerator(wiring.Component):
             reader.plan_ok.eq(planner.plan_ok),
             reader.load_active.eq(processor.load_valid),
             reader.load_command.eq(processor.load_command),
-            reader.load_bank.eq(processor.load_bank),
+            reader.load_bank.eq(processor.load_total_bank),
             reader.hold.eq(self._loader.hold),
         ]
         for name in reader.signature.members:
@@ -205,14 +219,15 @@ class Accelerator(wiring.Component):
     def _stages(self, m: Module) -> None:
         processor, table, gate = self._processor, self._table, self._gate
         planner, loader, sequencer, drain = self._planner, self._loader, self._sequencer, self._drain
+        vector = self._vector
         computes = Signal()
         for stage, engine in zip(STAGES, (planner, loader, sequencer, drain), strict=True):
             m.d.comb += [
                 engine.slot_start.eq(processor.slot_start),
                 engine.active.eq(getattr(processor, f"{stage}_valid")),
                 engine.command.eq(getattr(processor, f"{stage}_command")),
-                getattr(processor, f"{stage}_done").eq(engine.done),
-                getattr(processor, f"{stage}_error").eq(engine.error),
+                getattr(processor, f"{stage}_done").eq(engine.done & (vector.done if stage == "drain" else 1)),
+                getattr(processor, f"{stage}_error").eq(engine.error | (vector.error if stage == "drain" else 0)),
             ]
         m.d.comb += [
             planner.active.eq(processor.plan_active),
@@ -224,7 +239,11 @@ class Accelerator(wiring.Component):
             sequencer.active.eq(processor.compute_valid & computes),
             sequencer.drain_command.eq(processor.drain_command),
             processor.reader_done.eq(self._reader.done),
+            processor.plan_total_bank.eq(planner.total_bank),
             processor.plan_bank.eq(planner.bank),
+            vector.slot_start.eq(processor.slot_start),
+            vector.active.eq(processor.drain_valid),
+            vector.command.eq(processor.drain_command),
             processor.load_gate_bank.eq(loader.gate_bank),
             table.we.eq(planner.assign_we),
             table.bank.eq(planner.bank),
@@ -253,15 +272,21 @@ class Accelerator(wiring.Component):
 
     def _scalars(self, m: Module) -> None:
         registers, sequencer, drain = self._registers, self._sequencer, self._drain
-        exponents = self._exponents
+        exponents, vector = self._exponents, self._vector
         for name in ("x", "aux", "out"):
             m.d.comb += [
                 getattr(exponents, f"{name}_tensor").eq(getattr(sequencer, f"{name}_tensor")),
                 getattr(sequencer, f"{name}_exponent").eq(getattr(exponents, f"{name}_exponent")),
             ]
-        for name in ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw", "commit"):
-            m.d.comb += getattr(exponents, name).eq(getattr(drain, name))
+        for name in ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw"):
+            m.d.comb += getattr(exponents, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
         m.d.comb += [
+            exponents.commit.eq(drain.commit),
+            exponents.vector_tensor.eq(vector.exponent_tensor),
+            vector.exponent.eq(exponents.vector_exponent),
+            vector.learning.eq(Cat(registers.lr, Const(0, 16 - self._cfg.lr_bits), registers.lr_exponent)),
+            registers.loss.eq(vector.loss),
+            registers.right.eq(vector.right),
             exponents.clear.eq(registers.scrub),
             exponents.csr_tensor.eq(registers.exponent_tensor),
             exponents.csr_we.eq(registers.exponent_we),
@@ -397,12 +422,12 @@ class Accelerator(wiring.Component):
             registers.count_wait_load.eq(processor.wait_load),
             registers.count_wait_plan.eq(processor.wait_plan),
             registers.count_wait_drain.eq(processor.wait_drain),
-            registers.count_saturated.eq(self._drain.saturated + sequencer.saturated_count),
+            registers.count_saturated.eq(self._drain.saturated + sequencer.saturated_count + self._vector.saturated),
             registers.count_tracked.eq(sequencer.kept_count),
             registers.count_adopted.eq(sequencer.adopted_count),
             registers.count_evicted.eq(sequencer.evicted_count),
             registers.count_seen.eq(sequencer.seen_count),
-            registers.count_reads.eq(self._reader.out_valid),
+            registers.count_reads.eq(self.rd_resp_valid & self.rd_resp_ready),
             registers.count_writes.eq(self.wr_valid & self.wr_ready),
         ]
 
@@ -412,9 +437,9 @@ class Accelerator(wiring.Component):
             "busy": processor.busy,
             "slot_start": processor.slot_start,
             "valid": Cat(getattr(processor, f"{stage}_valid") for stage in STAGES),
-            "request": reader.rd_req_valid & reader.rd_req_ready,
+            "request": self.rd_req_valid & self.rd_req_ready,
             "request_kind": reader.req_kind,
-            "response": reader.out_valid,
+            "response": self.rd_resp_valid & self.rd_resp_ready,
             "response_kind": reader.out_kind,
             "write": self.wr_valid & self.wr_ready,
             "done": Cat(*(getattr(processor, f"{stage}_done") for stage in STAGES), processor.reader_done),

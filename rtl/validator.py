@@ -14,11 +14,15 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from arch.command import MAGIC, Phase
+from arch.command import MAGIC, MOST_KERNEL, Phase
 from arch.config import MAX_SEGMENTS, PLAN_BEATS, Config, log2_exact
 from arch.status import Status
+from arch.vector import MAGIC as VECTOR
 from rtl.command import COMMAND
 from rtl.reader import SEGMENT_BITS
+
+MOST_LOG2_BLOCKS = 8
+"""A record has fewer than 2^8 words."""
 
 assert MAX_SEGMENTS == 1 << SEGMENT_BITS, "the reader numbers the regions of a plan"
 
@@ -28,12 +32,15 @@ class Validator(wiring.Component):
 
     Latency: `verdict` is valid in the cycle with step = CYCLES - 1, `plan_ok` from the cycle with step = 1 on.
 
-    - MAGIC: magic is not `arch.command.MAGIC`.
+    - MAGIC: magic is neither `arch.command.MAGIC` nor that of a vector command, which the vector stage checks.
     - FIELD, all but a NOP that loads nothing: positions = 0 or > 2^log2_positions; load_x with x_run = 0, x_runs = 0,
-      or x_runs > 1 and gather_stride no multiple of E; words = 0; mask_beats * masks_per_beat < words (dense
-      builds: mask_beats or scale not 0); WU with records != block_rows or words * Bc > gather_depth; segment +
-      load_segments > segments; FW or BW with drain and out_run = 0 or out_run * E < out_channels + ones; c0 no
-      multiple of Bc; k0 no multiple of Bk; log2_lanes not log2 of Bk (BW: of LG).
+      x_cols = 0, or x_runs > 1 and gather_stride no multiple of E; load_aux with aux_cols = 0 (not NOP); words = 0;
+      mask_beats * masks_per_beat < words (dense builds: mask_beats or scale not 0); kernel_rows or kernel_cols = 0 or >
+      7; images = 0; log2_blocks > 8; words > taps << log2_blocks, taps = kernel_rows * kernel_cols; bias with bias_tap
+      >= taps; depthwise in BW; sum_add or sum_store in another phase than WU; sum_store with drain; WU with records !=
+      block_rows or blocks * Bc > gather_depth, blocks = 2^log2_blocks (words where there is one tap); segment +
+      load_segments > segments; FW or BW with drain and out_run = 0, out_cols = 0 or out_run * E < out_channels + ones;
+      c0 no multiple of Bc; k0 no multiple of Bk; log2_lanes not log2 of Bk (BW: of LG).
     - FIELD, likewise, and every plan: segments = 0 or > 32; segments * header_beats > 64; records = 0;
       record0 + records > block_rows.
     - FIELD, every plan: header_beats * words_per_beat < 1 + block_rows + groups; units > records (BW: > segments *
@@ -42,7 +49,11 @@ class Validator(wiring.Component):
     - UNITS_OVERFLOW, likewise, and every plan: units > cfg.units, or units > rows * cap.
     - PSUM_OVERFLOW, all but a NOP that loads nothing: cap << log2_lanes << log2_positions > psum_depth (WU: times
       stationary_pack).
-    - GATE_OVERFLOW, BW with load_aux: aux_runs * aux_run > gate_beats.
+    - GATE_OVERFLOW, FW or BW with load_aux: aux_runs * aux_run > gate_beats.
+
+    Not checked: whether the boxes of the taps (row*_, col*_ and the steps of images, rows and columns) stay within the
+    tile and what is loaded of the gathered operand. Addresses wrap in their memories: such a command reads and adds up
+    operands of no meaning, but ends.
 
     Args:
         cfg: sizes.
@@ -79,6 +90,9 @@ class Validator(wiring.Component):
         ]
 
         # Products: operands in step i, product from i + 2 on, compared at its end.
+        # The taps are few enough for a product of their own.
+        taps = Signal(2 * len(command.kernel_rows))
+        m.d.sync += taps.eq(command.kernel_rows * command.kernel_cols)
         a, b, product = Signal(16), Signal(16), Signal(32)
         gather_full, gate_full, uncounted = Signal(), Signal(), Signal()
         m.d.sync += product.eq(a * b)
@@ -98,11 +112,11 @@ class Validator(wiring.Component):
             with m.Case(4):
                 m.d.sync += uncounted.eq(command.units > Mux(back, product, command.records))
 
-        # Everything else is compared every cycle, and right from step 1 on.
+        # Everything else is compared every cycle, and right from step 1 on, what depends on the taps from step 2 on.
         header_beats, header_words, header_room = Signal(14), Signal(18), Signal(18)
         magic, headers_fit, range_bad = Signal(), Signal(), Signal()
         m.d.comb += [
-            magic.eq(command.magic == MAGIC),
+            magic.eq((command.magic == MAGIC) | (command.magic == VECTOR)),
             range_bad.eq(
                 (command.segments == 0)
                 | (command.segments > MAX_SEGMENTS)
@@ -116,16 +130,26 @@ class Validator(wiring.Component):
             headers_fit.eq(~range_bad & (header_room >= header_words)),
         ]
         lanes = Mux(back, log2_exact(cfg.lane_group, "lane_group"), log2_exact(cfg.block_k, "block_k"))
+        blocks = Mux(taps == 1, command.words, 1 << command.log2_blocks)
         contradictions = [
+            *((side == 0) | (side > MOST_KERNEL) for side in (command.kernel_rows, command.kernel_cols)),
+            command.images == 0,
+            command.log2_blocks > MOST_LOG2_BLOCKS,
+            command.words > (taps << command.log2_blocks),
+            command.bias & (command.bias_tap >= taps),
+            command.depthwise & back,
+            (command.sum_add | command.sum_store) & ~update,
+            command.sum_store & command.drain,
+            command.load_aux & (command.phase != Phase.NOP) & (command.aux_cols == 0),
             command.positions == 0,
             command.positions > (1 << command.log2_positions),
-            command.load_x & ((command.x_run == 0) | (command.x_runs == 0)),
+            command.load_x & ((command.x_run == 0) | (command.x_runs == 0) | (command.x_cols == 0)),
             command.load_x & (command.x_runs > 1) & command.gather_stride[:element].any(),
             command.words == 0,
             range_bad,
-            update & ((command.records != command.block_rows) | (command.words > cfg.gather_depth // cfg.block_c)),
+            update & ((command.records != command.block_rows) | (blocks > cfg.gather_depth // cfg.block_c)),
             command.segment + command.load_segments > command.segments,
-            command.drain & multiplies & (command.out_run == 0),
+            command.drain & multiplies & ((command.out_run == 0) | (command.out_cols == 0)),
             command.drain & multiplies & ((command.out_run << element) < command.out_channels + command.ones),
             command.c0[: log2_exact(cfg.block_c, "block_c")].any(),
             command.k0[: log2_exact(cfg.block_k, "block_k")].any(),
@@ -163,6 +187,6 @@ class Validator(wiring.Component):
             m.d.comb += self.verdict.eq(Status.UNITS_OVERFLOW)
         with m.Elif(sums_full):
             m.d.comb += self.verdict.eq(Status.PSUM_OVERFLOW)
-        with m.Elif(back & command.load_aux & gate_full):
+        with m.Elif(multiplies & command.load_aux & gate_full):
             m.d.comb += self.verdict.eq(Status.GATE_OVERFLOW)
         return m

@@ -21,8 +21,11 @@ from rich.table import Table
 
 from arch.config import preset
 from golden import dataset
-from golden.recipe import ANNEALED, CONSTANT, DENSE, Recipe, check_sizes, weights_of
+from golden.graph_network import tensors_for
+from golden.networks.graph import Graph
+from golden.recipe import ANNEALED, CONSTANT, DENSE, Recipe, check_sizes, name_of, weights_of
 from golden.training import History, roomy, run, run_float
+from scripts.options import network
 from scripts.verilator import ROOT
 
 RECIPES = {"dense": DENSE, "annealed": ANNEALED, "constant": CONSTANT}
@@ -34,7 +37,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(prog="accuracy", description="Test error of dense and sparse training.")
     parser.add_argument("--data", default="mnist", help="digits, mnist, or a folder of IDX files (mnist)")
-    parser.add_argument("--net", default="784-300-100-10", help="layer sizes (784-300-100-10)")
+    parser.add_argument(
+        "--net", default="784-300-100-10", help="layer sizes, a network's name, or a file (784-300-100-10)"
+    )
     parser.add_argument("--array", default="paper", help="preset or ROWSxCOLUMNS of the golden model (paper)")
     parser.add_argument("--epochs", type=int, help="of every recipe (as in golden/recipe.py)")
     parser.add_argument("--batch", type=int, help="samples of a minibatch, likewise")
@@ -111,13 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         data, cfg = dataset.load(options.data), preset(options.array)
-        sizes = tuple(int(n) for n in options.net.split("-"))
-        check_sizes(data, sizes)
+        net = network(options.net)
+        check_sizes(data, net)
+        if isinstance(net, Graph):
+            cfg = cfg.with_(tensors=max(cfg.tensors, tensors_for(net)))
         chosen = recipes(options)
     except (ValueError, FileNotFoundError) as error:
         print(f"accuracy: {error}", file=sys.stderr)
         return 2
-    total = weights_of(sizes)
+    total = weights_of(net)
     results: dict[str, dict[str, list[dict]]] = {name: {} for name in chosen}
     options.out.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
@@ -136,12 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                     begin = time.monotonic()
                     if engine == "golden":
-                        history = run(data, sizes, recipe, built, seed, show)
+                        history = run(data, net, recipe, built, seed, show)
                     else:
-                        history = run_float(data, sizes, recipe, seed, show)
+                        history = run_float(data, net, recipe, seed, show)
                     results[name].setdefault(engine, []).append(report(history, time.monotonic() - begin))
                     content = {
-                        "data": data.name, "sizes": sizes, "array": options.array, "total": total,
+                        "data": data.name, "net": name_of(net), "array": options.array, "total": total,
                         "recipes": {n: asdict(r) for n, r in chosen.items()}, "results": results,
                     }  # fmt: skip
                     (options.out / "accuracy.json").write_text(json.dumps(content) + "\n")

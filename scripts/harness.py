@@ -75,7 +75,7 @@ def expected_ports(cfg: Config) -> dict[str, tuple[str, int]]:
     return {
         "clk": ("input", 1),
         "rst": ("input", 1),
-        "ctl_addr": ("input", 8),
+        "ctl_addr": ("input", 9),
         "ctl_wdata": ("input", 32),
         "ctl_we": ("input", 1),
         "ctl_rdata": ("output", 32),
@@ -352,6 +352,6 @@ class Harness:
 
     @staticmethod
     def _register(addr: int) -> int:
-        if not 0 <= addr < 256:
-            raise ValueError(f"control address must be between 0 and 255, not {addr}")
+        if not 0 <= addr < 512:
+            raise ValueError(f"control address must be between 0 and 511, not {addr}")
         return int(addr)

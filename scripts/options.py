@@ -9,7 +9,10 @@ from pathlib import Path
 
 from arch.command import Policy
 from arch.config import PRESETS, Config, preset
-from golden.recipe import Recipe, budget_ends, weights_of
+from golden.graph_network import tensors_for
+from golden.networks.graph import Graph
+from golden.networks.loading import load
+from golden.recipe import Net, Recipe, budget_ends, name_of, weights_of
 
 ENGINES = ("rtl", "golden")
 DIGITS_NET = (64, 100, 10)
@@ -24,7 +27,7 @@ class Options:
 
     Attributes:
         data: data set by name or path.
-        net: layer sizes.
+        net: layer sizes, or a graph.
         array: preset or size.
         recipe: how to train.
         steps: stop after so many steps; 0 for all of the recipe's.
@@ -36,7 +39,7 @@ class Options:
     """
 
     data: str
-    net: tuple[int, ...]
+    net: Net
     array: str
     recipe: Recipe
     steps: int
@@ -48,14 +51,17 @@ class Options:
 
     @property
     def config(self) -> Config:
-        """The array."""
-        return preset(self.array)
+        """The array; for a graph with as many exponents as it has tensors."""
+        cfg = preset(self.array)
+        if isinstance(self.net, Graph):
+            cfg = cfg.with_(tensors=max(cfg.tensors, tensors_for(self.net)))
+        return cfg
 
     def as_dict(self) -> dict[str, object]:
         """For the report."""
         return {
             "data": self.data,
-            "net": "-".join(map(str, self.net)),
+            "net": name_of(self.net),
             "array": self.array,
             "steps": self.steps,
             "test": self.test,
@@ -65,6 +71,17 @@ class Options:
             "out": str(self.out),
             **asdict(self.recipe),
         }
+
+
+def network(text: str) -> Net:
+    """Layer sizes written like 784-300-100-10, or a network by name or file.
+
+    Raises:
+        ValueError: neither; the message says what there is.
+    """
+    if text.replace("-", "").isdecimal():
+        return layer_sizes(text)
+    return load(text)
 
 
 def layer_sizes(text: str) -> tuple[int, ...]:
@@ -93,7 +110,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--data", default="digits", metavar="digits|mnist|PATH", help="data set; PATH: a folder of IDX files"
     )
-    p.add_argument("--net", metavar="SIZES", help="layer sizes, 64-100-10 for digits, else 784-300-100-10")
+    p.add_argument(
+        "--net",
+        metavar="SIZES|NAME|FILE",
+        help="layer sizes (64-100-10 for digits, else 784-300-100-10), a network's name, or a .toml or .onnx file",
+    )
     p.add_argument(
         "--array", default="small", metavar="RxC", help=f"rows x columns or {', '.join(PRESETS)} (small, 8x8)"
     )
@@ -129,7 +150,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     given = p.parse_args(arguments)
     digits = given.data == "digits"
     try:
-        net = layer_sizes(given.net) if given.net else DIGITS_NET if digits else LENET
+        net = network(given.net) if given.net else DIGITS_NET if digits else LENET
         if given.steps is not None and not 1 <= given.steps <= MOST_STEPS:
             raise ValueError(f"steps must be between 1 and {MOST_STEPS}, not {given.steps}")
         if not 0 <= given.test <= MOST_STEPS:

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from scripts.report import Measured, Report
 
 SPARSE, DENSE, FLOAT = "#c1440e", "#4c6a85", "#9a9a9a"
-PHASE_COLOURS = {"fw": "#4c6a85", "bw": "#8fb0c9", "wu": "#c1440e", "other": "#bbbbbb"}
-PHASE_NAMES = {"fw": "forward", "bw": "backward", "wu": "weight update", "other": "other"}
+PHASE_COLOURS = {"fw": "#4c6a85", "bw": "#8fb0c9", "wu": "#c1440e", "vector": "#e0b04a", "other": "#bbbbbb"}
+PHASE_NAMES = {
+    "fw": "forward",
+    "bw": "backward",
+    "wu": "weight update",
+    "vector": "between the layers",
+    "other": "other",
+}
 
 
 def write_plots(folder: Path, m: Measured, report: Report) -> list[Path]:

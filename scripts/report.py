@@ -105,7 +105,7 @@ def print_table(report: Report, console: Console) -> None:
     accuracy, weights, cycles = report["accuracy"], report["weights"], report["cycles"]
     table.add_row("test accuracy, integer model", _percent(accuracy["dense"]), _percent(accuracy["golden"]))
     table.add_row(
-        "test accuracy, floating point", _percent(accuracy["float_dense"]), _percent(accuracy.get("float_dropback"))
+        "test accuracy, floating point", _percent(accuracy.get("float_dense")), _percent(accuracy.get("float_dropback"))
     )
     table.add_row("test accuracy, RTL", "", _percent(accuracy["rtl"]))
     table.add_row(
@@ -116,6 +116,7 @@ def print_table(report: Report, console: Console) -> None:
         "fw": "forward",
         "bw": "backward",
         "wu": "weight update",
+        "vector": "between the layers",
         "other": "other",
         "total": "total",
     }.items():

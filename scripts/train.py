@@ -22,6 +22,7 @@ from arch.config import Config
 from golden import dataset, measure, quantile, recipe, training
 from golden.dataset import Dataset
 from golden.layout import Tiling
+from golden.networks.graph import Graph
 from golden.trainer import StepResult, Trainer
 from golden.training import History
 from rtl.top import verilog
@@ -119,8 +120,10 @@ def reference_runs(options: Options, data: Dataset, step: Step) -> dict[str, His
         "dense": training.run(
             data, options.net, dense, training.roomy(options.config), options.seed, report("dense training")
         ),
-        "float_dense": training.run_float(data, options.net, dense, options.seed, report("dense, floating point")),
     }
+    if isinstance(options.net, Graph):
+        return runs
+    runs["float_dense"] = training.run_float(data, options.net, dense, options.seed, report("dense, floating point"))
     if not plan.dense:
         runs["float_dropback"] = training.run_float(
             data, options.net, plan, options.seed, report("DropBack, floating point")
@@ -160,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.test:
             data = replace(data, test_x=data.test_x[: options.test], test_y=data.test_y[: options.test])
         recipe.check_sizes(data, options.net)
+        data = recipe.whole_minibatches(data, options.net, options.recipe.batch)
         harness = make_harness(options.config, console) if options.engine == "rtl" else None
         with progress_bars(console) as step:
             run = train_sparse(options, data, harness, step)

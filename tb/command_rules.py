@@ -52,7 +52,7 @@ def verdict(cfg: Config, c: Command) -> Status:
     pack = cfg.stationary_pack if phase == Phase.WU else 1
     if works and c["cap"] << c["log2_lanes"] << c["log2_positions"] > cfg.psum_depth * pack:
         return Status.PSUM_OVERFLOW
-    if phase == Phase.BW and c["load_aux"] and c["aux_runs"] * c["aux_run"] > cfg.gate_beats:
+    if phase in (Phase.FW, Phase.BW) and c["load_aux"] and c["aux_runs"] * c["aux_run"] > cfg.gate_beats:
         return Status.GATE_OVERFLOW
     return Status.OK
 
@@ -60,19 +60,31 @@ def verdict(cfg: Config, c: Command) -> Status:
 def _sizes_good(cfg: Config, c: Command, phase: Phase) -> bool:
     element = cfg.bus_elements
     drains = c["drain"] and phase in (Phase.FW, Phase.BW)
+    taps = c["kernel_rows"] * c["kernel_cols"]
+    blocks = c["words"] if taps == 1 else 1 << c["log2_blocks"]
     return all(
         (
             1 <= c["positions"] <= 1 << c["log2_positions"],
-            not c["load_x"] or (c["x_run"] > 0 and c["x_runs"] > 0),
+            1 <= c["kernel_rows"] <= MOST_KERNEL and 1 <= c["kernel_cols"] <= MOST_KERNEL,
+            c["images"] > 0,
+            c["log2_blocks"] <= 8,
+            c["words"] <= taps << c["log2_blocks"],
+            not c["bias"] or c["bias_tap"] < taps,
+            not c["depthwise"] or phase != Phase.BW,
+            phase == Phase.WU or not (c["sum_add"] or c["sum_store"]),
+            not (c["sum_store"] and c["drain"]),
+            not c["load_aux"] or phase == Phase.NOP or c["aux_cols"] > 0,
+            not c["load_x"] or (c["x_run"] > 0 and c["x_runs"] > 0 and c["x_cols"] > 0),
             not c["load_x"] or c["x_runs"] <= 1 or c["gather_stride"] % element == 0,
             c["words"] > 0,
             c["mask_beats"] * cfg.masks_per_beat >= c["words"]
             if cfg.sparse
             else not c["mask_beats"] and not c["scale"],
             phase != Phase.WU or c["records"] == c["block_rows"],
-            phase != Phase.WU or c["words"] * cfg.block_c <= cfg.gather_depth,
+            phase != Phase.WU or blocks * cfg.block_c <= cfg.gather_depth,
             c["segment"] + c["load_segments"] <= c["segments"],
-            not drains or (c["out_run"] > 0 and c["out_run"] * element >= c["out_channels"] + c["ones"]),
+            not drains
+            or (c["out_run"] > 0 and c["out_cols"] > 0 and c["out_run"] * element >= c["out_channels"] + c["ones"]),
             c["c0"] % cfg.block_c == 0,
             c["k0"] % cfg.block_k == 0,
             c["log2_lanes"] == log2(cfg.lane_group if phase == Phase.BW else cfg.block_k),
@@ -140,7 +152,30 @@ def bounds(cfg: Config) -> list[Bound]:
     rule("x_runs", {}, {"x_runs": 0}, everyone, {"load_x": 0})
     rule("gather_stride", {"x_runs": 2, "gather_stride": E}, {"x_runs": 2, "gather_stride": E + 1}, everyone,
          {"x_runs": 1}, {"load_x": 0})  # fmt: skip
+    rule("x_cols", {}, {"x_cols": 0}, everyone, {"load_x": 0})
+    rule("aux_cols", {}, {"aux_cols": 0}, (F, B, U), {"load_aux": 0}, {"phase": N, "log2_lanes": lanes[N]})
     rule("words, none", {}, {"words": 0}, everyone)
+    for side in ("kernel_rows", "kernel_cols"):
+        rule(side, {}, {side: 0}, everyone)
+        few = {"log2_blocks": 0}
+        rule(side, few | {side: MOST_KERNEL}, few | {side: MOST_KERNEL + 1}, everyone)
+        rule(side, few, few | {side: 15}, everyone)
+    rule("images", {}, {"images": 0}, everyone)
+    rule("log2_blocks", {"log2_blocks": 8}, {"log2_blocks": 9}, everyone)
+    for rows, cols, log2_blocks in ((1, 1, 1), (2, 1, 0), (3, 3, 1), (1, 7, 2), (7, 7, 2)):
+        most = rows * cols << log2_blocks
+        filters = {"kernel_rows": rows, "kernel_cols": cols, "log2_blocks": log2_blocks, "mask_beats": 255 * cfg.sparse}
+        small = (U,) if 1 << log2_blocks <= D // Bc and most <= D // Bc else ()
+        rule("words of taps", filters | {"words": most}, filters | {"words": most + 1}, (F, B, N, *small))
+    for rows, cols in ((1, 1), (3, 3), (7, 7)):
+        filters = {"kernel_rows": rows, "kernel_cols": cols, "log2_blocks": 0, "bias": 1}
+        most = rows * cols - 1
+        rule("bias_tap", filters | {"bias_tap": most}, filters | {"bias_tap": most + 1}, everyone, {"bias": 0})
+    here = {"phase": F, "log2_lanes": lanes[F]}
+    rule("depthwise", {}, {"depthwise": 1}, (B,), here)
+    for name in ("sum_add", "sum_store"):
+        rule(name, {}, {name: 1}, (F, B, N), {"phase": U, "log2_lanes": lanes[U], "drain": 0})
+    rule("sum_store", {"sum_store": 1, "drain": 0}, {"sum_store": 1, "drain": 1}, (U,))
     if cfg.sparse:
         most = 2 * cfg.masks_per_beat
         rule("mask_beats", {"mask_beats": 2, "words": most}, {"mask_beats": 2, "words": most + 1}, flows)
@@ -151,7 +186,12 @@ def bounds(cfg: Config) -> list[Bound]:
     if D // Bc < 255:
         wide = {"mask_beats": 255 * cfg.sparse}
         rule("update of many words", wide | {"words": D // Bc}, wide | {"words": D // Bc + 1}, (U,), {"phase": F})
+    if D // Bc < 256:
+        log2_most = log2(D // Bc)
+        wide = {"kernel_rows": 2, "log2_blocks": log2_most}
+        rule("update of many blocks", wide, wide | {"log2_blocks": log2_most + 1}, (U,), {"phase": F})
     rule("load_segments", {"segment": 0, "load_segments": 1}, {"segment": 1, "load_segments": 1}, everyone)
+    rule("out_cols", {}, {"out_cols": 0}, flows, {"drain": 0})
     rule("out_run, none", {}, {"out_run": 0, "out_channels": 0}, flows, {"drain": 0})
     wide = {"out_run": 3, "out_channels": 3 * E}
     rule("out_run", wide, wide | {"out_channels": 3 * E + 1}, flows, {"drain": 0})
@@ -209,21 +249,25 @@ def bounds(cfg: Config) -> list[Bound]:
         out.append(Bound("sums, far", Status.PSUM_OVERFLOW, p, {}, far, [IDLE, {"cap": 0, "units": 0}]))
     full = {"aux_runs": 2, "aux_run": cfg.gate_beats // 2}
     over = {"aux_runs": cfg.gate_beats + 1, "aux_run": 1}
-    elsewhere = {"phase": F, "log2_lanes": lanes[F]}
-    out.append(Bound("gate", Status.GATE_OVERFLOW, B, full, over, [{"load_aux": 0}, elsewhere]))
-    out.append(Bound("gate", Status.GATE_OVERFLOW, B, full, {"aux_runs": 65535, "aux_run": 65535}, [{"load_aux": 0}]))
+    for p in flows:
+        elsewhere = {"phase": U, "log2_lanes": lanes[U]}
+        out.append(Bound("gate", Status.GATE_OVERFLOW, p, full, over, [{"load_aux": 0}, elsewhere]))
+        far = {"aux_runs": 65535, "aux_run": 65535}
+        out.append(Bound("gate", Status.GATE_OVERFLOW, p, full, far, [{"load_aux": 0}]))
     return out
 
 
 def _header_bounds(cfg: Config) -> list[tuple[str, Command, Command]]:
     some = good(cfg, Phase.FW)["header_beats"]
+    least = -(-4 // cfg.words_per_beat)  # of two records and a lane group
     return [
         ("segments, none", {}, {"segments": 0, "load_segments": 0}),
-        ("segments", {"segments": 8, "header_beats": 8}, {"segments": 9, "header_beats": some}),
-        ("segments, far", {"segments": 8, "header_beats": 8}, {"segments": 16, "header_beats": some}),
+        ("segments", {"segments": 32, "header_beats": 2}, {"segments": 33, "header_beats": least}),
+        ("segments, far", {"segments": 32, "header_beats": 2}, {"segments": 64, "header_beats": some}),
         ("header beats", {"segments": 2, "header_beats": 32}, {"segments": 2, "header_beats": 33}),
         ("header beats", {"segments": 1, "header_beats": 64}, {"segments": 1, "header_beats": 65}),
         ("header beats, far", {"segments": 8, "header_beats": 8}, {"segments": 8, "header_beats": 255}),
+        ("header beats, farther", {"segments": 32, "header_beats": 2}, {"segments": 32, "header_beats": 128}),
         ("records, none", {}, {"records": 0, "units": 0}),
         ("records", {"record0": 1, "records": 1}, {"record0": 2, "records": 1}),
         ("records, far", {"record0": 0, "records": 2}, {"record0": 65535, "records": 1}),

@@ -36,9 +36,11 @@ class Work:
         gather: gathered operands, (columns, gather_depth).
         stationary: stationary operands by address and half, (columns, psum_depth, 2).
         constants: of the weight update: lr, shift, theta.
+        stored: gradients of the row that the tile before has stored (of a working set that adds them).
         cycles: operations and scans, from the first cycle on.
         sums: partial sums after FW and BW, (columns, psum_depth).
-        events: by cycle of the visit, those that happen (WU).
+        gradients: of every visit of the row, in order (WU).
+        events: by cycle of the visit, those that happen (WU that updates).
         records: new records of the row (WU).
     """
 
@@ -47,8 +49,11 @@ class Work:
     gather: np.ndarray
     stationary: np.ndarray
     constants: Cycle
+    stored: list[int] = field(default_factory=list)
     cycles: list[Cycle] = field(default_factory=list)
     sums: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    gradients: list[int] = field(default_factory=list)
+    all_gradients: np.ndarray = None  # type: ignore[assignment]  # of all rows, by golden
     events: dict[int, set[str]] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
 
@@ -59,20 +64,30 @@ class Work:
         self.sums = np.zeros((cfg.columns, cfg.psum_depth), np.int64)
         running = 0
         for now, c in enumerate(self.cycles):
-            if "op" not in c:
-                continue
-            gathered = self.gather[:, c["gather_addr"]]
-            if c["op"] == MAC:
-                self.sums[:, c["psum_addr"]] += gathered * c["value"]
-                continue
-            dot = int((gathered * self.stationary[:, c["psum_addr"], c["half"]]).sum())
-            running = dot if c["dot_first"] else running + dot
-            if c["dot_last"]:
-                given = tuple(self.constants[name] for name in ("lr", "shift", "theta"))
-                _, kept, saturated = update(c["visit_delta"], running, *given, cfg.delta_bits, job.dense)
-                had = bool(c["visit_has_value"])
-                happens = (True, bool(kept), kept and not had, had and not kept, bool(saturated))
-                self.events[now] = {name for name, does in zip(EVENTS, happens, strict=True) if does}
+            if "op" in c:
+                gathered = self.gather[:, c["gather_addr"]]
+                if c["op"] == MAC:
+                    self.sums[:, c["psum_addr"]] += gathered * c["value"]
+                    continue
+                dot = int((gathered * self.stationary[:, c["psum_addr"], c["half"]]).sum())
+                running = dot if c["dot_first"] else running + dot
+            if "visit_valid" in c:
+                gradient = 0 if "visit_void" in c else running
+                gradient += self.stored[len(self.gradients)] if job.sum_add else 0
+                self.gradients.append(gradient)
+                if not job.sum_store:
+                    self.events[now] = self._update(c, gradient)
+
+    def _update(self, visit: Cycle, gradient: int) -> set[str]:
+        given = tuple(self.constants[name] for name in ("lr", "shift", "theta"))
+        _, kept, saturated = update(visit["visit_delta"], gradient, *given, self.job.cfg.delta_bits, self.job.dense)
+        had = bool(visit["visit_has_value"])
+        happens = (True, bool(kept), kept and not had, had and not kept, bool(saturated))
+        return {name for name, does in zip(EVENTS, happens, strict=True) if does}
+
+    def sums_overflow(self) -> bool:
+        """Whether more gradients are stored or added than the row has room for."""
+        return (self.job.sum_add or self.job.sum_store) and len(self.gradients) > self.job.cfg.gradients
 
     def counts(self) -> dict[str, int]:
         """Events of the working set."""
@@ -85,21 +100,22 @@ class Work:
         return values > cfg.value_beats or sum(len(r.masks) for r in self.records) > cfg.mask_beats
 
 
-def make_work(job: Job, row: int, rng: np.random.Generator, **constants: int) -> Work:
+def make_work(job: Job, row: int, rng: np.random.Generator, before: Work | None = None, **constants: int) -> Work:
     """Random operands for a job, and the golden results, checked against the operations.
 
     Args:
         job: the working set.
         row: whose part is computed.
         rng: generator.
+        before: the working set whose gradients it adds.
         constants: lr, shift, theta; random where left out.
     """
     cfg, top = job.cfg, 1 << job.cfg.operand_bits - 1
-    x = rng.integers(-top, top, (job.positions, cfg.columns, job.channels))
+    x = rng.integers(-top, top, (job.patch, cfg.columns, job.channels))
     dy = rng.integers(-top, top, (job.positions, cfg.columns, job.geometry.records * cfg.block_k))
     gather = rng.integers(-top, top, (cfg.columns, cfg.gather_depth))
-    for u in range(job.positions):
-        first = u * job.stride if u else 0
+    for u in range(job.patch):
+        first = u * job.stride
         gather[:, first : first + job.channels] = x[u]
     stationary = rng.integers(-top, top, (cfg.columns, cfg.psum_depth, 2))
     if job.phase == Phase.WU:
@@ -113,9 +129,17 @@ def make_work(job: Job, row: int, rng: np.random.Generator, **constants: int) ->
         "shift": cfg.lr_bits + int(rng.integers(-3, cfg.operand_bits // 2)),
         "theta": 1 << int(rng.integers(cfg.operand_bits, cfg.delta_bits)),
     } | constants
-    work = Work(job, row, gather, stationary, given)
-    _, golden = job.golden(x, dy, learning=given["lr"], shift=given["shift"], theta=given["theta"])
+    added = before is not None and job.sum_add
+    work = Work(job, row, gather, stationary, given, before.gradients if added else [])
+    stored = before.all_gradients if added else None
+    walk, golden, work.all_gradients = job.golden(
+        x, dy, stored, learning=given["lr"], shift=given["shift"], theta=given["theta"]
+    )
     if isinstance(golden, Updated):
+        rows = walk.walk.word_row[walk.walk.visit_word]
+        assert work.all_gradients[rows == row].tolist() == work.gradients, "operations and golden differ"
+        if job.sum_store:
+            return work
         work.records = records_of(job, row, golden)
         stored = golden.region.stored // golden.region.geometry.record_bits
         assert work.counts()["kept"] == int((job.owner[0][stored] == row).sum()), "operations and golden differ"

@@ -13,7 +13,7 @@ import cocotb
 import numpy as np
 
 import tb
-from arch.command import FIELDS, MAGIC, Phase, pack
+from arch.command import FIELDS, MAGIC, WORDS, Phase, pack
 from arch.status import Status
 from tb.pins import Pins, command_bits, compare, random_bits
 
@@ -23,7 +23,7 @@ BANKS = ("gather", "weight", "stat", "psum", "update")
 OUTPUTS = (
     "busy", "finish", "finish_status", "finish_index", "slot_start", "fetch_active", "fetch_index", "plan_active",
     *(f"{stage}_{what}" for stage in STAGES for what in ("valid", "command", "index")),
-    "load_bank", "drain_bank", "drain_gate_bank", *(f"{name}_bank" for name in BANKS),
+    "load_total_bank", "load_bank", "drain_bank", "drain_gate_bank", *(f"{name}_bank" for name in BANKS),
     "scrubbing", "scrub_addr", "wait_load", "wait_plan", "wait_drain",
 )  # fmt: skip
 Command = dict[str, int]
@@ -41,6 +41,7 @@ class Item:
 
     index: int
     command: Command
+    total_bank: int = 0
     bank: int = 0
     gate_bank: int = 0
 
@@ -100,7 +101,7 @@ class Bench:
         """A command as it lies in memory."""
         word = int.from_bytes(pack(**c).astype("<u4").tobytes(), "little")
         bits = self.cfg.beat_bits
-        return [word >> at & (1 << bits) - 1 for at in range(0, 32 * 32, bits)]
+        return [word >> at & (1 << bits) - 1 for at in range(0, 32 * WORDS, bits)]
 
     async def cycle(self, want: dict[str, int | None], **inputs: int) -> None:
         """One cycle, compared."""
@@ -160,7 +161,7 @@ class Bench:
         arrive = sorted(rng.choice(np.arange(1, reader), len(beats), replace=False).tolist()) if beats else []
         length = max(MIN_WAIT, reader, *lasts.values()) + 1
         final = state.fetch is None and all(state.stages[s] is None for s in STAGES[:3])
-        plan_bank, gate_bank = int(rng.integers(4)), int(rng.integers(4))
+        total_bank, plan_bank, gate_bank = (int(rng.integers(4)) for _ in range(3))
         still: dict[str, int | None] = {"busy": 1, "fetch_active": int(fetches), **self.banks()}
         still["plan_active"] = int(state.stages["plan"] is not None and not state.planned)
         if fetches:
@@ -171,7 +172,7 @@ class Bench:
                 still |= {f"{stage}_command": command_bits(item.command), f"{stage}_index": item.index}
         load, drain = state.stages["load"], state.stages["drain"]
         if load is not None:
-            still["load_bank"] = load.bank
+            still |= {"load_total_bank": load.total_bank, "load_bank": load.bank}
         if drain is not None:
             still |= {"drain_bank": drain.bank, "drain_gate_bank": drain.gate_bank}
         for t in range(length):
@@ -197,6 +198,7 @@ class Bench:
             }  # fmt: skip
             given |= noise | {f"{stage}_done": value for stage, value in done.items()}
             given["reader_done"] = int(t == 0 or t >= reader)
+            given["plan_total_bank"] = total_bank if t >= 2 else int(rng.integers(4))
             given["plan_bank"] = plan_bank if t >= 2 else int(rng.integers(4))
             given["load_gate_bank"] = gate_bank if t >= 2 else int(rng.integers(4))
             given["rst"] = int(self.cycles == end)
@@ -208,7 +210,7 @@ class Bench:
                     await self.cycle(self.quiet())
                 return True
         if state.stages["plan"] is not None:
-            state.stages["plan"].bank = plan_bank
+            state.stages["plan"].total_bank, state.stages["plan"].bank = total_bank, plan_bank
         if load is not None:
             load.gate_bank = gate_bank
         return False

@@ -17,7 +17,7 @@ from arch.command import Phase
 from arch.status import Status
 from tb.pins import Pins, command_bits, compare
 
-START, FLOW_END, QUANTILE, UPDATE = 4, 2, 6, 6
+START, FLOW_END, QUANTILE, UPDATE, GRADIENTS = 4, 2, 6, 6, 1
 EVENTS = ("kept", "seen", "adopted", "evicted", "saturated")
 COUNTS = ("busy", "scan", "barrier", *EVENTS)
 NUMBERS = {"scale_t": 3, "slot_step": 3, "update_shift": 3, "ones": 3, "acc_exponent": 3, "drain_shift": 4}
@@ -39,6 +39,8 @@ class Slot:
     rows: list[int]
     events: float = 0.3
     overflow: int = 0  # rows whose update buffer is full
+    sums: int = 0  # rows that have more gradients than room
+    store: bool = False  # WU: gradients are stored
     length: int = 0  # at least
 
 
@@ -54,7 +56,7 @@ class Bench:
         self.numbers: dict[str, int] = {}
         self.slots = 0
         levels = self.cfg.columns.bit_length() - 1
-        self.update_end = 4 + levels + UPDATE + 2 + QUANTILE
+        self.update_end = 4 + levels + GRADIENTS + UPDATE + 2 + QUANTILE
 
     async def cycle(self, want: dict[str, int | None], rows: dict[str, int], **inputs: int) -> None:
         """One cycle: what is wanted, and what goes on in every cycle."""
@@ -104,6 +106,7 @@ class Bench:
         self.slots, self.t = self.slots + 1, 0
         c = {name: int(rng.integers(cfg.tensors)) for name in ("x_tensor", "aux_tensor")}
         c |= {"phase": int(slot.phase if slot.phase is not None else Phase.NOP), "scale": int(rng.integers(1 << 16))}
+        c |= {"sum_store": int(slot.store), "sum_add": int(rng.integers(2))}
         drain = {name: int(rng.integers(cfg.tensors)) for name in ("x_tensor", "aux_tensor", "out_tensor")}
         self.exponents = [self.exponent() for _ in range(cfg.tensors)]
         weight, lr = self.exponent(), int(rng.choice([0, -10, 12, -32768, 32767]))
@@ -118,12 +121,13 @@ class Bench:
             "drain_shift": clamp(e[drain["out_tensor"]] - e[drain["x_tensor"]] - weight, -31, 63),
         }
         active = slot.phase in (Phase.FW, Phase.BW, Phase.WU)
-        update = slot.phase == Phase.WU
+        update = slot.phase == Phase.WU and not slot.store
         over = START + 2 + max(slot.rows)  # all rows are done from here on
         end = 1 if not active else over + (self.update_end if update else FLOW_END)
         observe = over + self.update_end - QUANTILE - 1 if active and update else -1
         events_until = observe - 2 if update else over
         status = Status.UPDATE_OVERFLOW if update and slot.overflow else Status.OK
+        status = Status.SUM_OVERFLOW if active and slot.sums else status
         self.pins.drive(
             command=command_bits(c), drain_command=command_bits(drain), active=int(active),
             weight_exponent=weight & 0xFF, lr_exponent=lr & 0xFFFF,
@@ -134,6 +138,8 @@ class Bench:
             rows = self.rows(slot, t, START, events_until) | {"done": done}
             # A row's error comes with its last event at the latest, and stays.
             rows["update_error"] = slot.overflow if not update or t >= max(events_until, START + 1) else 0
+            # More visits than room: known when the rows are done, and until their next start.
+            rows["sum_error"] = slot.sums if done == (1 << cfg.rows) - 1 and t > START + 1 else 0
             if t == 2:
                 now = now | {"decay": 0, "step": 0}  # read: a commit may change them
             want: dict[str, int | None] = {
@@ -142,7 +148,8 @@ class Bench:
                 "observe": int(t == observe),
             }
             if t > 0:
-                want["error"] = status if t >= end else 0
+                early = active and slot.sums and over + 2 <= t < end
+                want["error"] = None if early else status if t >= end else 0
             want |= {name: value for name, value in self.numbers.items() if t <= 1}
             want |= {name: value for name, value in numbers.items() if t >= NUMBERS[name]}
             await self.cycle(want, rows, slot_start=int(t == 0), **now)
@@ -154,7 +161,9 @@ class Bench:
                 self.pins.drive(rst=0)
                 self.before, self.totals = dict.fromkeys(COUNTS, 0), {"kept": 0, "seen": 0}
                 self.numbers = {}
-                idle = dict.fromkeys((*EVENTS, "busy", "scan", "update_error"), 0) | {"done": (1 << cfg.rows) - 1}
+                idle = dict.fromkeys((*EVENTS, "busy", "scan", "update_error", "sum_error"), 0) | {
+                    "done": (1 << cfg.rows) - 1
+                }
                 for _ in range(self.update_end + 4):
                     await self.cycle({"done": 1, "error": 0}, idle)
                 return
@@ -170,8 +179,9 @@ async def random_slots(dut: Any) -> None:
     await tb.start(dut)
     bench = Bench(dut)
     kinds = (Phase.FW, Phase.WU, None, Phase.BW, Phase.NOP, Phase.WU)
-    for trial in range(60):
+    for trial in range(80):
         slot = Slot(kinds[trial % 6], bench.random_rows(), float(bench.rng.choice([0.0, 0.2, 0.9])))
+        slot.store = trial % 4 == 1
         slot.length = int(bench.rng.integers(0, 40))
         await bench.play(slot)
 
@@ -182,9 +192,9 @@ async def rows_at_once_and_one_late(dut: Any) -> None:
     await tb.start(dut)
     bench = Bench(dut)
     rows = bench.cfg.rows
-    for phase in (Phase.FW, Phase.BW, Phase.WU):
+    for phase, store in ((Phase.FW, False), (Phase.BW, False), (Phase.WU, False), (Phase.WU, True)):
         for lasts in ([0] * rows, [5] * rows, [60] + [0] * (rows - 1), [0] * (rows - 1) + [60]):
-            await bench.play(Slot(phase, lasts, 1.0))
+            await bench.play(Slot(phase, lasts, 1.0, store=store))
 
 
 @cocotb.test()
@@ -198,6 +208,20 @@ async def update_overflow(dut: Any) -> None:
         await bench.play(Slot(None, bench.random_rows()))
         await bench.play(Slot(Phase.FW, bench.random_rows(), overflow=overflow))
         await bench.play(Slot(Phase.WU, bench.random_rows()))
+
+
+@cocotb.test()
+async def gradients_without_room(dut: Any) -> None:
+    """The error of any row, whether its gradients are stored or added; it comes before a full update buffer's."""
+    await tb.start(dut)
+    bench = Bench(dut)
+    last = 1 << bench.cfg.rows - 1
+    for sums in (1, last, 2 * last - 1):
+        for store in (False, True):
+            for overflow in (0, 2 * last - 1):
+                await bench.play(Slot(Phase.WU, bench.random_rows(), overflow=overflow, sums=sums, store=store))
+                await bench.play(Slot(Phase.WU, bench.random_rows(), store=not store))
+                await bench.play(Slot(None, bench.random_rows()))
 
 
 @cocotb.test()

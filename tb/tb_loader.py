@@ -244,7 +244,8 @@ class Bench:
             status = Status.VALUE_OVERFLOW if VALUE in found else status
             status = Status.MASK_OVERFLOW if MASK in found else status
         errors = sum(code << 2 * row for row, code in (rows or {}).items())
-        await pins.cycle(slot_start=1, in_valid=0, kind_done=0x1F)
+        got = await pins.cycle(slot_start=1, in_valid=0, kind_done=0x1F, taps_over=int(rng.integers(2)))
+        compare((self.slots, 0), got, {"done": 1})
         pins.drive(slot_start=0, active=int(active), command=command_bits(c))
         asked = 0
         for t in range(1, max(end, max(want, default=0)) + 3):

@@ -8,6 +8,8 @@ belongs to other rows.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import cocotb
@@ -17,15 +19,16 @@ from cocotb.triggers import RisingEdge
 import tb
 from arch.command import Phase
 from arch.config import Config
-from tb.row_jobs import random_job
+from tb.row_jobs import NoRoom, random_job
+from tb.row_load import merged
 from tb.row_model import Cycle
 from tb.row_work import EVENTS, Work, make_work
 
 ROWS = 3  # that units are dealt to
 ENCODED = 2  # cycles from an event until it can be drained
 DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 after the last MAC
-BANKS = ("weight_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
-VALID = ("load_valid", "entry_valid", "col_we", "stat_we", "side_clear")
+BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
+VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_clear")
 DRAIN = ("drain_start", "drain_kind", "drain_next", "drain_record_next")
 
 
@@ -35,7 +38,7 @@ def pack(numbers: np.ndarray, bits: int) -> int:
 
 
 def loads(work: Work, rng: np.random.Generator, gap: float) -> list[Cycle]:
-    """All that is loaded for a working set, a cycle an element: weights, entries, both operands side by side."""
+    """All that is loaded for a working set, a cycle an element: weights, entries, taps, both operands side by side."""
     cfg, job, number = work.job.cfg, work.job, work.row
     everywhere = job.phase == Phase.BW
     weights = [
@@ -56,17 +59,13 @@ def loads(work: Work, rng: np.random.Generator, gap: float) -> list[Cycle]:
         for at in range(cfg.psum_depth if job.phase == Phase.WU else 0)
         for row, of in ((number, work.stationary), ((number + 1) % ROWS, 1 - work.stationary))
     ]
-    streams = [s for s in (weights, entries, columns, stationary) if s]
-    cycles = []
-    while any(streams):
-        cycles.append({n: v for s in streams if s and rng.random() >= gap for n, v in s.pop(0).items()})
-    return cycles
+    return merged(rng, gap, weights, entries, job.tap_writes(rng), columns, stationary)
 
 
 def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tuple[Cycle, Cycle]]:
     """Per cycle of a slot: what drains the working set of the slot before, and what shows from the next cycle on."""
     script: list[tuple[Cycle, Cycle]] = [({}, {})] * DRAIN_FROM
-    if work is None or (work.job.phase == Phase.WU and work.overflows()):
+    if work is None or (work.job.phase == Phase.WU and (work.overflows() or work.job.sum_store)):
         return script
     if work.job.phase != Phase.WU:
         for sums in (work.sums, 0 * work.sums):  # cleared behind the first read
@@ -106,15 +105,17 @@ class Row:
         first = begin + given["start_latency"]
         shown = compute.cycles if compute else []
         end = first + len(shown)
-        to_event = given["dot_latency"] + given["update_latency"]
+        to_event = given["dot_latency"] + given["gradient_latency"] + given["update_latency"]
         loading = loads(load, rng, float(rng.choice([0, 0.3]))) if load else []
         drain = drains(None if self.carry.any() else self.computed, cfg, rng)
         events = compute.events if compute else {}
-        updating = compute is not None and compute.job.phase == Phase.WU
+        updating = compute is not None and compute.job.phase == Phase.WU and not compute.job.sum_store
         self.write({**dict.fromkeys(BANKS, self.parity), "psum_bank": self.psum_bank, "number": self.number})
         wants: Cycle = {}
         if compute:
-            self.write({**compute.job.settings(), **compute.constants})
+            job = compute.job
+            sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store), "log2_cycles": job.log2_cycles}
+            self.write({**job.settings(), **compute.constants, **sums})
         last = end + (to_event + ENCODED if updating else 1) if compute else 0
         for t in range(max(last, len(loading) + 1, len(drain) + 1)):
             strobes, shows = drain[t] if t < len(drain) else ({}, {})
@@ -147,6 +148,8 @@ class Row:
         assert reset_at < 0, "the slot ended before the reset"
         if updating:
             assert int(self.dut.update_error.value) == compute.overflows()
+        if compute:
+            assert int(self.dut.sum_error.value) == compute.sums_overflow()
         self.computed, self.parity = compute, 1 - self.parity
         if compute and compute.job.phase != Phase.WU:
             compute.sums = compute.sums + self.carry
@@ -184,6 +187,14 @@ def work(row: Row, phase: Phase, constants: Cycle | None = None, **shape: Any) -
     job = random_job(row.cfg, row.rng, phase, **{"rows": ROWS, **shape})
     job.owner = (job.owner[0] + row.number) % ROWS, job.owner[1]
     return make_work(job, row.number, row.rng, **(constants or {}))
+
+
+def some(row: Row, phase: Phase, **shape: Any) -> list[Work]:
+    """A random working set, or none if this shape does not fit."""
+    try:
+        return [work(row, phase, **shape)]
+    except NoRoom:
+        return []
 
 
 @cocotb.test()
@@ -240,6 +251,72 @@ async def all_phases_mixed(dut: Any) -> None:
                           dense_visits=n % 5 == 0, records=int(row.rng.integers(1, 4)), log2_period=n % 7))  # fmt: skip
     assert any(not w.cycles for w in works)
     await row.chain(works)
+
+
+@cocotb.test()
+async def convolutions(dut: Any) -> None:
+    """Filters over tiles of maps and over any boxes, in all phases; void taps, biases, depthwise filters."""
+    row = await environment(dut)
+    works = []
+    for n, (phase, kernel) in enumerate(product((Phase.FW, Phase.BW, Phase.WU), ((3, 3), (1, 2), (2, 2), (4, 1)))):
+        for boxes in ("tile", "any"):
+            shape = {"kernel": kernel, "boxes": boxes, "positions": 8, "density": 0.3, "log2_period": n % 3}
+            shape |= {"dense_visits": n % 5 == 0, "records": int(row.rng.integers(1, 4)), "words": 1 + n % 2}
+            works += some(row, phase, **shape) + some(row, phase, **shape, depthwise=phase != Phase.BW)
+    assert len(works) > 20 and any(w.job.depthwise for w in works)
+    assert sum("visit_void" in c for w in works for c in w.cycles) > 5
+    await row.chain([works[n] for n in row.rng.permutation(len(works))])
+
+
+def tiles(row: Row, count: int, **shape: Any) -> list[Work]:
+    """The tiles of a map: the same weights, other boxes and operands; all but the last store their gradients."""
+    works: list[Work] = []
+    job = work(row, Phase.WU, **shape).job
+    for n in range(count):
+        tile = random_job(row.cfg, row.rng, Phase.WU, **{"rows": ROWS, **shape})
+        # The slots of the units were dealt for so many positions.
+        boxes = tile.boxes if n and tile.positions <= 1 << job.log2_positions else job.boxes
+        now = replace(job, boxes=boxes, sum_add=n > 0, sum_store=n < count - 1, deltas=[])
+        works.append(make_work(now, row.number, row.rng, works[-1] if works else None))
+    return works
+
+
+@cocotb.test()
+async def maps_of_several_tiles(dut: Any) -> None:
+    """Gradients are stored, added to and at last update the weights; other working sets come before and after."""
+    row = await environment(dut)
+    works, maps = [], 0
+    for n in range(14):
+        kernel = ((2, 2), (1, 1), (3, 1))[n % 3]
+        shape = {"kernel": kernel, "boxes": ("tile", "any")[n % 2], "positions": 4, "density": (0.0, 0.2, 0.5)[n % 3]}
+        shape |= {"records": 1 + n % 2, "log2_period": n % 4, "rows": (1, ROWS)[n % 2], "dense": n % 5 == 4}
+        for _ in range(20):
+            try:
+                given = tiles(row, int(row.rng.integers(2, 5)), **shape)
+            except NoRoom:
+                break
+            if not any(w.sums_overflow() for w in given):
+                works += given
+                maps += 1
+                break
+        works += some(row, Phase(n % 3), density=0.3)
+    assert maps > 5 and sum(w.counts()["seen"] for w in works) > 100
+    await row.chain(works)
+
+
+@cocotb.test()
+async def more_gradients_than_room(dut: Any) -> None:
+    """One visit more than can be stored: sum_error; as many are exact, and so is what comes next."""
+    row = await environment(dut)
+    cfg = row.cfg
+    words = min(cfg.gather_depth // cfg.block_c, cfg.gradients // cfg.mask_bits, 4)
+    records = cfg.gradients // (words * cfg.mask_bits)
+    shape = {"density": 0.0, "words": words, "rows": 1, "missing": (0, 0), "log2_period": 0, "dense_visits": False}
+    full = tiles(row, 2, records=records, **shape)
+    assert len(full[0].gradients) == cfg.gradients
+    over = tiles(row, 2, records=records + 1, **shape)
+    assert over[0].sums_overflow()
+    await row.chain([*full, over[0], *full, work(row, Phase.FW), over[0], work(row, Phase.WU, density=0.3), *full])
 
 
 @cocotb.test()

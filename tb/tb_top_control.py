@@ -39,7 +39,7 @@ async def writes_while_busy(dut: Any) -> None:
         await top.start()
         for _ in range(program.cycles):
             control = top.rng.random() < 0.3
-            address = Register.CONTROL if control else int(top.rng.integers(256))
+            address = Register.CONTROL if control else int(top.rng.integers(512))
             top.drive(address, int(top.rng.integers(4 if control else 1 << 32)), we=1)
             assert await top.cycle()
         top.dut.ctl_we.value = 0  # in the first idle cycle it would count
@@ -60,7 +60,7 @@ async def reads_while_busy(dut: Any) -> None:
         top.begin()
         await top.start()
         for cycle in range(program.cycles):
-            address = int(top.rng.choice([*exact, *before])) if top.rng.random() < 0.7 else int(top.rng.integers(256))
+            address = int(top.rng.choice([*exact, *before])) if top.rng.random() < 0.7 else int(top.rng.integers(512))
             top.dut.ctl_addr.value = address
             assert await top.cycle()
             got, where = top.answer(), f"register {address:#x} in cycle {cycle}"
@@ -180,16 +180,16 @@ async def every_address(dut: Any) -> None:
     """What is kept of a word, from the cycle after it was written; unknown addresses read zero."""
     top, _ = await ready(dut)
     await top.reset()
-    held = dict.fromkeys(range(256), 0)
+    held = dict.fromkeys(range(512), 0)
     for tensor in range(top.cfg.tensors):
         held[Register.EXPONENT + tensor] = await top.read(Register.EXPONENT + tensor)  # a reset leaves them
     for word in (0xFFFFFFFF, 0x80808080, 0x0000FFFF, 0x12345678, 0):
-        for address in range(256):
+        for address in range(512):
             if address != Register.CONTROL:
                 await top.write(address, word)
                 assert top.answer() == held[address], f"register {address:#x} in the cycle of its write"
                 held[address] = kept(top, address, word)
-        for address in range(256):
+        for address in range(512):
             got = await top.read(address)
             assert got == held[address], f"register {address:#x} = {got:#x} after {word:#x}, not {held[address]:#x}"
 

@@ -73,7 +73,7 @@ class Top:
         await self.cycle()
         self.dut.ctl_we.value = 0
         if self._hostile:
-            self.drive(int(self.rng.integers(256)), int(self.rng.integers(1 << 32)), we=0)
+            self.drive(int(self.rng.integers(512)), int(self.rng.integers(1 << 32)), we=0)
 
     async def read(self, register: int) -> int:
         """Read from the control port; takes one cycle."""

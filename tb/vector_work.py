@@ -9,6 +9,7 @@ import numpy as np
 from arch import vector as arch
 from arch.config import Config
 from arch.vector import Clip, Op, Word
+from golden.vector.affine import ceiling
 from golden.vector.real import word
 from golden.vector.stage import VectorMemory, check
 
@@ -96,6 +97,12 @@ def random_job(rng: np.random.Generator, cfg: Config, op: Op, **given: int) -> J
     c |= given
     memory = VectorMemory(cfg, np.frombuffer(rng.bytes(used * cfg.beat_bits // 8), np.uint8).reshape(used, -1).copy())
     memory.elements[:] >>= rng.integers(0, cfg.operand_bits, (used, 1, 1)).astype(memory.elements.dtype)
+    if c["gate"] and rng.random() < 0.7:  # six and its neighbours
+        six = ceiling(exponents[c["gate_tensor"]], cfg.operand_bits) + rng.integers(-1, 2, memory.elements.shape)
+        six = np.clip(six, 0, (1 << cfg.operand_bits - 1) - 1)
+        memory.elements[:] = np.where(rng.random(six.shape) < 0.1, six, memory.elements)
+    if op == Op.REDUCE and rng.random() < 0.15:  # no variance at all: a rounding error may be negative
+        memory.elements[:] = rng.integers(1, 1 << cfg.operand_bits - 1)
     if op == Op.SOFTMAX:
         labels = memory.image.view("<u2")[:, : cfg.columns]
         labels[:] = rng.integers(0, c["channels"] + (rng.random() < 0.2), labels.shape)

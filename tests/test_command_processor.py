@@ -9,11 +9,11 @@ from scripts.simulate import run_bench
 
 TINY = PRESETS["tiny"]
 CONFIGS = {
-    "tiny": TINY,  # a command takes eight beats
-    "two": TINY.with_(columns=2, mask_bits=64, psum_depth=4),  # sixteen
-    "half": TINY.with_(columns=16, bus_elements=2, psum_depth=16),  # two
-    "one": TINY.with_(columns=16, bus_elements=4, psum_depth=16),  # one
-    "wide": TINY.with_(columns=16, bus_elements=8, psum_depth=16),  # half a beat
+    "tiny": TINY,  # a command takes sixteen beats
+    "two": TINY.with_(columns=2, mask_bits=64, psum_depth=4),  # thirty-two
+    "half": TINY.with_(columns=16, bus_elements=4, psum_depth=16),  # two
+    "one": TINY.with_(columns=16, bus_elements=8, psum_depth=16),  # one
+    "wide": TINY.with_(columns=32, bus_elements=8, psum_depth=16),  # half a beat
 }
 
 

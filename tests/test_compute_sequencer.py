@@ -24,7 +24,7 @@ def test_unit_equals_model(name: str) -> None:
     results = run_bench(
         lambda: ComputeSequencer(cfg), "compute_sequencer", "tb.tb_compute_sequencer", parameters={"config": cfg}
     )
-    assert results.tests == 4
+    assert results.tests == 5
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -9,7 +9,11 @@ from golden import exponents as ex
 from rtl.exponents import Decay, ExponentTable
 from scripts.simulate import run_bench
 
-CONFIGS = {"tiny": PRESETS["tiny"], "tiny8": PRESETS["tiny"].with_(operand_bits=8, tensors=6)}
+CONFIGS = {
+    "tiny": PRESETS["tiny"],
+    "tiny8": PRESETS["tiny"].with_(operand_bits=8, tensors=6),
+    "most": PRESETS["tiny"].with_(tensors=256),
+}
 
 
 @pytest.mark.parametrize("bits", (8, 16))

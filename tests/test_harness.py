@@ -24,7 +24,7 @@ TINY = preset("tiny")
 COPY = """
 module top(
   input clk, input rst,
-  input [7:0] ctl_addr, input [31:0] ctl_wdata, input ctl_we, output [31:0] ctl_rdata, output busy,
+  input [8:0] ctl_addr, input [31:0] ctl_wdata, input ctl_we, output [31:0] ctl_rdata, output busy,
   output rd_req_valid, input rd_req_ready, output [31:0] rd_req_addr,
   input rd_resp_valid, output rd_resp_ready, input [BITS-1:0] rd_resp_data,
   output wr_valid, input wr_ready, output [31:0] wr_addr, output [BITS-1:0] wr_data TRACE_PORTS
@@ -32,8 +32,8 @@ module top(
   reg [31:0] source, target, count, requested, written, cycle;
   reg running, slow;
   assign busy = running;
-  assign ctl_rdata = ctl_addr == 8'd0 ? {31'd0, running} : ctl_addr == 8'd1 ? source :
-                     ctl_addr == 8'd2 ? target : ctl_addr == 8'd3 ? count : 32'hdeadbeef;
+  assign ctl_rdata = ctl_addr == 9'd0 ? {31'd0, running} : ctl_addr == 9'd1 ? source :
+                     ctl_addr == 9'd2 ? target : ctl_addr == 9'd3 ? count : 32'hdeadbeef;
   assign rd_req_valid = running && requested != count;
   assign rd_req_addr = source + requested;
   wire gate = !slow || cycle[1:0] == 2'd3;
@@ -47,11 +47,11 @@ module top(
       running <= 0; source <= 0; target <= 0; count <= 0; requested <= 0; written <= 0; slow <= 0; cycle <= 0;
     end else begin
       if (ctl_we) case (ctl_addr)
-        8'd0: begin running <= 1; requested <= 0; written <= 0; cycle <= 0; end
-        8'd1: source <= ctl_wdata;
-        8'd2: target <= ctl_wdata;
-        8'd3: count <= ctl_wdata;
-        8'd4: slow <= ctl_wdata[0];
+        9'd0: begin running <= 1; requested <= 0; written <= 0; cycle <= 0; end
+        9'd1: source <= ctl_wdata;
+        9'd2: target <= ctl_wdata;
+        9'd3: count <= ctl_wdata;
+        9'd4: slow <= ctl_wdata[0];
         default: ;
       endcase
       if (running) cycle <= cycle + 1;
@@ -288,7 +288,7 @@ def test_bad_parameters() -> None:
     harness = Harness(text, TINY, beats=4)
     with pytest.raises(ValueError, match="p_resp must be at least 0 and below 1, not 1"):
         harness.set_stalls(1, 0, 1, 0)
-    with pytest.raises(ValueError, match="control address must be between 0 and 255, not 256"):
+    with pytest.raises(ValueError, match="control address must be between 0 and 511, not 512"):
         harness.write(256, 0)
     with pytest.raises(ValueError, match=r"the design has no port 'trace_rows': build it with Config\(trace=True\)"):
         harness.run(10, trace=True)

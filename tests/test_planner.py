@@ -2,10 +2,13 @@
 
 import pytest
 
+from arch.command import Phase, Policy
 from arch.config import PRESETS
-from golden import timing
+from golden import reading, timing
+from golden.balancer import balance_cycles
 from rtl.planner import Planner
 from scripts.simulate import run_bench
+from tb.command_rules import good
 
 TINY = PRESETS["tiny"]
 CONFIGS = {
@@ -22,6 +25,15 @@ CONFIGS = {
 def test_unit_equals_golden(name: str) -> None:
     cfg = CONFIGS[name]
     assert run_bench(lambda: Planner(cfg), "planner", "tb.tb_planner", parameters={"config": cfg}).tests == 11
+
+
+def test_golden_law_of_a_kept_plan() -> None:
+    """It lasts as long as a plan without the balancer, whatever the policy."""
+    for phase in (Phase.FW, Phase.BW, Phase.WU):
+        command = good(TINY, phase, units=2, cap=2, w_addr=100)
+        reads = reading.schedule(reading.lists(TINY, 0, 1, command, None, [], []), 16)
+        kept = {timing.plan_cycles(TINY, command | {"keep": 1, "policy": int(policy)}, reads) for policy in Policy}
+        assert kept == {timing.plan_cycles(TINY, command, reads) - balance_cycles(2, TINY.rows, "none")}
 
 
 def test_constants() -> None:

@@ -12,7 +12,7 @@ TINY = PRESETS["tiny"]
 CONFIGS = {
     "tiny": TINY,
     "16x4": TINY.with_(rows=16, lr_bits=16),
-    "most": TINY.with_(rows=64, units=128, tensors=64, lr_bits=4),
+    "most": TINY.with_(rows=64, units=128, tensors=256, lr_bits=4),
     "least": TINY.with_(rows=2, tensors=4),
     "odd": TINY.with_(rows=5, tensors=11),
 }
@@ -29,7 +29,7 @@ def test_addresses_do_not_collide() -> None:
     most = CONFIGS["most"]
     ranges = [(Register.EXPONENT, most.tensors), (Register.COUNTER, len(Counter)), (Register.ROW_COUNTER, most.rows)]
     used = plain + [first + i for first, count in ranges for i in range(count)]
-    assert len(used) == len(set(used)) and max(used) == 255
+    assert len(used) == len(set(used)) and max(used) == 511
 
 
 def test_every_counter_but_cycles_is_moved() -> None:

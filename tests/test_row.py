@@ -5,16 +5,17 @@ from amaranth.hdl import Fragment
 
 from arch.config import PRESETS
 from rtl.emit import verilog
+from rtl.gradient_buffer import GradientBuffer
 from rtl.pe_row import RowDatapath
 from rtl.row import Row
 from rtl.row_controller import RowController
 from rtl.weight_update import WeightUpdate
 from scripts.simulate import run_bench
 
-TINY = PRESETS["tiny"]
+TINY = PRESETS["tiny"].with_(gradients=128)
 CONFIGS = {
     "tiny": TINY,
-    "small": PRESETS["small"].with_(gather_depth=256),
+    "small": PRESETS["small"].with_(gather_depth=256, gradients=512),
     "eight": TINY.with_(operand_bits=8, bus_elements=4, mask_bits=64, block_k=8, lane_group=1, gather_depth=256),
     "two": TINY.with_(
         columns=2, mask_bits=64, block_k=1, lane_group=4, gather_depth=512, psum_depth=256, value_beats=256
@@ -29,10 +30,11 @@ def test_row_equals_golden(name: str, seed: int) -> None:
         "config": cfg,
         "start_latency": RowController.START_LATENCY,
         "dot_latency": RowDatapath.dot_latency(cfg),
+        "gradient_latency": GradientBuffer.LATENCY,
         "update_latency": WeightUpdate.LATENCY,
     }
     text = verilog(Row(cfg, emit=True), cfg, "row")
-    assert run_bench(text, "row", "tb.tb_row", parameters=given, seed=seed).tests == 6
+    assert run_bench(text, "row", "tb.tb_row", parameters=given, seed=seed).tests == 9
 
 
 @pytest.mark.parametrize("trace", (False, True))

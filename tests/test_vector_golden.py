@@ -224,6 +224,19 @@ def test_sum_of_tensors(name: str) -> None:
     assert (bench.get(5) == np.rint(x / ulp) * ulp).all()
 
 
+def test_normalise_and_add() -> None:
+    """A residual sum in the same pass: REDUCE aligns a factor for a second operand."""
+    rng = np.random.default_rng(14)
+    bench = Bench(TINY, 6, 8, 3)
+    y, skip = bench.put(0, rng.normal(size=(6, 8, 3)) * 3 + 1), bench.put(1, rng.normal(size=(6, 8, 3)))
+    bench.set_records(GAMMA=0.5, BETA=0.25)
+    bench.do(Op.REDUCE, a=0, b=1, b_factor=word(1.0))
+    wanted = np.maximum(batch_norm(y, np.array(0.5), np.array(0.25)) + skip, 0)
+    fit(bench, 2, wanted.max())
+    bench.do(Op.AFFINE, a=0, b=1, out=2, records=1, has_b=1, clip=Clip.RELU)
+    assert np.abs(bench.get(2) - wanted).max() < 1.6 * 2.0 ** bench.exponents[2]
+
+
 def test_ceiling() -> None:
     assert [ceiling(e, 16) for e in (-14, -13, -12, 0, 1, 2, 3, 4, 27)] == [32768, 32768, 24576, 6, 3, 2, 1, 0, 0]
 

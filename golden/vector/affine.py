@@ -48,7 +48,7 @@ def emit(sums: Integers, q: Integers, out_exponent: int, clip: int, live: NDArra
 
     Args:
         sums: signed `SUM_BITS`, any shape, after the gate.
-        q: their exponents, broadcastable (one a channel).
+        q: their exponents, one a channel (the last axis), or one for all.
         out_exponent: of the tensor written.
         clip: a `Clip`.
         live: False where the tensor is padding, broadcastable: zero there, not counted.
@@ -56,9 +56,11 @@ def emit(sums: Integers, q: Integers, out_exponent: int, clip: int, live: NDArra
     """
     sums = np.where(live & ((sums >= 0) | (clip == Clip.NONE)), sums, 0)
     # Beyond these ends a shift makes no difference: everything vanishes, or saturates.
-    shift = np.clip(out_exponent - q, -31, 63)
-    alike = int(shift.flat[0]) if (shift == shift.flat[0]).all() else np.broadcast_to(shift, sums.shape)
-    values, saturated = requantise(sums, alike, bits)
+    shifts = np.broadcast_to(np.clip(out_exponent - q, -31, 63), sums.shape[-1:])
+    values, saturated = np.empty(sums.shape, np.int64), np.empty(sums.shape, np.bool_)
+    for shift in np.unique(shifts):  # few, and one shift is done in fewer passes over the data
+        mine = slice(None) if (shifts == shift).all() else shifts == shift
+        values[..., mine], saturated[..., mine] = requantise(sums[..., mine], int(shift), bits)
     length = magnitude_bits(np.abs(sums).max(axis=tuple(range(sums.ndim - 1))))  # of every channel
     peak = int((length + q)[length > 0].max()) if length.any() else None
     if clip == Clip.RELU6:

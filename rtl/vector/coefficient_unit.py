@@ -15,10 +15,10 @@ from amaranth.lib.wiring import In, Out
 from arch.config import Config, log2_exact
 from arch.vector import FACTOR_BITS, PLAIN_BITS, RECORD_WORDS, SQUARE_BITS, TERM_BITS, WORD_MANTISSA
 from rtl.vector.command import VECTOR_COMMAND
+from rtl.vector.peak_finder import Q_BITS
 from rtl.vector.programs import PROGRAMS, REGISTERS, Constant, Instruction, Source, Target
 from rtl.vector.real_unit import EXPONENT_BITS, MANTISSA, NUMBER, RealUnit
 
-Q_BITS = 16
 COEFFICIENTS = data.StructLayout(
     {"a": signed(FACTOR_BITS), "b": signed(FACTOR_BITS), "c": signed(TERM_BITS), "q": signed(Q_BITS)}
 )

@@ -7,8 +7,6 @@ Sums of a beat are kept until it is complete; then it is rounded and written.
 
 from __future__ import annotations
 
-import operator
-
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -16,13 +14,13 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from arch.vector import FACTOR_BITS, PLAIN_BITS, SQUARE_BITS, SUM_BITS, Clip, Op
-from rtl.reduction import total, tree
-from rtl.requantise import SHIFT_BITS, Requantise, bit_length
-from rtl.vector.coefficient_unit import COEFFICIENTS, Q_BITS
+from rtl.reduction import total
+from rtl.requantise import SHIFT_BITS, Requantise
+from rtl.vector.coefficient_unit import COEFFICIENTS
 from rtl.vector.command import VECTOR_COMMAND
+from rtl.vector.peak_finder import PEAK_BITS, Q_BITS, PeakFinder
+from rtl.vector.sample_sums import SampleSums
 from rtl.vector.terms import LANE_STEP, TERM, Right
-
-PEAK_BITS = Q_BITS + 2
 
 
 class Lanes(wiring.Component):
@@ -217,7 +215,20 @@ class Lanes(wiring.Component):
                 sums_4.append(sum_4)
                 masks_4.append(delay(mask_1, f"mask_to_4_{name}", 3))
 
-        self._reduce(m, delay, lefts_3, products_3, step_3, chunk_3, delay(place_1, "place_3", 2))
+        m.submodules.sample_sums = sample_sums = SampleSums(cfg, elements, self._group // elements)
+        m.d.comb += [
+            sample_sums.left.eq(Cat(lefts_3)),
+            sample_sums.product.eq(Cat(products_3)),
+            sample_sums.en.eq(step_3.reduces),
+            sample_sums.first.eq(step_3.reduce_first),
+            sample_sums.last.eq(step_3.reduce_last),
+            sample_sums.chunk.eq(chunk_3),
+            sample_sums.place.eq(delay(place_1, "place_3", 2)),
+            self.sum_en.eq(sample_sums.sum_en),
+            self.sum_addr.eq(sample_sums.sum_addr),
+            self.sum_plain.eq(sample_sums.sum_plain),
+            self.sum_product.eq(sample_sums.sum_product),
+        ]
 
         # Stage 4: gate, activation, padding. Stages 5 to 7: rounding.
         step_4 = _view(m, delay(step_3, "step_4", resets=True), "lane_step_4")
@@ -254,7 +265,16 @@ class Lanes(wiring.Component):
                 values_7.append(requantise.value)
                 saturated_7.append(requantise.saturated)
                 z_5.append(z)
-        self._peak(m, delay, z_5, q_7)
+        m.submodules.peaks = peaks = PeakFinder(cfg, elements)
+        m.d.comb += [
+            peaks.clear.eq(self.clear),
+            peaks.en.eq(delay(step_4.last, "last_to_8", 4, resets=True)),
+            peaks.sums.eq(Cat(z_5)),
+            peaks.q.eq(Cat(q_7)),
+            peaks.six.eq(command.clip == Clip.RELU6),
+            self.any.eq(peaks.any),
+            self.peak.eq(peaks.peak),
+        ]
 
         # Stage 7: the ceiling; V elements of every column enter the beat. Stage 8: it is complete.
         last_7 = delay(step_4.last, "last", 3, resets=True)
@@ -296,77 +316,6 @@ class Lanes(wiring.Component):
         with m.Elif(left_over.any()):
             m.d.sync += left_over.eq(left_over - 1)
         return m
-
-    def _reduce(
-        self, m: Module, delay: object, lefts: list, products: list, step_3: Signal, chunk_3: Signal, place_3: Signal
-    ) -> None:
-        """Sums over samples: a tree over the columns, a register after every level, then over time."""
-        cfg, elements = self._cfg, self._elements
-        levels = log2_exact(cfg.columns, "columns")
-        step = _view(m, delay(step_3, "reduce_step", levels, resets=True), "lane_step_reduce")
-        chunk, place = delay(chunk_3, "reduce_chunk", levels), delay(place_3, "reduce_place", levels)
-        for v in range(elements):
-            for kind, terms, width, port in (
-                ("plain", lefts, PLAIN_BITS, self.sum_plain),
-                ("product", products, SQUARE_BITS, self.sum_product),
-            ):
-                level = [terms[n * elements + v] for n in range(cfg.columns)]
-                for depth in range(levels):
-                    pairs = []
-                    for i in range(len(level) // 2):
-                        pair = Signal(signed(len(level[0]) + 1), name=f"{kind}_{v}_{depth}_{i}", reset_less=True)
-                        m.d.sync += pair.eq(level[2 * i] + level[2 * i + 1])
-                        pairs.append(pair)
-                    level = pairs
-                sums = Array(
-                    Signal(signed(width), name=f"{kind}_{v}_sum{k}", reset_less=True) for k in range(self._chunks)
-                )
-                new, shown = (
-                    Signal(signed(width), name=f"{kind}_{v}_new"),
-                    Signal(width, name=f"{kind}_{v}_shown", reset_less=True),
-                )
-                m.d.comb += new.eq(Mux(step.reduce_first, 0, sums[chunk]) + level[0])
-                with m.If(step.reduces):
-                    m.d.sync += [sums[chunk].eq(new), shown.eq(new)]
-                m.d.comb += port.word_select(v, width).eq(shown)
-        m.d.sync += [self.sum_en.eq(step.reduces & step.reduce_last), self.sum_addr.eq(place)]
-
-    def _peak(self, m: Module, delay: object, z: list, q_7: list) -> None:
-        """The largest magnitude: all columns joined by or, its length, plus its exponent."""
-        cfg, elements = self._cfg, self._elements
-        found = []
-        for v in range(elements):
-            magnitudes = []
-            for n in range(cfg.columns):
-                x = z[n * elements + v]
-                magnitude = Signal(SUM_BITS, name=f"magnitude_{n}_{v}", reset_less=True)
-                m.d.sync += magnitude.eq((x ^ x[-1].replicate(SUM_BITS)) + x[-1])
-                magnitudes.append(magnitude)
-            joined = Signal(SUM_BITS, name=f"joined_{v}", reset_less=True)
-            m.d.sync += joined.eq(tree(magnitudes, operator.or_))
-            length = bit_length(m, joined)
-            peak, some = (
-                Signal(signed(PEAK_BITS), name=f"peak_{v}", reset_less=True),
-                Signal(name=f"some_{v}", reset_less=True),
-            )
-            m.d.sync += [peak.eq(length + q_7[v]), some.eq(joined.any())]
-            found.append((peak, some))
-
-        def larger(a: tuple, b: tuple) -> tuple:
-            return Mux(a[1] & (~b[1] | (a[0] > b[0])), a[0], b[0]), a[1] | b[1]
-
-        peak_8, some_8 = tree(found, larger)
-        peak_9, some_9 = Signal(signed(PEAK_BITS), reset_less=True), Signal()
-        six = 3  # what is clipped at six lies below 2**3
-        m.d.sync += [peak_9.eq(peak_8), some_9.eq(some_8)]
-        with m.If((self.command.clip == Clip.RELU6) & (peak_8 > six)):
-            m.d.sync += peak_9.eq(six)
-        with m.If(self.clear):
-            m.d.sync += self.any.eq(0)
-        with m.Elif(some_9):
-            m.d.sync += self.any.eq(1)
-            with m.If(~self.any | (peak_9 > self.peak)):
-                m.d.sync += self.peak.eq(peak_9)
 
 
 def _view(m: Module, bits: Signal, name: str) -> Signal:

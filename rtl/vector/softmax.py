@@ -103,7 +103,7 @@ class Softmax(wiring.Component):
         ]
 
         # Beats in, elements out: E of one column, or of all columns when the gradient is written.
-        asking, requested = Signal(), Signal(CLASS_BITS)
+        asking, answering, requested = Signal(), Signal(), Signal(CLASS_BITS)
         work, full = Signal(cfg.beat_bits, reset_less=True), Signal()
         beat, element, place = Signal(CLASS_BITS), Signal(max(1, bus_log2)), Signal(max(1, column_log2))
         go, beat_end, stream_end = Signal(), Signal(), Signal()
@@ -128,7 +128,7 @@ class Softmax(wiring.Component):
         m.d.comb += [
             self.rd_req_valid.eq(asking | (streaming & (requested != beats))),
             self.rd_req_addr.eq(Mux(asking, labels_addr, logits_addr + requested)),
-            self.rd_resp_ready.eq(~streaming | ~full | beat_end),
+            self.rd_resp_ready.eq(answering | (streaming & (~full | beat_end))),
         ]
 
         # Stage 1: the element; of a sample whose gradient is written, what was found about it.
@@ -268,9 +268,11 @@ class Softmax(wiring.Component):
                 m.d.comb += asking.eq(1)
                 with m.If(self.rd_req_ready):
                     m.next = "ANSWER"
-            with m.State("ANSWER"), m.If(self.rd_resp_valid):
-                m.d.sync += [labels.eq(self.rd_resp_data[: 16 * columns]), column.eq(0)]
-                m.next = "SAMPLE"
+            with m.State("ANSWER"):
+                m.d.comb += answering.eq(1)
+                with m.If(self.rd_resp_valid):
+                    m.d.sync += [labels.eq(self.rd_resp_data[: 16 * columns]), column.eq(0)]
+                    m.next = "SAMPLE"
             with m.State("SAMPLE"):
                 m.d.sync += [*begin_stream, some.eq(0), summing.eq(0), total.eq(0), u_label.eq(0)]
                 m.d.sync += writing.eq(column == live)

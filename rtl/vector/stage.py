@@ -7,19 +7,20 @@ state machine here; everything with a throughput is in the units.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
-from arch.vector import WORDS, Op, Word
+from arch.vector import WORDS, Op
 from rtl.exponents import ACC_EXPONENT_BITS, EXPONENT_BITS
 from rtl.vector.checks import Checks
-from rtl.vector.coefficient_unit import COEFFICIENTS, CoefficientUnit, record_pieces, record_width
+from rtl.vector.coefficient_unit import CoefficientUnit, record_pieces
 from rtl.vector.command import VECTOR_COMMAND, slice_command
 from rtl.vector.element_walk import ElementWalk
 from rtl.vector.lanes import Lanes
 from rtl.vector.programs import Program
+from rtl.vector.record_port import RecordPort
 from rtl.vector.softmax import LOSS_BITS, Softmax
 from rtl.vector.terms import TERM
 from rtl.vector.window_walk import WindowWalk
@@ -96,7 +97,6 @@ class VectorStage(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         cfg, group = self._cfg, self._group
         bus_log2 = log2_exact(cfg.bus_elements, "bus_elements")
-        pieces = record_pieces(cfg)
         m = Module()
         command = Signal(VECTOR_COMMAND)
         m.d.comb += command.as_value().eq(slice_command(self.command))
@@ -104,6 +104,7 @@ class VectorStage(wiring.Component):
         m.submodules.queue = queue = WriteQueue(cfg, self.QUEUE)
         m.submodules.lanes = lanes = Lanes(cfg, self._elements, group)
         m.submodules.unit = unit = CoefficientUnit(cfg, self._elements, group)
+        m.submodules.records = port = RecordPort(cfg, group)
         m.submodules.softmax = softmax = Softmax(cfg)
         m.submodules.element_request = element_request = ElementWalk()
         m.submodules.element_answer = element_answer = ElementWalk()
@@ -164,16 +165,25 @@ class VectorStage(wiring.Component):
             lanes.constants.eq(unit.coefficients),
             self.saturated.eq(lanes.saturated),
         ]
-        for name, port in (("gate", lanes.gate_ceiling), ("out", lanes.out_ceiling)):
-            m.d.sync += port.eq(_ceiling(m, name, exponents[name], cfg.operand_bits))
+        for name, ceiling in (("gate", lanes.gate_ceiling), ("out", lanes.out_ceiling)):
+            m.d.sync += ceiling.eq(_ceiling(m, name, exponents[name], cfg.operand_bits))
 
         # Records: read into the unit, or their coefficients into the lanes; written back.
-        loading, storing = Signal(), Signal()
-        total_pieces = Signal(range(group * pieces + 1))
-        requested, place = Signal(range(group * pieces + 1)), Signal(range(group * pieces + 1))
-        push_store, store_addr = Signal(), Signal(32, reset_less=True)
         m.d.comb += [
-            total_pieces.eq(count * pieces),
+            port.count.eq(count),
+            port.address.eq(record_addr),
+            port.backward.eq(command.backward),
+            port.rd_req_ready.eq(self.rd_req_ready),
+            port.rd_resp_valid.eq(self.rd_resp_valid),
+            port.rd_resp_data.eq(self.rd_resp_data),
+            port.record_out.eq(unit.record_out),
+            port.room.eq(queue.room),
+            unit.record_en.eq(port.record_en),
+            unit.record_addr.eq(port.record_addr),
+            unit.record_in.eq(port.record_in),
+            lanes.coefficient_en.eq(port.coefficient_en),
+            lanes.coefficient_channel.eq(port.coefficient_channel),
+            lanes.coefficient.eq(port.coefficient),
             unit.command.eq(command),
             unit.a_exponent.eq(Mux(command.op == Op.UNPOOL, exponents["b"], exponents["a"])),
             unit.b_exponent.eq(exponents["b"]),
@@ -182,43 +192,30 @@ class VectorStage(wiring.Component):
             unit.sum_addr.eq(lanes.sum_addr),
             unit.sum_plain.eq(lanes.sum_plain),
             unit.sum_product.eq(lanes.sum_product),
-            unit.record_en.eq(loading & self.rd_resp_valid),
-            unit.record_addr.eq(place),
-            unit.record_in.eq(self.rd_resp_data[: record_width(cfg)]),
         ]
-        self._capture(m, command, unit, lanes, loading, place, pieces)
 
+        # Memory: one of records, pass and softmax has it.
         m.d.comb += [
-            self.rd_req_valid.eq(
-                Mux(loading, requested != total_pieces, Mux(passing, request_valid, softmax.rd_req_valid))
-            ),
-            self.rd_req_addr.eq(Mux(loading, record_addr + requested, Mux(passing, request.addr, softmax.rd_req_addr))),
-            self.rd_resp_ready.eq(Mux(loading, 1, Mux(passing, lanes.ready & answer_valid, softmax.rd_resp_ready))),
+            self.rd_req_valid.eq(port.rd_req_valid | softmax.rd_req_valid | (passing & request_valid)),
+            self.rd_req_addr.eq(Mux(port.loading, port.rd_req_addr, Mux(passing, request.addr, softmax.rd_req_addr))),
+            self.rd_resp_ready.eq(port.loading | (passing & lanes.ready & answer_valid) | softmax.rd_resp_ready),
             softmax.command.eq(command),
             softmax.exponent.eq(exponents["a"]),
-            softmax.rd_req_ready.eq(self.rd_req_ready & ~loading & ~passing),
-            softmax.rd_resp_valid.eq(self.rd_resp_valid & ~loading & ~passing),
+            softmax.rd_req_ready.eq(self.rd_req_ready),
+            softmax.rd_resp_valid.eq(self.rd_resp_valid),
             softmax.rd_resp_data.eq(self.rd_resp_data),
             softmax.room.eq(queue.room),
             lanes.room.eq(queue.room),
             self.loss.eq(softmax.loss),
             self.right.eq(softmax.right),
-            queue.reserve.eq(lanes.reserve | softmax.reserve | (storing & (place != total_pieces) & queue.room)),
-            queue.push.eq(lanes.push | softmax.push | push_store),
-            queue.push_addr.eq(Mux(push_store, store_addr, Mux(softmax.push, softmax.push_addr, lanes.push_addr))),
-            queue.push_data.eq(Mux(push_store, unit.record_out, Mux(softmax.push, softmax.push_data, lanes.push_data))),
+            queue.reserve.eq(lanes.reserve | softmax.reserve | port.reserve),
+            queue.push.eq(lanes.push | softmax.push | port.push),
+            queue.push_addr.eq(Mux(port.push, port.push_addr, Mux(softmax.push, softmax.push_addr, lanes.push_addr))),
+            queue.push_data.eq(Mux(port.push, port.push_data, Mux(softmax.push, softmax.push_data, lanes.push_data))),
             self.wr_valid.eq(queue.wr_valid),
             queue.wr_ready.eq(self.wr_ready),
             self.wr_addr.eq(queue.wr_addr),
             self.wr_data.eq(queue.wr_data),
-        ]
-        with m.If(loading & (requested != total_pieces) & self.rd_req_ready):
-            m.d.sync += requested.eq(requested + 1)
-        with m.If((loading & self.rd_resp_valid) | (storing & (place != total_pieces) & queue.room)):
-            m.d.sync += place.eq(place + 1)
-        m.d.sync += [
-            push_store.eq(storing & (place != total_pieces) & queue.room),
-            store_addr.eq(record_addr + place),
         ]
 
         wait = Signal(range(8))
@@ -265,9 +262,8 @@ class VectorStage(wiring.Component):
                 m.d.sync += [
                     count.eq(Mux(grouped, Mux(group_last, left, group), 1)),
                     beats.eq(Mux(grouped & ~group_last, group >> bus_log2, all_beats - first_beat)),
-                    requested.eq(0),
-                    place.eq(0),
                 ]
+                m.d.comb += port.restart.eq(1)
                 with m.If(~grouped):
                     m.next = "UNIT"
                 with m.Elif(command.op == Op.REDUCE):
@@ -275,8 +271,8 @@ class VectorStage(wiring.Component):
                 with m.Else():
                     m.next = "LOAD"
             with m.State("LOAD"):
-                m.d.comb += loading.eq(place != total_pieces)
-                with m.If(~loading):
+                m.d.comb += port.loading.eq(~port.over)
+                with m.If(port.over):
                     m.next = "UNIT"
                     with m.If(command.op == Op.AFFINE):
                         m.next = "PASS"
@@ -284,13 +280,13 @@ class VectorStage(wiring.Component):
                 m.d.comb += unit.start.eq(1)
                 m.next = "COMPUTE"
             with m.State("COMPUTE"), m.If(unit.done):
-                m.d.sync += place.eq(0)
+                m.d.comb += port.restart.eq(1)
                 m.next = "STORE"
                 with m.If(pools | (command.op == Op.AFFINE)):
                     m.next = "PASS"
             with m.State("STORE"):
-                m.d.comb += storing.eq(1)
-                with m.If((place == total_pieces) & ~push_store & queue.idle):
+                m.d.comb += port.storing.eq(1)
+                with m.If(port.over & ~port.pending & queue.idle):
                     m.next = "NEXT"
             with m.State("PASS"):
                 m.d.comb += pass_start.eq(1)
@@ -307,7 +303,7 @@ class VectorStage(wiring.Component):
                 m.d.sync += [
                     first.eq(first + group),
                     first_beat.eq(first_beat + (group >> bus_log2)),
-                    record_addr.eq(record_addr + total_pieces),
+                    record_addr.eq(record_addr + count * record_pieces(cfg)),
                 ]
                 m.next = "GROUP"
                 with m.If(group_last | ~records | pools):
@@ -324,36 +320,6 @@ class VectorStage(wiring.Component):
             unit.program.eq(Mux(pools | (command.op == Op.AFFINE), Program.CONSTANT, program)),
         ]
         return m
-
-    def _capture(
-        self, m: Module, command: Signal, unit: object, lanes: Lanes, loading: Signal, place: Signal, pieces: int
-    ) -> None:
-        """The three words of coefficients are taken out of the pieces of a record as they pass."""
-        words = record_width(self._cfg) // 32
-        piece = Signal(range(max(2, pieces)))
-        here = Signal()
-        m.d.comb += [piece.eq(place & (pieces - 1)), here.eq(loading & self.rd_resp_valid)]
-        found = []
-        for n in range(3):
-            word = Signal(32, name=f"coefficient_word{n}", reset_less=True)
-            for first, chosen in ((Word.FORWARD_AB, ~command.backward), (Word.BACKWARD_AB, command.backward)):
-                index = first + n
-                with m.If(here & chosen & (piece == index // words)):
-                    m.d.sync += word.eq(self.rd_resp_data.word_select(index % words, 32))
-            found.append(word)
-        channel = Signal(range(max(2, self._group)), reset_less=True)
-        complete = Signal()
-        m.d.sync += [
-            complete.eq(here & (piece == pieces - 1)),
-            channel.eq(place >> log2_exact(pieces, "pieces")),
-        ]
-        coefficient = Signal(COEFFICIENTS)
-        m.d.comb += [
-            coefficient.as_value().eq(Cat(found[0], found[1], found[2][:16])),
-            lanes.coefficient_en.eq(complete),
-            lanes.coefficient_channel.eq(channel),
-            lanes.coefficient.eq(coefficient),
-        ]
 
 
 def _ceiling(m: Module, name: str, exponent: Signal, bits: int) -> Signal:
