@@ -1,7 +1,7 @@
 """What a training step of a network costs, from its masks alone: cycles, load and traffic by phase and by layer.
 
-The step is one between two others in steady state: initial weights have vanished, the masks stay as they are. Nothing is
-estimated: commands, works and schedule are those of the golden machine (tests hold `Forecast` against it).
+The step is one between two others in steady state: initial weights have vanished, the masks stay as they are. Nothing
+is estimated: commands, works and schedule are those of the golden machine (tests hold `Forecast` against it).
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def predict(
     worst = {name: max(fill[name] for fill in machine.fill.values()) for name in BUFFERS}
     name, share = max(worst.items(), key=lambda item: item[1])
     raise ValueError(
-        f"layer {min(full)!r}: the fullest row needs {share:.2f} times the room of its buffer for {name}, however the layer"
-        " is cut: the masks are too uneven for this array"
+        f"layer {min(full)!r}: the fullest row needs {share:.2f} times the room of its buffer for {name}, however the"
+        " layer is cut: the masks are too uneven for this array"
     )
 
 
@@ -157,8 +157,19 @@ def _lay_out(
             name: replace(tiling, density=min(max(float(f"{mask.density:.2g}"), 1e-4), 0.9999), margin=margins[name])
             for name, mask in masks.items()
         }
-    given: tuple[Any, ...] = cfg, graph, batch, Addresses(cfg), 1, tiling, exponent, masks is None
-    return CountedNetwork(*given, tilings=tilings, masks=masks, period=period)
+    sizes: Any = graph
+    return CountedNetwork(
+        cfg,
+        sizes,
+        batch,
+        Addresses(cfg),
+        tiling=tiling,
+        weight_exponent=exponent,
+        dense=masks is None,
+        tilings=tilings,
+        masks=masks,
+        period=period,
+    )
 
 
 def _check_vector(cfg: Config, works: list[Work]) -> None:
