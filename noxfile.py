@@ -95,6 +95,13 @@ def networks(session: nox.Session) -> None:
 
 
 @nox.session
+def predict(session: nox.Session) -> None:
+    """Predict what a training step of any network costs, dense and sparse, in seconds (--help for options)."""
+    _install(session, "run")
+    session.run("python", "-m", "scripts.predict", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
 def accuracy(session: nox.Session) -> None:
     """Train on the golden model over several seeds and compare test errors (--help for options)."""
     _install(session, "run")

@@ -229,12 +229,16 @@ PRESETS: dict[str, Config] = {
 def cnn(rows: int = 16, columns: int = 16) -> Config:
     """The build for the convolutions of the papers' networks: larger buffers, at any size.
 
+    With more than 16 rows the units of balancing are half as large: few layers have so many of them.
+
     Raises:
         ValueError: a size that cannot be built; names value and bound.
     """
     return Config(
         rows=rows,
         columns=columns,
+        block_k=1 if rows > 16 else 2,
+        lane_group=2 if rows > 16 else 4,
         tensors=256,
         value_beats=256,
         mask_beats=128,

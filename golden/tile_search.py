@@ -120,9 +120,9 @@ def choose(cfg: Config, shape: LayerShape, room: Room, backward: bool) -> Tiles:
         size *= 2
     if best is None:
         raise ValueError(
-            f"a layer of {shape.inputs} to {shape.outputs} channels and {shape.kernel[0]}x{shape.kernel[1]} taps does not"
-            f" fit: a gather bank holds {cfg.gather_depth} operands, a row {cfg.psum_depth} partial sums, {cfg.value_beats}"
-            f" value beats and {cfg.gradients} gradients"
+            f"a layer of {shape.inputs} to {shape.outputs} channels and {shape.kernel[0]}x{shape.kernel[1]} taps does"
+            f" not fit: a gather bank holds {cfg.gather_depth} operands, a row {cfg.psum_depth} partial sums,"
+            f" {cfg.value_beats} value beats and {cfg.gradients} gradients"
         )
     return best
 
@@ -307,7 +307,7 @@ def _slowest(cfg: Config, visits: float, deviation: float, per_row: int, balance
 
 def _forward(cfg: Config, shape: LayerShape, room: Room, cut: Cut) -> Tile | None:
     """FW, and BW of a depthwise layer."""
-    weights, masks, values = _record(cfg, shape, room, cut.blocks)
+    _, masks, values = _record(cfg, shape, room, cut.blocks)
     cap = min(cfg.psum_depth // (cfg.block_k * cut.positions), _rows_hold(cfg, masks, values))
     channels = min(cut.blocks * cfg.block_c, shape.channels)
     if shape.depthwise:
@@ -387,8 +387,8 @@ def _backward_window(
                 mean = cfg.lane_group * cfg.block_k * shape.taps * size * room.density
                 slowest = _slowest(cfg, mean, sqrt(mean * (1 - room.density)), per_row, alone)
                 compute = slowest * visited + per_row * size * shape.taps * nothing + BARRIER
-                load = area * (-(-size * cfg.block_k // cfg.bus_elements) + 1) + LOADING
-                load += segments * size * (masks + values)
+                operands = area * (-(-size * cfg.block_k // cfg.bus_elements) + 1)
+                load = operands + segments * size * (masks + values) + LOADING
                 plan = segments * (1 + region + each) + PLANNING + (units if alone else 0)
                 cycles += number * max(compute, load, plan)
             last = cycles / sum(windows.values())
@@ -432,7 +432,10 @@ def _update(cfg: Config, shape: LayerShape, room: Room, cut: Cut) -> Tile | None
         for n, positions, area, visited in cut.kinds:
             last = max(slowest * visited + UPDATE_BARRIER, area * gathered + positions * fixed + LOADING)
             piece += n * last
-        drain = size * (max(masks + values, words / min(4, cfg.masks_per_beat) if masks else 0) + 2) + 3 * cfg.words_per_beat
+        drain = (
+            size * (max(masks + values, words / min(4, cfg.masks_per_beat) if masks else 0) + 2)
+            + 3 * cfg.words_per_beat
+        )
         in_and_out = max(size * (masks + values) + PLANNING, drain)
         total += number * segments * (piece + max(0.0, in_and_out - last))
     return Tile(cut.images, cut.rows, cut.cols, units, cap, cycles=total)

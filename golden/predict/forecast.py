@@ -19,7 +19,6 @@ from golden.machine import POLICIES, Work
 from golden.predict.counted import CountedRegion
 from golden.waits import is_vector
 
-
 BUFFERS = ("values", "masks", "updates", "gradients")
 """What a row has: value and mask beats of its weight buffer, value beats of its update buffer, gradients."""
 
@@ -41,8 +40,8 @@ class Forecast:
         stores: regions by address.
 
     Attributes:
-        fill: by the address of a command's first region: how full its rows' buffers were at most, by buffer (`BUFFERS`);
-            above 1 the hardware refuses the program.
+        fill: by the address of a command's first region: how full its rows' buffers were at most, by buffer
+            (`BUFFERS`); above 1 the hardware refuses the program.
     """
 
     def __init__(self, cfg: Config, stores: dict[int, CountedRegion]) -> None:
@@ -76,9 +75,9 @@ class Forecast:
         if c.get("ahead") or phase == Phase.NOP:
             return work
         if phase == Phase.BW:
-            work.walk = self._backward(c)
+            work.walk = self._backward(c)  # type: ignore[assignment]  # a Walk in what the law reads
         else:
-            work.walk = self._records(c, phase)
+            work.walk = self._records(c, phase)  # type: ignore[assignment]
         if phase == Phase.WU and c.get("drain"):
             work.drained = self._segments[0].value_beats().tolist()  # as many as before: the steady state
             self._filled(c, "updates", self._by_row(work.drained), self.cfg.value_beats)

@@ -1,18 +1,20 @@
 """What a training step of a network costs, from its masks alone: cycles, load and traffic by phase and by layer.
 
-The step is one between two others in steady state: initial weights have vanished, the masks stay as they are. Nothing is
-estimated: commands, works and schedule are those of the golden machine (tests hold `Forecast` against it).
+The step is one between two others in steady state: initial weights have vanished, the masks stay as they are. Nothing
+is estimated: commands, works and schedule are those of the golden machine (tests hold `Forecast` against it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from arch.command import Phase, Policy
 from arch.config import Config
+from arch.status import Status
+from arch.vector import FIELDS as VECTOR_FIELDS
 from arch.vector import Op
 from golden import timing
 from golden.layout import Tiling
@@ -25,6 +27,7 @@ from golden.predict.masks import Masks
 from golden.predict.network import Addresses, CountedNetwork
 from golden.predict.traffic import Traffic, traffic
 from golden.trainer import weight_exponent
+from golden.vector.stage import check
 from golden.waits import is_vector
 
 ARRAY_PHASES = PHASES[:3]
@@ -40,6 +43,7 @@ class Load:
 
     Attributes:
         cycles: of the slots in which one of its commands is what takes longest.
+        computing: of the slots in which one of its commands computes.
         busy: row-cycles with an operation.
         slowest, mean: cycles of the slowest row and of the mean row, all working sets together.
         moved: beats.
@@ -48,6 +52,7 @@ class Load:
     """
 
     cycles: int = 0
+    computing: int = 0
     busy: int = 0
     slowest: int = 0
     mean: float = 0.0
@@ -61,8 +66,8 @@ class Load:
         return self.slowest / self.mean - 1 if self.mean else 0.0
 
     def utilisation(self, rows: int) -> float:
-        """Share of the multiplier-cycles in which a product is wanted."""
-        return self.busy / (rows * self.cycles) if self.cycles else 0.0
+        """Share of the multiplier-cycles, while it computes, in which a product is wanted."""
+        return self.busy / (rows * self.computing) if self.computing else 0.0
 
 
 @dataclass
@@ -100,7 +105,9 @@ class Prediction:
         return self.cost.busy / (self.cfg.rows * self.array_cycles)
 
 
-def predict(cfg: Config, graph: Graph, batch: int, latency: int, masks: Masks | None = None, period: int = 1) -> Prediction:
+def predict(
+    cfg: Config, graph: Graph, batch: int, latency: int, masks: Masks | None = None, period: int = 1
+) -> Prediction:
     """A training step.
 
     Args:
@@ -121,6 +128,7 @@ def predict(cfg: Config, graph: Graph, batch: int, latency: int, masks: Masks | 
         machine = Forecast(cfg, network.stores_by_address)
         machine.execute(before)
         works = machine.execute(program)
+        _check_vector(cfg, works)
         owners = _owners(network)
         full = {owners[address] for address, fill in machine.fill.items() if max(fill.values()) > 1}
         if not full:
@@ -129,8 +137,8 @@ def predict(cfg: Config, graph: Graph, batch: int, latency: int, masks: Masks | 
     worst = {name: max(fill[name] for fill in machine.fill.values()) for name in BUFFERS}
     name, share = max(worst.items(), key=lambda item: item[1])
     raise ValueError(
-        f"layer {min(full)!r}: the fullest row needs {share:.2f} times the room of its buffer for {name}, however the layer"
-        " is cut: the masks are too uneven for this array"
+        f"layer {min(full)!r}: the fullest row needs {share:.2f} times the room of its buffer for {name}, however the"
+        " layer is cut: the masks are too uneven for this array"
     )
 
 
@@ -149,8 +157,30 @@ def _lay_out(
             name: replace(tiling, density=min(max(float(f"{mask.density:.2g}"), 1e-4), 0.9999), margin=margins[name])
             for name, mask in masks.items()
         }
-    given = cfg, graph, batch, Addresses(cfg), 1, tiling, exponent, masks is None
-    return CountedNetwork(*given, tilings=tilings, masks=masks, period=period)
+    sizes: Any = graph
+    return CountedNetwork(
+        cfg,
+        sizes,
+        batch,
+        Addresses(cfg),
+        tiling=tiling,
+        weight_exponent=exponent,
+        dense=masks is None,
+        tilings=tilings,
+        masks=masks,
+        period=period,
+    )
+
+
+def _check_vector(cfg: Config, works: list[Work]) -> None:
+    """Refuse what the vector stage would."""
+    for work in works:
+        given = dict.fromkeys(VECTOR_FIELDS, 0) | work.command
+        if is_vector(work.command) and (status := check(cfg, given)) != Status.OK:
+            raise ValueError(
+                f"the vector stage refuses {Op(given['op']).name} of {given['channels']} channels and"
+                f" {given['batches']} x {given['positions']} positions: {status.name}"
+            )
 
 
 def _owners(network: CountedNetwork) -> dict[int, str]:
@@ -164,38 +194,37 @@ def _owners(network: CountedNetwork) -> dict[int, str]:
     }
 
 
-def booked(works: list[Work], schedule: timing.Schedule) -> Iterator[tuple[int, str, int]]:
-    """Of every slot: its cycles, the stage that took longest, and the command there (-1: it only fetched)."""
-    for slot in schedule.slots:
-        slowest = int(np.argmax(slot.lasts))
-        index = slot.stages[slowest]
-        yield slot.length, timing.STAGES[slowest], -1 if index is None else index
-
-
-def _summed(
-    network: CountedNetwork, works: list[Work], latency: int, fill: dict[int, dict[str, float]]
-) -> Prediction:
+def _summed(network: CountedNetwork, works: list[Work], latency: int, fill: dict[int, dict[str, float]]) -> Prediction:
     cfg, owners = network.cfg, _owners(network)
     layers = {name: {phase: Load() for phase in ARRAY_PHASES} for name in network.layer_names}
-    cycles, vector, moved = dict.fromkeys(PHASES, 0.0), {op.name.lower(): 0 for op in Op}, {p: Traffic() for p in PHASES}
-    for length, stage, index in booked(works, timing.schedule(cfg, works, latency)):
-        c = works[index].command
-        if index < 0 or _phase(c) == "other":
-            cycles["other"] += length
-        elif is_vector(c):
-            cycles["vector"] += length
-            vector[Op(c["op"]).name.lower()] += length
-        else:
-            load = layers[owners[c["w_addr"]]][_phase(c)]
-            cycles[_phase(c)] += length
-            load.cycles += length
-            load.bound[stage] = load.bound.get(stage, 0) + length
+    cycles, vector, moved = (
+        dict.fromkeys(PHASES, 0.0),
+        {op.name.lower(): 0 for op in Op},
+        {p: Traffic() for p in PHASES},
+    )
+
+    def load_of(c: dict[str, int]) -> Load:
+        return layers[owners[c["w_addr"]]][_phase(c)]
+
+    for slot in timing.schedule(cfg, works, latency).slots:  # booked as in `golden.timing.phase_cycles`
+        slowest, computes = int(np.argmax(slot.lasts)), slot.stages[timing.STAGES.index("compute")]
+        if computes is not None and works[computes].walk is not None:
+            load_of(works[computes].command).computing += slot.length
+        index = slot.stages[slowest]
+        c = {"phase": int(Phase.NOP)} if index is None else works[index].command
+        cycles[_phase(c)] += slot.length
+        if is_vector(c):
+            vector[Op(c["op"]).name.lower()] += slot.length
+        elif _phase(c) in ARRAY_PHASES:
+            load, stage = load_of(c), timing.STAGES[slowest]
+            load.cycles += slot.length
+            load.bound[stage] = load.bound.get(stage, 0) + slot.length
     for work in works:
         phase, beats = _phase(work.command), traffic(cfg, work)
         moved[phase] += beats
         if phase not in ARRAY_PHASES:
             continue
-        load = layers[owners[work.command["w_addr"]]][phase]
+        load = load_of(work.command)
         load.moved += beats
         load.commands += 1
         if work.walk is not None:

@@ -1,6 +1,6 @@
 """Bits of memory in a build, by buffer: both banks of everything that holds operands, weights or sums.
 
-Left out is what is small or describes what the buffers hold: row lists, tables of the balancer, numbers with mask words.
+Left out is what is small or says where things are: row lists, tables of the balancer, counts beside mask words.
 """
 
 from __future__ import annotations
