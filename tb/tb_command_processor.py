@@ -15,11 +15,12 @@ import numpy as np
 import tb
 from arch.command import FIELDS, MAGIC, WORDS, Phase, pack
 from arch.status import Status
+from arch.vector import MAGIC as VECTOR
 from tb.pins import Pins, command_bits, compare, random_bits
 
 FETCH, KINDS, MIN_WAIT = 0, 5, 2
 STAGES = ("plan", "load", "compute", "drain")
-BANKS = ("gather", "weight", "stat", "psum", "update")
+BANKS = ("gather", "weight", "tap", "stat", "psum", "update")
 OUTPUTS = (
     "busy", "finish", "finish_status", "finish_index", "slot_start", "fetch_active", "fetch_index", "plan_active",
     *(f"{stage}_{what}" for stage in STAGES for what in ("valid", "command", "index")),
@@ -33,6 +34,18 @@ Errors = dict[tuple[int, str], Status]  # by index of the command and stage
 def flows(c: Command) -> bool:
     """Whether a command drains partial sums."""
     return bool(c["drain"]) and c["phase"] in (Phase.FW, Phase.BW)
+
+
+def writes(c: Command) -> bool:
+    """Whether a command that waits waits for this one."""
+    return flows(c) or c["magic"] == VECTOR
+
+
+def carried(c: Command) -> Command:
+    """What the pipeline carries of a command: of a vector command, that it is one, and a NOP."""
+    if c["magic"] != VECTOR:
+        return c
+    return dict.fromkeys(FIELDS, 0) | {"phase": int(Phase.NOP), "magic": VECTOR}
 
 
 @dataclass
@@ -66,20 +79,22 @@ class State:
         plan, load, compute = at["plan"], at["load"], at["compute"]
         if compute is not None:
             banks["psum"] ^= flows(compute.command)
-            banks["update"] ^= compute.command["phase"] == Phase.WU and not compute.command["ahead"]
+            updates = not compute.command["ahead"] and not compute.command["sum_store"]
+            banks["update"] ^= compute.command["phase"] == Phase.WU and updates
         if load is not None:
             banks["gather"] ^= load.command["load_x"]
             banks["weight"] ^= load.command["load_w"]
+            banks["tap"] ^= load.command["phase"] != Phase.NOP and not load.command["ahead"]
             banks["stat"] ^= load.command["load_aux"] and load.command["phase"] == Phase.WU
         waits = plan is not None and bool(plan.command["wait"]) and any(
-            item is not None and flows(item.command) for item in (load, compute)
+            item is not None and writes(item.command) for item in (load, compute)
         )  # fmt: skip
         at["drain"], at["compute"] = compute, load
         if waits:
             at["load"], self.fetched, self.planned = None, True, True
             return
         at["load"] = plan
-        at["plan"] = Item(self.fetch, program[self.fetch]) if self.fetch is not None else None
+        at["plan"] = Item(self.fetch, carried(program[self.fetch])) if self.fetch is not None else None
         self.fetch = self.fetch + 1 if self.fetch is not None and self.fetch + 1 < len(program) else None
         self.fetched = self.planned = False
 
@@ -95,7 +110,8 @@ class Bench:
     def random_command(self, **changes: int) -> Command:
         """Any content, more often than not with flags that matter here."""
         c = {name: random_bits(self.rng, f.bits) for name, f in FIELDS.items()}
-        return c | {"magic": MAGIC, "wait": int(self.rng.random() < 0.3)} | changes
+        magic = MAGIC if changes or self.rng.random() < 0.8 else VECTOR
+        return c | {"magic": magic, "wait": int(self.rng.random() < 0.3)} | changes
 
     def beats(self, c: Command) -> list[int]:
         """A command as it lies in memory."""
