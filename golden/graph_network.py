@@ -176,12 +176,9 @@ class GraphNetwork(Network):
                            given.depthwise, given.bias)  # fmt: skip
         wants = o.sources[0] != self.operations[0].name
         nothing = y  # until the backward program is planned
-        try:
-            with self._tiled(given.name):
-                layer = self._add_layer(shape, Ends(x, y, nothing, nothing if wants else None),
-                                        Ends(x.number, y.number, 0, 0), o.clip == Clip.RELU, ones, gated=False)  # fmt: skip
-        except ValueError as error:
-            raise ValueError(f"{o.node}: {error}") from None
+        with self._tiled(given.name):
+            layer = self._add_layer(shape, Ends(x, y, nothing, nothing if wants else None),
+                                    Ends(x.number, y.number, 0, 0), o.clip == Clip.RELU, ones, gated=False)  # fmt: skip
         self.of_operation[o.name] = layer
         return layer
 
@@ -317,11 +314,13 @@ class GraphNetwork(Network):
 
     @contextmanager
     def _tiled(self, name: str) -> Iterator[None]:
-        """While a layer is placed or compiled, `tiling` is the one of that layer."""
+        """While a layer is placed or compiled, `tiling` is the one of that layer; errors name it."""
         common = self.tiling
         self.tiling = self.tilings.get(name, common)
         try:
             yield
+        except ValueError as error:
+            raise ValueError(f"{self.graph.node(name)}: {error}") from None
         finally:
             self.tiling = common
 
