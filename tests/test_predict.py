@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arch.config import PRESETS, cnn
+from arch.config import PRESETS, cnn, preset
 from golden import reading, timing
 from golden.networks import Builder, load
 from golden.predict.forecast import Forecast
@@ -125,6 +125,26 @@ def test_vgg_s_reaches_what_sparsity_promises() -> None:
                 assert loads["fw"].utilisation(16) >= 0.9
                 assert loads["bw"].utilisation(16) >= 0.84  # maps of 2x2: words are too short
                 assert dense.layers[name]["fw"].utilisation(16) >= 0.95
+
+
+def test_estimates_are_close() -> None:
+    """The search for tiles prices them well enough to choose by: within a tenth of what a large layer takes."""
+    graph = load("vgg-s")
+    p = predict(cnn(), graph, 16, LATENCY, masks("uniform:5.2x", graph, 1), 1)
+    for layer in p.network.layers:
+        name = p.network.layer_names[layer.index]
+        if layer.tiles is not None and name != "conv1":
+            tiles, loads = layer.tiles, p.layers[name]
+            assert tiles.backward is not None
+            for tile, phase in ((tiles.forward, "fw"), (tiles.backward, "bw"), (tiles.update, "wu")):
+                assert 0.9 < tile.cycles / loads[phase].cycles < 1.1
+
+
+def test_builds() -> None:
+    assert preset("cnn") == cnn() == command.build_of("16x16") != preset("16x16")
+    assert command.build_of("32x8") == cnn(32, 8)
+    assert (cnn(32, 8).block_k, cnn(32, 8).lane_group) == (1, 2)
+    assert command.build_of("tiny") == PRESETS["tiny"]
 
 
 def test_buffers() -> None:
