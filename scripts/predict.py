@@ -212,11 +212,10 @@ def run_all(options: argparse.Namespace, console: Console) -> int:
 def print_all(reports: Sequence[Report], console: Console) -> None:
     """Show predictions, one a line: cycles, their ratio, the same without vector commands and if no cycle were lost."""
     table = Table("network", "array", "T", title="training steps of the papers' networks, million cycles")
-    for name in ("dense", "sparse", "ratio", "array", "ideal", "busy", "moved"):
+    for name in ("dense", "sparse", "ratio", "array", "ideal", "busy"):
         table.add_column(name, justify="right")
     for r in reports:
         config = r["config"]
-        moved = {mode: sum(r["traffic"][mode][kind] for kind in ("read", "written")) for mode in ("dense", "sparse")}
         table.add_row(
             config["net"],
             config["array"],
@@ -224,7 +223,6 @@ def print_all(reports: Sequence[Report], console: Console) -> None:
             *(f"{r['cycles'][mode]['total'] / 1e6:.1f}" for mode in ("dense", "sparse")),
             *(f"{ratio:.2f}×" for ratio in (r["speedup"], r["array"]["speedup"], r["array"]["ideal"])),
             f"{100 * r['array']['utilisation']['sparse']:.1f} %",
-            f"{moved['sparse'] / moved['dense']:.2f}×",
         )
     console.print(table)
 

@@ -128,7 +128,7 @@ def test_vgg_s_reaches_what_sparsity_promises() -> None:
 
 
 def test_estimates_are_close() -> None:
-    """The search for tiles prices them well enough to choose by: within a tenth of what a large layer takes."""
+    """The search for tiles prices them well enough to choose by: within 6 % of what a large layer takes."""
     graph = load("vgg-s")
     p = predict(cnn(), graph, 16, LATENCY, masks("uniform:5.2x", graph, 1), 1)
     for layer in p.network.layers:
@@ -137,7 +137,7 @@ def test_estimates_are_close() -> None:
             tiles, loads = layer.tiles, p.layers[name]
             assert tiles.backward is not None
             for tile, phase in ((tiles.forward, "fw"), (tiles.backward, "bw"), (tiles.update, "wu")):
-                assert 0.9 < tile.cycles / loads[phase].cycles < 1.1
+                assert 0.94 < tile.cycles / loads[phase].cycles < 1.03
 
 
 def test_builds() -> None:
