@@ -1,9 +1,9 @@
 """Commands: one working set of one phase of one layer, 64 words of 32 bits.
 
-A *tile* is what a working set computes of a map: positions of some images, rows and columns. The command processor moves a command through five stages, one slot each: fetch, plan, load,
-compute, drain. Every field is listed once, in `FIELDS`; the RTL slices the same table that the
-golden model packs from. A field that does not fit its bits is refused here, before it reaches
-a memory image.
+A *tile* is what a working set computes of a map: positions of some images, rows and columns. The command processor
+moves a command through five stages, one slot each: fetch, plan, load, compute, drain. Every field is listed once, in
+`FIELDS`; the RTL slices the same table that the golden model packs from. A field that does not fit its bits is
+refused here, before it reaches a memory image.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ def box_fields(rows: Axis, cols: Axis, images: int, tile: tuple[int, int], gathe
     """The fields of a command that describe its boxes.
 
     Args:
-        rows, cols: of the tile.
+        rows: of the tile.
+        cols: likewise.
         images: sub-batches of the tile.
         tile: rows and columns of the tile.
         gather_stride: operands from position to position of the patch in the gather bank.

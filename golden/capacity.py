@@ -15,6 +15,7 @@ from arch.config import Config
 from golden.csb import Region
 from golden.machine import Work
 from golden.memory import Memory, Store
+from golden.waits import is_vector
 
 
 @dataclass
@@ -57,6 +58,8 @@ def fill(cfg: Config, works: list[Work], memory: Memory) -> Fill:
     worst = Fill()
     for work in works:
         c = work.command
+        if is_vector(c):
+            continue
         if c.get("load_w"):
             values, masks = _loaded(cfg, work)
             worst |= Fill(values / cfg.value_beats, masks / cfg.mask_beats)

@@ -2,8 +2,8 @@
 
 A region holds the weights (k0.., c0..) of one tile of one layer, all taps of its filters. *Stored order* is: record
 (block row), tap, block, output channel within the block, input channel within the block; a mask word is a block of
-one tap. Inside the golden model a region is the sorted list of its stored positions with their accumulated updates; bytes are
-made only when a memory image is wanted.
+one tap. Inside the golden model a region is the sorted list of its stored positions with their accumulated updates;
+bytes are made only when a memory image is wanted.
 
 A dense build (`Config.sparse` false) stores no masks but all positions, those that are no weights as zeros: the value
 of a position is found by its number. It counts nothing: its header says the same for every record, and zero for lane
@@ -354,7 +354,8 @@ class Region:
     @classmethod
     def from_dense(cls, geometry: Geometry, matrix: np.ndarray, mask: np.ndarray | None = None) -> Region:
         """Store the nonzeros of `matrix`, shaped as by `dense` (or the positions where `mask` is true; in a dense
-        build all)."""
+        build all).
+        """
         g = geometry
         wanted = (g.k_end - g.k0, g.c_end - g.c0) + ((g.taps,) if g.taps > 1 else ())
         if matrix.shape != wanted:

@@ -63,8 +63,8 @@ class GraphTrainer(Trainer):
         address = network.labels[self.generation if generation is None else generation]
         full = np.zeros(network.positions * columns, np.uint16)
         full[: len(labels)] = labels
-        span = self.memory.image[address : address + network.positions]
-        span.view("<u2")[:, :columns] = full.reshape(-1, columns)
+        words = self.memory.image[address : address + network.positions].view("<u2")
+        words[:, :columns] = full.reshape(-1, columns)
         if self.follower:
             self.follower.wrote(address, network.positions)
 

@@ -7,6 +7,7 @@ A region is what one weight update can hold; FW and BW cut layers in tiles of th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -379,15 +380,15 @@ def shapes_of(sizes: tuple[int, ...] | tuple[LayerShape, ...]) -> tuple[LayerSha
     Raises:
         ValueError: not a chain; the message names the layer, what it reads and what the one before writes.
     """
-    if sizes and isinstance(sizes[0], LayerShape):
-        shapes: tuple[LayerShape, ...] = tuple(sizes)  # type: ignore[arg-type]
-    else:
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"a network needs at least two layer sizes, all positive, not {sizes}")
-        if max(sizes) > MOST_CHANNELS:
-            raise ValueError(f"a layer has at most {MOST_CHANNELS} channels, not {max(sizes)}")
-        shapes = connected(sizes)  # type: ignore[arg-type]
-    for i, (before, after) in enumerate(zip(shapes[:-1], shapes[1:], strict=True)):
+    shapes = tuple(shape for shape in sizes if isinstance(shape, LayerShape))
+    if not shapes:
+        numbers = tuple(size for size in sizes if isinstance(size, int))
+        if len(numbers) < 2 or min(numbers) < 1:
+            raise ValueError(f"a network needs at least two layer sizes, all positive, not {numbers}")
+        if max(numbers) > MOST_CHANNELS:
+            raise ValueError(f"a layer has at most {MOST_CHANNELS} channels, not {max(numbers)}")
+        shapes = connected(numbers)
+    for i, (before, after) in enumerate(pairwise(shapes)):
         written = before.outputs, before.out_height, before.out_width
         read = after.inputs, after.height, after.width
         if written != read:

@@ -21,10 +21,10 @@ from golden import exponents, quantile, regenerate
 from golden.balancer import balance, row_loads
 from golden.csb import Region
 from golden.memory import Memory, Store, runs
-from golden.waits import is_vector
 from golden.phases import backward, forward, gradient, read_weights, wanted, weight_matrices, weight_update
 from golden.requantise import requantise
 from golden.vector import stage as vector
+from golden.waits import is_vector
 from golden.walk import Walk
 
 T = TypeVar("T")
@@ -280,7 +280,7 @@ class Machine:
         exponent = self.exponent[c["x_tensor"]] + self.exponent[c["aux_tensor"]] + s.learning_exponent
         region = self._segments[0]
         if not c.get("sum_add"):
-            self._visited, self._gradient = wanted(self.cfg, region, self.step, s), np.int64(0)
+            self._visited, self._gradient = wanted(self.cfg, region, self.step, s), np.zeros(1, np.int64)
         operands = self._x, self._aux, self._visited, self._assignment[0]
         dots, work.walk = gradient(self.cfg, c, region, *operands)
         self._gradient = self._gradient + dots

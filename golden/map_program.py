@@ -73,7 +73,7 @@ def forward_map(network: Network, layer: Layer, generation: int, dense_visits: b
         for place in places(layer.tiles.forward, network.positions, shape.out_height, shape.out_width):
             rows, cols = _patch(shape, place, back=False)
             out = _tile(network, layer.y, "out", place, shape.out_height, shape.out_width, k0)
-            program += _walked(network, layer, common | target | out, place, (rows, cols), layer.x, k0, len(program))
+            program += _walked(network, layer, common | target | out, place, (rows, cols), layer.x, k0)
     return program
 
 
@@ -183,12 +183,13 @@ def update_map(network: Network, layer: Layer, generation: int) -> list[Command]
 def _backward_depthwise(network: Network, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
     """BW of a depthwise layer: rows own channels as in FW, and walk the filters the other way."""
     assert layer.tiles is not None and layer.tiles.backward is not None and layer.dx is not None
-    shape, program = layer.shape, []
+    shape = layer.shape
+    program: list[Command] = []
     for common, k0 in _ranges(network, layer, generation, dense_visits, layer.tiles.backward):
         for place in places(layer.tiles.backward, network.positions, shape.height, shape.width):
             target = dict(x_tensor=layer.dy_id, gradient=1) | _gated(network, layer, place, k0, common["out_channels"])
             axes = _patch(shape, place, back=True)
-            program += _walked(network, layer, common | target, place, axes, layer.dy, k0, len(program), back=True)
+            program += _walked(network, layer, common | target, place, axes, layer.dy, k0, back=True)
     return program
 
 
@@ -230,7 +231,6 @@ def _walked(
     axes: tuple[Axis, Axis],
     source: Tensor,
     k0: int,
-    done: int,
     back: bool = False,
 ) -> list[Command]:
     """The working sets of one tile that walk records: one a tile of input channels."""

@@ -40,10 +40,10 @@ class LateWalk(Walk):
     def _parts(self) -> dict[str, np.ndarray]:
         return {name: np.concatenate(parts) for name, parts in self._make().items()}
 
-    word_row = property(lambda self: self._parts["word_row"])  # type: ignore[assignment]
-    word_positions = property(lambda self: self._parts["word_positions"])  # type: ignore[assignment]
-    word_stored = property(lambda self: self._parts["word_stored"])  # type: ignore[assignment]
-    visit_word = property(lambda self: self._parts["visit_word"])  # type: ignore[assignment]
+    word_row = property(lambda self: self._parts["word_row"])
+    word_positions = property(lambda self: self._parts["word_positions"])
+    word_stored = property(lambda self: self._parts["word_stored"])
+    visit_word = property(lambda self: self._parts["visit_word"])
 
     @property
     def visit_source(self) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]

@@ -57,7 +57,7 @@ class Reads:
     @cached_property
     def address(self) -> np.ndarray:
         """Of every beat."""
-        return self._beats(lambda first, r, rank: np.repeat(r.starts, r.lengths) + rank)
+        return self._beats(lambda _, r, rank: np.repeat(r.starts, r.lengths) + rank)
 
     @cached_property
     def request(self) -> np.ndarray:
@@ -142,17 +142,17 @@ def schedule(wanted: list[Runs | None], latency: int) -> Reads:
     """When the beats of a slot are requested and answered."""
     asked, answered = FIRST, FIRST
     request_from, response_from = [asked], [answered]
-    for runs in wanted:
-        if runs is None or not len(runs.lengths):
+    for listed in wanted:
+        if listed is None or not len(listed.lengths):
             asked, answered = asked + 1, answered + 1
         else:
-            asked += SETUP * len(runs.lengths) + int(runs.lengths.sum()) * runs.interval
-            full = np.flatnonzero(runs.lengths)
+            asked += SETUP * len(listed.lengths) + int(listed.lengths.sum()) * listed.interval
+            full = np.flatnonzero(listed.lengths)
             if len(full):  # behind its last beat, the empty runs that follow cost a cycle each on either side
-                empty = len(runs.lengths) - 1 - int(full[-1])
-                answered = asked - SETUP * empty - runs.interval + latency + 1 + empty
+                empty = len(listed.lengths) - 1 - int(full[-1])
+                answered = asked - SETUP * empty - listed.interval + latency + 1 + empty
             else:
-                answered += len(runs.lengths)
+                answered += len(listed.lengths)
         request_from.append(asked)
         response_from.append(answered)
     return Reads(wanted, latency, tuple(request_from), tuple(response_from))

@@ -224,6 +224,6 @@ def phase_cycles(works: list[Work], timing: Schedule) -> dict[str, int]:
     for slot in timing.slots:
         slowest = int(np.argmax(slot.lasts))
         index = slot.stages[slowest]
-        command = {"phase": Phase.NOP} if index is None else works[index].command
+        command = {"phase": int(Phase.NOP)} if index is None else works[index].command
         out["vector" if is_vector(command) else names[Phase(command["phase"])]] += slot.length
     return out

@@ -15,7 +15,6 @@ from golden.boxes import boxes
 from golden.csb import Region
 from golden.machine import Work
 from golden.reading import KINDS
-from golden.waits import is_vector
 from golden.timing import (
     COMPUTE_START,
     OBSERVE,
@@ -26,6 +25,7 @@ from golden.timing import (
     rows_done,
     tree_levels,
 )
+from golden.waits import is_vector
 
 MAC, DOT = 1, 2
 
@@ -148,7 +148,7 @@ def accesses(cfg: Config, works: list[Work], timing: Schedule) -> tuple[np.ndarr
     return np.concatenate(reads), np.concatenate(writes)
 
 
-def vector_windows(cfg: Config, works: list[Work], timing: Schedule) -> list[tuple[int, int]]:
+def vector_windows(works: list[Work], timing: Schedule) -> list[tuple[int, int]]:
     """Cycles [first, end) in which the memory is the vector engine's, whose single beats no law predicts."""
     return [
         (slot.start + slot.reads.response_from[-1] + 1, slot.start + slot.length)

@@ -12,7 +12,7 @@ from golden.vector.real import word
 from golden.waits import Command
 
 if TYPE_CHECKING:
-    from golden.graph_network import GraphNetwork
+    from golden.graph_layout import GraphLayout
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Norm:
     momentum: float
 
 
-def _command(network: GraphNetwork, op: Op, channels: int, **fields: int) -> Command:
+def _command(network: GraphLayout, op: Op, channels: int, **fields: int) -> Command:
     valid = (network.batch - 1) % network.cfg.columns + 1
     return dict(magic=MAGIC, op=int(op), batches=network.positions, valid=valid, channels=channels) | fields
 
 
 def affine(
-    network: GraphNetwork,
+    network: GraphLayout,
     a: Map,
     out: Map,
     b: Map | None = None,
@@ -46,7 +46,7 @@ def affine(
     z: Map | None = None,
     backward: bool = False,
 ) -> Command:
-    """out = a (+ b), or the normalisation of a; a where z is open, clipped."""
+    """Out = a (+ b), or the normalisation of a; a where z is open, clipped."""
     one = word(1.0)
     c = _command(
         network,
@@ -72,7 +72,7 @@ def affine(
 
 
 def reduce_(
-    network: GraphNetwork, norm: Norm, a: Map, y: Map | None = None, gate: Clip = Clip.NONE, z: Map | None = None
+    network: GraphLayout, norm: Norm, a: Map, y: Map | None = None, gate: Clip = Clip.NONE, z: Map | None = None
 ) -> Command:
     """Statistics of y = a, or with `y` the sums of its gradient a."""
     terms = network.batch * a.area
@@ -117,19 +117,19 @@ def _windows(node: Pool | GlobalAvgPool, x: Map, out: Map) -> Command:
     )
 
 
-def pool(network: GraphNetwork, node: Pool | GlobalAvgPool, x: Map, out: Map, clip: Clip, ones: bool) -> Command:
+def pool(network: GraphLayout, node: Pool | GlobalAvgPool, x: Map, out: Map, clip: Clip, ones: bool) -> Command:
     """The largest element, or the mean, of each window."""
     c = _command(network, Op.POOL, x.channels + ones, clip=int(clip), ones=int(ones))
     return c | _windows(node, x, out) | x.operand("a") | out.operand("out")
 
 
-def unpool(network: GraphNetwork, node: Pool | GlobalAvgPool, x: Map, dz: Map, dx: Map) -> Command:
+def unpool(network: GraphLayout, node: Pool | GlobalAvgPool, x: Map, dz: Map, dx: Map) -> Command:
     """The gradient of a pool's input."""
     c = _command(network, Op.UNPOOL, x.channels, backward=1)
     return c | _windows(node, x, dz) | x.operand("a") | dz.operand("b") | dx.operand("out")
 
 
-def softmax(network: GraphNetwork, logits: Map, out: Map, labels: int) -> Command:
+def softmax(network: GraphLayout, logits: Map, out: Map, labels: int) -> Command:
     """The gradient of the loss."""
     c = _command(network, Op.SOFTMAX, logits.channels, backward=1, b_addr=labels, b_batch=1)
     return c | logits.operand("a") | out.operand("out")

@@ -23,7 +23,8 @@ def ahead(c: Command, later: Sequence[str] = ()) -> Command:
 def with_waits(program: Sequence[Command]) -> list[Command]:
     """Where a load would overtake the drain it depends on, load what can be loaded ahead and set `wait`.
 
-    A command reads what vector commands wrote like what others drained. Command j loads while j-2 drains, so only what the two commands before it write can be missed.
+    A command reads what vector commands wrote like what others drained. Command j loads while j-2 drains, so only
+    what the two commands before it write can be missed.
     """
     out: list[Command] = []
     written: list[np.ndarray] = []

@@ -13,9 +13,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import WORDS, Phase
-from arch.vector import MAGIC as VECTOR
 from arch.config import Config, log2_exact
 from arch.status import Status
+from arch.vector import MAGIC as VECTOR
 from rtl.command import COMMAND, slice_command
 from rtl.reader import BANK_BITS, KINDS, Kind, fetch_beats
 from rtl.registers import INDEX_BITS

@@ -166,12 +166,13 @@ class Lockstep:
             yield f"status {status.name} at command {harness.read(Register.ERROR_AT)}"
         if result.fault:
             yield f"{result.fault}"
-        windows = trace.vector_windows(cfg, works, schedule)
+        windows = trace.vector_windows(works, schedule)
         if result.central is not None:
-            want, got = trace.central(cfg, works, schedule), result.central.copy()
+            central, shown = trace.central(cfg, works, schedule), result.central.copy()
             for first, end in windows:
-                got[first:end] = (got[first:end] & ~PORTS) | (want[first:end] & PORTS)[: len(got[first:end])]
-            yield from self._records("central", want, got, records.CENTRAL)
+                shown[first:end] &= ~PORTS
+                central[first:end] &= ~PORTS
+            yield from self._records("central", central, shown, records.CENTRAL)
         if result.trace is not None:
             yield from self._records("row", trace.rows(cfg, works, schedule), result.trace, records.RECORD)
         if self.timed and result.cycles != schedule.cycles:

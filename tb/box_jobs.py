@@ -5,11 +5,13 @@ Fields are those of a command. `places` walks them with plain loops, independent
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from arch.command import MOST_KERNEL
 from arch.config import Config
-from golden.boxes import POINT, Axis, backward_axis, box_fields, forward_axis, outputs_of
+from golden.boxes import POINT, backward_axis, box_fields, forward_axis, outputs_of
 
 Fields = dict[str, int]
 AXES = ("image", "row", "col")
@@ -67,7 +69,7 @@ def sub_batches(positions: int, stride: int) -> Fields:
 
 
 def tile(rng: np.random.Generator, kernel: tuple[int, int], backward: bool, most: int, most_patch: int) -> Fields:
-    """A random tile of a random map, in positions (gather_stride 1).
+    """A random tile of a random map, in positions (gather_stride 1); a single position where nothing else fits.
 
     Args:
         rng: generator.
@@ -92,15 +94,14 @@ def tile(rng: np.random.Generator, kernel: tuple[int, int], backward: bool, most
             patch *= axes[-1].count
         if images * counts[0] * counts[1] <= most and patch <= most_patch:
             return box_fields(axes[0], axes[1], images, (counts[0], counts[1]), 1)
-    point = Axis(0, 1, 1, 1, 1, ((0, 0, 1),))
-    axes = [Axis(0, 1, 1, 1, 1, point.taps + ((0, 0, 0),) * (taps - 1)) for taps in kernel]
+    axes = [replace(POINT, taps=POINT.taps + ((0, 0, 0),) * (taps - 1)) for taps in kernel]
     return box_fields(axes[0], axes[1], 1, (1, 1), 1)
 
 
 def anything(rng: np.random.Generator, kernel: tuple[int, int], most: int, most_patch: int) -> Fields:
     """Boxes of any shape whose places are within the patch and, each at most once, within the tile (gather_stride 1).
 
-    Arguments as `tile`.
+    Where none is found, no tap meets anything. Arguments as `tile`.
     """
     positions = int(rng.integers(1, most + 1))
     fields = {"kernel_rows": kernel[0], "kernel_cols": kernel[1], "gather_stride": 1}

@@ -72,7 +72,7 @@ def random_job(
     short = (short[0], width - 1) if depthwise else short
     k_end, last_end = k0 + records * cfg.block_k - short[0], c0 + segments * width - short[1]
     has_bias = last_end > c0 + 1 and (bool(rng.random() < 0.7) if bias is None else bias)
-    bias_tap = int(rng.integers(taps)) if has_bias and taps > 1 and not depthwise else -1
+    bias_tap = int(rng.integers(taps)) if has_bias and taps > 1 else -1
     regions = []
     for q in range(segments):
         end = min(c0 + (q + 1) * width, last_end)
@@ -85,10 +85,9 @@ def random_job(
     channels = records * cfg.block_k if phase == Phase.BW or depthwise else segments * width
     if segments * records * g.mask_beats > cfg.mask_beats:
         raise NoRoom(f"{segments} x {records} x {g.mask_beats} mask beats, room for {cfg.mask_beats}")
-    if segments * sum(r.value_beats().max() for r in regions[:1]) * records > cfg.value_beats and not cfg.sparse:
-        raise NoRoom(f"{segments} x {records} records of {regions[0].value_beats()[0]} value beats do not fit")
-    if cfg.sparse and sum(int(r.value_beats().sum()) for r in regions) > cfg.value_beats and taps > 1:
-        raise NoRoom(f"more value beats than {cfg.value_beats}")
+    beats = sum(int(r.value_beats().sum()) for r in regions)
+    if beats > cfg.value_beats and (taps > 1 or not cfg.sparse):
+        raise NoRoom(f"{beats} value beats, room for {cfg.value_beats}")
     units = segments * g.groups if phase == Phase.BW else records
     fields = _boxes(cfg, rng, phase, boxes, kernel, positions, channels, -(-units // max(1, rows - (empty_row >= 0))))
     job = Job(

@@ -241,17 +241,19 @@ async def long_streams(dut: Any) -> None:
 
 @cocotb.test()
 async def large_windows(dut: Any) -> None:
-    """The average over a whole map of 14 x 14 and its gradient; 3 x 3 windows that overlap; a thousand classes."""
+    """The average over a map of 14 x 14 and its gradient; windows that overlap; a tall map; a thousand classes."""
     bench = await begin(dut)
     cfg, rng = bench.cfg, bench.rng
     whole = {"in_height": 14, "in_width": 14, "out_height": 1, "out_width": 1, "window_height": 14, "window_width": 14}
     whole |= {"step": 1, "padding": 0, "average": 1, "batches": 2, "channels": cfg.bus_elements + 1}
     stem = {"in_height": 9, "in_width": 8, "out_height": 5, "out_width": 4, "window_height": 3, "window_width": 3}
     stem |= {"step": 2, "padding": 1, "average": 0, "batches": 1, "channels": 3}
-    for sizes in (whole, stem):
+    tall = {"in_height": 201, "in_width": 2, "out_height": 101, "out_width": 1, "window_height": 3, "window_width": 2}
+    tall |= {"step": 2, "padding": 1, "average": 0, "batches": 1, "channels": 1}
+    for sizes in (whole, stem, tall):
         for op in (Op.POOL, Op.UNPOOL):
             job = random_job(rng, cfg, op, **sizes)
-            if sizes is stem:  # few values: many ties
+            if sizes is not whole:  # few values: many ties
                 VectorMemory(cfg, job.image).elements[:] %= 3
             await bench.play(job, 16)
     await bench.play(random_job(rng, cfg, Op.SOFTMAX, batches=1, channels=1000, valid=2), 16)

@@ -289,7 +289,7 @@ def test_bad_parameters() -> None:
     with pytest.raises(ValueError, match="p_resp must be at least 0 and below 1, not 1"):
         harness.set_stalls(1, 0, 1, 0)
     with pytest.raises(ValueError, match="control address must be between 0 and 511, not 512"):
-        harness.write(256, 0)
+        harness.write(512, 0)
     with pytest.raises(ValueError, match=r"the design has no port 'trace_rows': build it with Config\(trace=True\)"):
         harness.run(10, trace=True)
     with pytest.raises(ValueError, match=r"lacks the ports of the harness: rd_resp_data \(input, 256 bits\)"):

@@ -1,7 +1,7 @@
 """From the nodes of a graph to what the machine does: activation functions join what stands before them.
 
-A ReLU costs nothing where sums are drained or a vector operation ends, so it is no operation of its own there. `flatten`
-is none either: a linear layer reads a map as a filter of the map's size.
+A ReLU costs nothing where sums are drained or a vector operation ends, so it is no operation of its own there.
+`flatten` is none either: a linear layer reads a map as a filter of the map's size.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def emit(sums: Integers, q: Integers, out_exponent: int, clip: int, live: NDArra
     for shift in np.unique(shifts):  # few, and one shift is done in fewer passes over the data
         mine = slice(None) if (shifts == shift).all() else shifts == shift
         values[..., mine], saturated[..., mine] = requantise(sums[..., mine], int(shift), bits)
-    length = magnitude_bits(np.abs(sums).max(axis=tuple(range(sums.ndim - 1))))  # of every channel
+    largest = np.abs(sums).reshape(-1, sums.shape[-1]).max(axis=0, initial=0)
+    length = magnitude_bits(largest)  # of every channel
     peak = int((length + q)[length > 0].max()) if length.any() else None
     if clip == Clip.RELU6:
         six = ceiling(out_exponent, bits)

@@ -23,7 +23,7 @@ def vector_traffic(cfg: Config, command: dict[str, int]) -> tuple[int, int]:
     records = c["channels"] * record_beats(cfg.beat_bits)
     if op == Op.COEFFICIENTS:
         return fetched + records, records
-    reads = fetched + passed(cfg, c, beats)
+    reads = fetched + passed(c, beats)
     if op == Op.REDUCE:
         return reads + records, records
     positions = {

@@ -1,8 +1,8 @@
 """Vector engine: the vector stage in the place of the drain stage, when the command there is a vector command.
 
-Of a vector command the pipeline carries no more than that it is one: 64 words through four stages would be 8,000 flip-flops.
-The engine waits until the reader has done its lists of the slot, takes the read port, fetches the command again, and
-lets the stage run.
+Of a vector command the pipeline carries no more than that it is one: 64 words through four stages would be 8,000
+flip-flops. The engine waits until the reader has done its lists of the slot, takes the read port, fetches the command
+again, and lets the stage run.
 """
 
 from __future__ import annotations

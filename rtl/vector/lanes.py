@@ -8,7 +8,7 @@ Sums of a beat are kept until it is complete; then it is rounded and written.
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -37,7 +37,7 @@ class Lanes(wiring.Component):
         group: channels with coefficients.
 
     Ports:
-        clear: forget the peak. command, first_beat, out_exponent, gate_ceiling, out_ceiling, constants: stable.
+        clear: forget the peak. command, first_beat, out_exponent, gate_ceiling, out_ceiling, one, constants: stable.
         coefficient_en, coefficient_channel, coefficient: fill the memory of coefficients.
         valid, ready, data, term: beats. reserve, room, push, push_addr, push_data: see `WriteQueue`.
         sum_en, sum_addr, sum_plain, sum_product: sums over samples of V channels.
@@ -59,6 +59,7 @@ class Lanes(wiring.Component):
                 "out_exponent": In(signed(8)),
                 "gate_ceiling": In(cfg.operand_bits),
                 "out_ceiling": In(cfg.operand_bits),
+                "one": In(cfg.operand_bits),
                 "constants": In(COEFFICIENTS),
                 "coefficient_en": In(1),
                 "coefficient_channel": In(range(max(2, group))),
@@ -122,16 +123,16 @@ class Lanes(wiring.Component):
         )
 
         # Stage 1: elements and coefficients are here.
-        step_1 = delay(Mux(go, term.step.as_value(), 0), "step_1", resets=True)
-        step_1 = _view(m, step_1, "lane_step_1")
+        step_1 = data.View(LANE_STEP, delay(Mux(go, term.step.as_value(), 0), "step_1", resets=True))
         chunk_1 = delay(chunk, "chunk_1")
         place_1 = delay(group_place, "place_1")
         out_addr_1 = delay(term.out_addr, "out_addr_1")
         alive_1 = Signal(columns, reset_less=True)
-        counts_1 = Signal(elements, reset_less=True)
+        counts_1, ones_1 = Signal(elements, reset_less=True), Signal(elements, reset_less=True)
         m.d.sync += [
             alive_1.eq(Cat(~term.last_batch | (n < command.valid) for n in range(columns))),
-            counts_1.eq(Cat(channels_left > v for v in range(elements))),
+            counts_1.eq(Cat(channels_left > v + command.ones for v in range(elements))),
+            ones_1.eq(Cat(command.ones & (channels_left == v + 1) for v in range(elements))),
         ]
         k_1 = []
         for v in range(elements):
@@ -152,8 +153,7 @@ class Lanes(wiring.Component):
             k_1.append(chosen)
 
         # Stage 1 to 3, lane by lane: operands; product; sum.
-        step_2 = delay(step_1, "step_2", resets=True)
-        step_3 = _view(m, delay(step_2, "step_3", resets=True), "lane_step_3")
+        step_3 = delay(step_1, "step_3", 2, resets=True)
         chunk_3 = delay(chunk_1, "chunk_3", 2)
         c_3 = [delay(k.c, f"c{v}", 2) for v, k in enumerate(k_1)]
         lefts_3, products_3, sums_4, masks_4 = [], [], [], []
@@ -231,7 +231,7 @@ class Lanes(wiring.Component):
         ]
 
         # Stage 4: gate, activation, padding. Stages 5 to 7: rounding.
-        step_4 = _view(m, delay(step_3, "step_4", resets=True), "lane_step_4")
+        step_4 = delay(step_3, "step_4", resets=True)
         alive_4, counts_4 = delay(alive_1, "alive", 3), delay(counts_1, "counts", 3)
         gated_result = Signal()
         m.d.comb += gated_result.eq((command.op == Op.AFFINE) & (command.gate != 0) & command.gate_result)
@@ -278,7 +278,7 @@ class Lanes(wiring.Component):
 
         # Stage 7: the ceiling; V elements of every column enter the beat. Stage 8: it is complete.
         last_7 = delay(step_4.last, "last", 3, resets=True)
-        chunk_7 = delay(chunk_3, "chunk_7", 4)
+        chunk_7, ones_7 = delay(chunk_3, "chunk_7", 4), delay(ones_1, "ones", 6)
         packed = Signal(cfg.beat_bits, reset_less=True)
         counted = []
         for n in range(columns):
@@ -287,7 +287,7 @@ class Lanes(wiring.Component):
                 over, value = Signal(name=f"over_{n}_{v}"), Signal(bits, name=f"value_{n}_{v}")
                 m.d.comb += [
                     over.eq((command.clip == Clip.RELU6) & (values_7[index] > self.out_ceiling)),
-                    value.eq(Mux(over, self.out_ceiling, values_7[index])),
+                    value.eq(Mux(ones_7[v], self.one, Mux(over, self.out_ceiling, values_7[index]))),
                 ]
                 counted.append(saturated_7[index] & ~over & last_7)
                 for k in range(chunks):
@@ -316,10 +316,3 @@ class Lanes(wiring.Component):
         with m.Elif(left_over.any()):
             m.d.sync += left_over.eq(left_over - 1)
         return m
-
-
-def _view(m: Module, bits: Signal, name: str) -> Signal:
-    """The same bits as a step."""
-    step = Signal(LANE_STEP, name=name)
-    m.d.comb += step.as_value().eq(bits if not hasattr(bits, "as_value") else bits.as_value())
-    return step

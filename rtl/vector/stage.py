@@ -167,6 +167,9 @@ class VectorStage(wiring.Component):
         ]
         for name, ceiling in (("gate", lanes.gate_ceiling), ("out", lanes.out_ceiling)):
             m.d.sync += ceiling.eq(_ceiling(m, name, exponents[name], cfg.operand_bits))
+        below, limit = Signal(signed(9)), cfg.operand_bits - 2
+        m.d.comb += below.eq(-exponents["out"])
+        m.d.sync += lanes.one.eq(1 << Mux(below < 0, 0, Mux(below > limit, limit, below))[: limit.bit_length()])
 
         # Records: read into the unit, or their coefficients into the lanes; written back.
         m.d.comb += [

@@ -23,6 +23,9 @@ PLACE = data.StructLayout(
 )
 RANGE = data.StructLayout({"low": 8, "high": 8})
 
+#: A window along one axis: its number, where it begins and ends, and what of it lies inside of the input.
+AXIS = data.StructLayout({"window": 8, "begin": signed(11), "end": signed(11), "low": 8, "high": 8})
+
 
 class WindowWalk(wiring.Component):
     """Beats of the elements of windows.
@@ -39,7 +42,7 @@ class WindowWalk(wiring.Component):
         valid, ready, term: the walk.
     """
 
-    FIRST = 6
+    FIRST = 7
 
     def __init__(self) -> None:
         super().__init__(
@@ -108,35 +111,48 @@ class WindowWalk(wiring.Component):
                 columns_2.eq(self._windows(m, "column", at.x, command.window_width, command.out_width, unpool)),
             ]
 
-        # Stage 3: the term.
-        place, valid_3, end_3 = Signal(PLACE), Signal(), Signal()
-        rows, columns = Signal(RANGE), Signal(RANGE)
-        window_y, window_x, y, x, beat = Signal(8), Signal(8), Signal(8), Signal(8), Signal(16)
+        # Stage 3: the first of them.
+        place_3, valid_3, take_3 = Signal(PLACE), Signal(), Signal()
+        high_row_3, high_column_3, some_3 = Signal(8), Signal(8), Signal()
+        first_row_3, first_column_3 = Signal(AXIS), Signal(AXIS)
+        m.d.comb += take_2.eq(~valid_3 | take_3)
+        with m.If(self.start):
+            m.d.sync += valid_3.eq(0)
+        with m.Elif(take_2):
+            m.d.sync += [
+                valid_3.eq(valid_2),
+                place_3.eq(place_2),
+                high_row_3.eq(rows_2.high),
+                high_column_3.eq(columns_2.high),
+                some_3.eq((rows_2.low <= rows_2.high) & (columns_2.low <= columns_2.high)),
+                first_row_3.eq(self._axis(m, "first_row", rows_2.low, command.window_height, command.in_height)),
+                first_column_3.eq(self._axis(m, "first_column", columns_2.low, command.window_width, command.in_width)),
+            ]
+
+        # Stage 4: the term. A window's bounds are registers; those of the next are a step further.
+        place, valid_4, end_4 = Signal(PLACE), Signal(), Signal()
+        high_row, high_column = Signal(8), Signal(8)
+        first_row, first_column, row_axis, column_axis = Signal(AXIS), Signal(AXIS), Signal(AXIS), Signal(AXIS)
+        y, x, beat = Signal(8), Signal(8), Signal(16)
         holds, elements, gradient = Signal(), Signal(), Signal()  # which term it is
         some = Signal()  # there are windows
-        element_rows, element_columns = Signal(RANGE), Signal(RANGE)
-        m.d.comb += [
-            element_rows.eq(self._inside(m, "row", window_y, command.window_height, command.in_height)),
-            element_columns.eq(self._inside(m, "column", window_x, command.window_width, command.in_width)),
-        ]
+        next_row, next_column = (
+            self._next(m, "row", row_axis, command.in_height),
+            self._next(m, "column", column_axis, command.in_width),
+        )
         row_end, window_end, windows_row_end, windows_end = Signal(), Signal(), Signal(), Signal()
-        next_window_y, next_window_x = Signal(8), Signal(8)
         maximum, beat_end = Signal(), Signal()
         m.d.comb += [
             maximum.eq(~command.average),
-            row_end.eq(x == element_columns.high),
-            window_end.eq(row_end & (y == element_rows.high)),
-            windows_row_end.eq(window_x == columns.high),
-            windows_end.eq(windows_row_end & (window_y == rows.high)),
-            next_window_x.eq(Mux(windows_row_end, columns.low, window_x + 1)),
-            next_window_y.eq(Mux(windows_row_end, Mux(windows_end, rows.low, window_y + 1), window_y)),
+            row_end.eq(x == column_axis.high),
+            window_end.eq(row_end & (y == row_axis.high)),
+            windows_row_end.eq(column_axis.window == high_column),
+            windows_end.eq(windows_row_end & (row_axis.window == high_row)),
             # The last term of a result: its last element, its last gradient, or the only one there is.
-            end_3.eq(Mux(unpool, Mux(gradient, windows_end, holds & ~some), window_end)),
+            end_4.eq(Mux(unpool, Mux(gradient, windows_end, holds & ~some), window_end)),
             beat_end.eq(beat + 1 == self.beats),
-            take_2.eq(~valid_3 | (move & end_3 & beat_end)),
+            take_3.eq(~valid_4 | (move & end_4 & beat_end)),
         ]
-        some_2 = Signal()
-        m.d.comb += some_2.eq((rows_2.low <= rows_2.high) & (columns_2.low <= columns_2.high))
 
         def begin(there: Signal) -> list:
             """A result begins with the element itself, with a gradient or with an element of its window."""
@@ -146,30 +162,30 @@ class WindowWalk(wiring.Component):
                 elements.eq(~unpool),
             ]
 
-        def enter(window_row: Signal, window_column: Signal, name: str) -> list:
+        def enter(row: Signal, column: Signal) -> list:
             """A window begins with its first element inside."""
-            first_row = self._inside(m, f"{name}_row", window_row, command.window_height, command.in_height)
-            first_column = self._inside(m, f"{name}_column", window_column, command.window_width, command.in_width)
-            return [window_y.eq(window_row), window_x.eq(window_column), y.eq(first_row.low), x.eq(first_column.low)]
+            return [row_axis.eq(row), column_axis.eq(column), y.eq(row.low), x.eq(column.low)]
 
         with m.If(self.start):
-            m.d.sync += valid_3.eq(0)
-        with m.Elif(take_2):
+            m.d.sync += valid_4.eq(0)
+        with m.Elif(take_3):
             m.d.sync += [
-                valid_3.eq(valid_2),
-                place.eq(place_2),
-                rows.eq(rows_2),
-                columns.eq(columns_2),
-                some.eq(some_2),
+                valid_4.eq(valid_3),
+                place.eq(place_3),
+                high_row.eq(high_row_3),
+                high_column.eq(high_column_3),
+                first_row.eq(first_row_3),
+                first_column.eq(first_column_3),
+                some.eq(some_3),
                 beat.eq(0),
-                *enter(rows_2.low, columns_2.low, "first"),
-                *begin(some_2),
+                *enter(first_row_3, first_column_3),
+                *begin(some_3),
             ]
-        with m.Elif(move & valid_3):
-            with m.If(end_3):
-                m.d.sync += [beat.eq(beat + 1), *enter(rows.low, columns.low, "again"), *begin(some)]
+        with m.Elif(move & valid_4):
+            with m.If(end_4):
+                m.d.sync += [beat.eq(beat + 1), *enter(first_row, first_column), *begin(some)]
             with m.Elif(elements):
-                m.d.sync += x.eq(Mux(row_end, element_columns.low, x + 1))
+                m.d.sync += x.eq(Mux(row_end, column_axis.low, x + 1))
                 with m.If(row_end):
                     m.d.sync += y.eq(y + 1)
                 with m.If(window_end):  # only UNPOOL comes here
@@ -177,76 +193,82 @@ class WindowWalk(wiring.Component):
             with m.Elif(holds):
                 m.d.sync += [holds.eq(0), elements.eq(1)]
             with m.Else():
-                m.d.sync += [
-                    *enter(next_window_y, next_window_x, "next"),
-                    elements.eq(maximum),
-                    gradient.eq(~maximum),
-                ]
+                with m.If(windows_row_end):
+                    m.d.sync += enter(next_row, first_column)
+                with m.Else():
+                    m.d.sync += enter(row_axis, next_column)
+                m.d.sync += [elements.eq(maximum), gradient.eq(~maximum)]
 
-        step_3 = Signal(LANE_STEP)
+        step_4 = Signal(LANE_STEP)
         before = Signal()  # in row-major order, the element comes before the one whose gradient it is
         m.d.comb += before.eq((y < place.y) | ((y == place.y) & (x < place.x)))
         m.d.comb += [
-            step_3.hold.eq(holds),
-            step_3.largest.eq(elements & ~unpool & maximum),
-            step_3.compare.eq(elements & unpool),
-            step_3.strict.eq(before),
-            step_3.fresh.eq(elements & (y == element_rows.low) & (x == element_columns.low)),
-            step_3.masked.eq(gradient & maximum),
-            step_3.right.eq(Mux(holds, Right.ZERO, Right.A)),
-            step_3.adds.eq(holds | gradient | (elements & ~unpool & (end_3 | ~maximum))),
-            step_3.first.eq(
+            step_4.hold.eq(holds),
+            step_4.largest.eq(elements & ~unpool & maximum),
+            step_4.compare.eq(elements & unpool),
+            step_4.strict.eq(before),
+            step_4.fresh.eq(elements & (y == row_axis.low) & (x == column_axis.low)),
+            step_4.masked.eq(gradient & maximum),
+            step_4.right.eq(Mux(holds, Right.ZERO, Right.A)),
+            step_4.adds.eq(holds | gradient | (elements & ~unpool & (end_4 | ~maximum))),
+            step_4.first.eq(
                 Mux(
                     unpool,
-                    holds | (gradient & ~maximum & (window_y == rows.low) & (window_x == columns.low)),
-                    step_3.fresh | maximum,
+                    holds
+                    | (
+                        gradient
+                        & ~maximum
+                        & (row_axis.window == first_row.window)
+                        & (column_axis.window == first_column.window)
+                    ),
+                    step_4.fresh | maximum,
                 )
             ),
-            step_3.last.eq(end_3),
+            step_4.last.eq(end_4),
         ]
 
-        # Stages 4 to 6: addresses, by two products.
-        valid_4, valid_5 = Signal(), Signal()
+        # Stages 5 to 7: addresses, by two products.
+        valid_5, valid_6 = Signal(), Signal()
         carried = data.StructLayout(
             {"base": 32, "out_base": 32, "stride": 16, "beat": 16, "last_batch": 1, "end": 1, "step": LANE_STEP}
         )
-        info_4, info_5 = Signal(carried, reset_less=True), Signal(carried, reset_less=True)
-        read_4, out_4 = Signal(16, reset_less=True), Signal(16, reset_less=True)
-        read_5, out_5 = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        info_5, info_6 = Signal(carried, reset_less=True), Signal(carried, reset_less=True)
+        read_5, out_5 = Signal(16, reset_less=True), Signal(16, reset_less=True)
+        read_6, out_6 = Signal(32, reset_less=True), Signal(32, reset_less=True)
         row, column, row_width = Signal(8), Signal(8), Signal(8)
         nowhere = Signal()
         m.d.comb += [
             # An average's gradient has no input: where no window is, it reads the gradient's first beat.
             nowhere.eq(holds & ~maximum),
-            row.eq(Mux(gradient, window_y, Mux(holds, place.y, y))),
-            column.eq(Mux(gradient, window_x, Mux(holds, place.x, x))),
+            row.eq(Mux(gradient, row_axis.window, Mux(holds, place.y, y))),
+            column.eq(Mux(gradient, column_axis.window, Mux(holds, place.x, x))),
             row_width.eq(Mux(gradient, command.out_width, command.in_width)),
         ]
         with m.If(self.start):
-            m.d.sync += [valid_4.eq(0), valid_5.eq(0), self.valid.eq(0)]
+            m.d.sync += [valid_5.eq(0), valid_6.eq(0), self.valid.eq(0)]
         with m.Elif(move):
             m.d.sync += [
-                valid_4.eq(valid_3),
-                read_4.eq(Mux(nowhere, 0, row * row_width + column)),
-                out_4.eq(place.y * width + place.x),
-                info_4.base.eq(Mux(gradient | nowhere, place.b, place.a)),
-                info_4.out_base.eq(place.out),
-                info_4.stride.eq(Mux(gradient, command.b_stride, command.a_stride)),
-                info_4.beat.eq(beat),
-                info_4.last_batch.eq(place.last_batch),
-                info_4.end.eq(place.end & end_3 & beat_end),
-                info_4.step.eq(step_3),
                 valid_5.eq(valid_4),
-                read_5.eq(read_4 * info_4.stride),
-                out_5.eq(out_4 * command.out_stride),
-                info_5.eq(info_4),
-                self.valid.eq(valid_5),
-                self.term.addr.eq(info_5.base + read_5 + info_5.beat),
-                self.term.out_addr.eq(info_5.out_base + out_5 + info_5.beat),
-                self.term.beat.eq(info_5.beat),
-                self.term.last_batch.eq(info_5.last_batch),
-                self.term.end.eq(info_5.end),
-                self.term.step.eq(info_5.step),
+                read_5.eq(Mux(nowhere, 0, row * row_width + column)),
+                out_5.eq(place.y * width + place.x),
+                info_5.base.eq(Mux(gradient | nowhere, place.b, place.a)),
+                info_5.out_base.eq(place.out),
+                info_5.stride.eq(Mux(gradient, command.b_stride, command.a_stride)),
+                info_5.beat.eq(beat),
+                info_5.last_batch.eq(place.last_batch),
+                info_5.end.eq(place.end & end_4 & beat_end),
+                info_5.step.eq(step_4),
+                valid_6.eq(valid_5),
+                read_6.eq(read_5 * info_5.stride),
+                out_6.eq(out_5 * command.out_stride),
+                info_6.eq(info_5),
+                self.valid.eq(valid_6),
+                self.term.addr.eq(info_6.base + read_6 + info_6.beat),
+                self.term.out_addr.eq(info_6.out_base + out_6 + info_6.beat),
+                self.term.beat.eq(info_6.beat),
+                self.term.last_batch.eq(info_6.last_batch),
+                self.term.end.eq(info_6.end),
+                self.term.step.eq(info_6.step),
             ]
         return m
 
@@ -271,15 +293,32 @@ class WindowWalk(wiring.Component):
             ]
         return span
 
-    def _inside(self, m: Module, name: str, window: Signal, size: Signal, count: Signal) -> Signal:
-        """First and last row (column) of the input in a window."""
+    def _axis(self, m: Module, name: str, window: Signal, size: Signal, count: Signal) -> Signal:
+        """A window along an axis, from its number."""
         command = self.command
-        span = Signal(RANGE, name=f"{name}_inside")
-        low, high = Signal(signed(11), name=f"{name}_low"), Signal(signed(11), name=f"{name}_high")
+        axis = Signal(AXIS, name=name)
         m.d.comb += [
-            low.eq(Mux(command.step[1], window << 1, window) - command.padding),
-            high.eq(low + size - 1),
-            span.low.eq(Mux(low < 0, 0, low)),
-            span.high.eq(Mux(high >= count, count - 1, high)),
+            axis.window.eq(window),
+            axis.begin.eq(Mux(command.step[1], window << 1, window) - command.padding),
+            axis.end.eq(axis.begin + size - 1),
         ]
-        return span
+        self._clip(m, axis, count)
+        return axis
+
+    def _next(self, m: Module, name: str, axis: Signal, count: Signal) -> Signal:
+        """The window after it."""
+        after = Signal(AXIS, name=f"next_{name}")
+        m.d.comb += [
+            after.window.eq(axis.window + 1),
+            after.begin.eq(axis.begin + self.command.step),
+            after.end.eq(axis.end + self.command.step),
+        ]
+        self._clip(m, after, count)
+        return after
+
+    def _clip(self, m: Module, axis: Signal, count: Signal) -> None:
+        """What of a window lies inside of the input."""
+        m.d.comb += [
+            axis.low.eq(Mux(axis.begin < 0, 0, axis.begin)),
+            axis.high.eq(Mux(axis.end >= count, count - 1, axis.end)),
+        ]
