@@ -236,6 +236,12 @@ def test_refuses(given: list[str], message: str, capsys: pytest.CaptureFixture[s
     assert message in capsys.readouterr().err
 
 
+def test_no_room_for_headers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--net", "lenet-300-100", "--array", "tiny", "--out", str(tmp_path)]) == 2
+    assert "linear 'linear1': a layer of 785 inputs has" in (shown := " ".join(capsys.readouterr().out.split()))
+    assert "64 beats of 4 counts in all" in shown
+
+
 def test_no_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--net", "vgg-s", "--array", "tiny", "--out", str(tmp_path)]) == 2
     assert "predict: " in (shown := capsys.readouterr().out) and "larger --array" in shown
