@@ -131,18 +131,15 @@ class GraphLayout(Network):
                            given.depthwise, given.bias)  # fmt: skip
         wants = o.sources[0] != self.operations[0].name
         nothing = y  # until the backward program is planned
-        try:
-            with self.tiled(given.name):
-                layer = self._add_layer(
-                    shape,
-                    Ends(x, y, nothing, nothing if wants else None),
-                    Ends(x.number, y.number, 0, 0),
-                    relu=o.clip == Clip.RELU,
-                    ones=ones,
-                    gated=False,
-                )
-        except ValueError as error:
-            raise ValueError(f"{o.node}: {error}") from None
+        with self.tiled(given.name):
+            layer = self._add_layer(
+                shape,
+                Ends(x, y, nothing, nothing if wants else None),
+                Ends(x.number, y.number, 0, 0),
+                relu=o.clip == Clip.RELU,
+                ones=ones,
+                gated=False,
+            )
         self.of_operation[o.name] = layer
         return layer
 
@@ -164,10 +161,12 @@ class GraphLayout(Network):
 
     @contextmanager
     def tiled(self, name: str) -> Iterator[None]:
-        """While a layer is placed or compiled, `tiling` is the one of that layer."""
+        """While a layer is placed or compiled, `tiling` is the one of that layer; errors name it."""
         common = self.tiling
         self.tiling = self.tilings.get(name, common)
         try:
             yield
+        except ValueError as error:
+            raise ValueError(f"{self.graph.node(name)}: {error}") from None
         finally:
             self.tiling = common

@@ -297,6 +297,11 @@ class Layout:
                 f"a record of {words} mask words takes {self._record_beats(words)} value "
                 f"beats, a row holds {cfg.value_beats}"
             )
+        if headers < 1:
+            raise ValueError(
+                f"a layer of {channels} inputs has {tiles} input tiles of {words * cfg.groups_per_word} lane groups,"
+                f" their headers hold {PLAN_BEATS} beats of {cfg.words_per_beat} counts in all: use wider beats"
+            )
         records = -(-outputs // cfg.block_k)
         spans = self._ranges(records, min(self._units(per_row), headers))
         each = spans[0][1] * cfg.block_k

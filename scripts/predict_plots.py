@@ -53,7 +53,8 @@ def draw_cycles(axes: Axes, report: dict[str, Any]) -> None:
         ylabel="million cycles",
         title=f"{report['config']['net']}: cycles of a step by layer, {report['array']['speedup']:.2f}× faster",
     )
-    axes.legend(ncols=2, fontsize="small")
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(ncols=2, fontsize="small", loc="upper right")
 
 
 def draw_utilisation(axes: Axes, report: dict[str, Any]) -> None:

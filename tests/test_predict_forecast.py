@@ -12,14 +12,16 @@ import pytest
 from arch.command import Policy
 from arch.config import PRESETS, Config
 from golden import quantile, timing
+from golden.capacity import fill
 from golden.graph_network import GraphNetwork
 from golden.graph_trainer import GraphTrainer
 from golden.layout import Layer, Tiling
 from golden.machine import Work
 from golden.networks import Builder, Graph
-from golden.predict.forecast import Forecast
+from golden.predict.forecast import BUFFERS, Forecast
 from golden.predict.masks import LayerMask, Masks, total
 from golden.predict.network import Addresses, CountedNetwork
+from golden.waits import is_vector
 from scripts.options import LATENCY
 
 TINY = PRESETS["tiny"].with_(gather_depth=512, value_beats=256, gradients=1024)
@@ -105,7 +107,19 @@ class Uneven(GraphTrainer):
         return GraphNetwork(*given, tilings={name: replace(tiling, density=0.5, margin=1.0) for name in names})
 
 
-GRAPHS = {make.__name__: make for make in (plain, residual, depthwise, concatenated)}
+def void() -> Graph:
+    """Filters of which most taps meet padding alone."""
+    net = Builder("void", (2, 2, 2))
+    net.conv(10, 5, padding=2)
+    net.relu()
+    net.conv(8, 5, padding=2)
+    net.relu()
+    net.global_avg_pool()
+    net.linear(4)
+    return net.graph()
+
+
+GRAPHS = {make.__name__: make for make in (plain, residual, depthwise, concatenated, void)}
 
 
 def masks_of(layer: Layer, generation: int) -> np.ndarray:
@@ -174,8 +188,8 @@ def trained(
     return trainer, works, masks, before
 
 
-def forecast(trainer: GraphTrainer, masks: Masks, step: int) -> list[Work]:
-    """The works of a step, from masks."""
+def forecast(trainer: GraphTrainer, masks: Masks, step: int) -> tuple[list[Work], Forecast]:
+    """The works of a step, from masks, and who made them."""
     network = trainer.network
     dense = trainer.settings.dense
     counted = CountedNetwork(
@@ -196,7 +210,22 @@ def forecast(trainer: GraphTrainer, masks: Masks, step: int) -> list[Work]:
     before, program = counted.steady_step()
     machine = Forecast(trainer.cfg, counted.stores_by_address)
     machine.execute(before)
-    return machine.execute(program)
+    return machine.execute(program), machine
+
+
+def check_fill(trainer: GraphTrainer, works: list[Work], machine: Forecast) -> None:
+    """How full the buffers get, as the golden model's own measure says, and the visits of the gradients stored."""
+    cfg, array = trainer.cfg, [work for work in works if not is_vector(work.command)]
+    wanted = fill(cfg, array, trainer.memory)
+    stored = [work.walk for work in array if work.command.get("sum_store")]
+    rows = [np.bincount(walk.word_row, walk.word_visits, cfg.rows).max() for walk in stored if walk is not None]
+    found = {name: max(each[name] for each in machine.fill.values()) for name in BUFFERS}
+    assert found == {
+        "values": wanted.values,
+        "masks": wanted.masks,
+        "updates": wanted.updates,
+        "gradients": max(rows, default=0) / cfg.gradients,
+    }
 
 
 CASES = [
@@ -216,7 +245,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "cfg", "batch", "period", "budget"), CASES)
 def test_forecast_is_the_machine(name: str, cfg: Config, batch: int, period: int, budget: float | None) -> None:
     trainer, works, masks, step = trained(name, cfg, batch, period, budget)
-    counted = forecast(trainer, masks, step)
+    counted, machine = forecast(trainer, masks, step)
     assert len(counted) == len(works)
     if budget is not None:
         assert 0.02 < total(masks) / trainer.network.total < 0.98
@@ -231,6 +260,7 @@ def test_forecast_is_the_machine(name: str, cfg: Config, batch: int, period: int
             assert found.row_visits is None
         else:
             assert np.array_equal(found.row_visits, wanted.row_visits)
+    check_fill(trainer, works, machine)
     schedules = [timing.schedule(cfg, w, LATENCY) for w in (works, counted)]
     slots = [[(s.start, s.stages, s.lasts, s.commit, s.length) for s in schedule.slots] for schedule in schedules]
     assert slots[0] == slots[1]

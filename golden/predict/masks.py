@@ -143,7 +143,7 @@ def from_file(path: Path, graph: Graph) -> Masks:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise ValueError(f"masks {str(path)!r}: not a file of numpy.savez: {error}") from None
     return {layer.name: _of_layer(layer, arrays, path) for layer in graph.weight_layers()}
 

@@ -130,10 +130,13 @@ def predict(
         works = machine.execute(program)
         _check_vector(cfg, works)
         owners = _owners(network)
-        full = {owners[address] for address, fill in machine.fill.items() if max(fill.values()) > 1}
+        full: dict[str, float] = {}
+        for address, fill in machine.fill.items():
+            if (most := max(fill.values())) > 1:
+                full[owners[address]] = max(most, full.get(owners[address], LARGER))
         if not full:
             return _summed(network, works, latency, machine.fill)
-        margins |= {name: margins[name] * LARGER for name in full}
+        margins |= {name: margins[name] * most for name, most in full.items()}
     worst = {name: max(fill[name] for fill in machine.fill.values()) for name in BUFFERS}
     name, share = max(worst.items(), key=lambda item: item[1])
     raise ValueError(

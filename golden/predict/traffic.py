@@ -6,10 +6,8 @@ from dataclasses import dataclass, fields
 
 from arch.command import WORDS, Phase
 from arch.config import Config
-from arch.vector import FIELDS as VECTOR_FIELDS
-from arch.vector import Op, record_beats
 from golden.machine import Work
-from golden.vector.law import passed
+from golden.vector.traffic import vector_traffic
 from golden.waits import is_vector
 
 
@@ -53,8 +51,8 @@ def traffic(cfg: Config, work: Work) -> Traffic:
     """What a command moves."""
     c, commands = work.command, -(-WORDS // cfg.words_per_beat)
     if is_vector(c):
-        read, written = _vector(cfg, dict.fromkeys(VECTOR_FIELDS, 0) | c)
-        return Traffic(commands, vector=read, results=written)
+        read, written = vector_traffic(cfg, c)
+        return Traffic(commands, vector=read - commands, results=written)
     phase = Phase(c["phase"])
     headers = c["segments"] * c["header_beats"] if c.get("plan") else 0
     operands = c["x_runs"] * c["x_run"] if c.get("load_x") else 0
@@ -66,21 +64,3 @@ def traffic(cfg: Config, work: Work) -> Traffic:
     elif c.get("drain"):
         results = c["positions"] * c["out_run"]
     return Traffic(commands, headers, operands, sum(work.totals), 0, results, blocks)
-
-
-def _vector(cfg: Config, c: dict[str, int]) -> tuple[int, int]:
-    """Beats that a vector command reads and writes."""
-    beats, op = -(-c["channels"] // cfg.bus_elements), c["op"]
-    records = c["channels"] * record_beats(cfg.beat_bits)
-    if op == Op.SOFTMAX:  # labels; logits of every sample twice, and once of all of them
-        samples = (c["batches"] - 1) * cfg.columns + c["valid"]
-        return c["batches"] * (1 + beats) + 2 * samples * beats, c["batches"] * beats
-    if op == Op.COEFFICIENTS:
-        return records, records
-    read = passed(c, beats)
-    if op == Op.REDUCE:
-        return read + records, records
-    if op == Op.AFFINE:
-        return read + (records if c["records"] else 0), c["batches"] * c["positions"] * beats
-    side = "out" if op == Op.POOL else "in"
-    return read, c["batches"] * c[f"{side}_height"] * c[f"{side}_width"] * beats
