@@ -27,12 +27,14 @@ class Fill:
         masks: its mask beats (MASK_OVERFLOW).
         updates: value beats of a row's update buffer (UPDATE_OVERFLOW).
         store: beats of a region's place in memory (STORE_OVERFLOW).
+        gradients: visits of a row whose gradients wait for another tile (SUM_OVERFLOW).
     """
 
     values: float = 0.0
     masks: float = 0.0
     updates: float = 0.0
     store: float = 0.0
+    gradients: float = 0.0
 
     def __or__(self, other: Fill) -> Fill:
         """The larger of each."""
@@ -41,7 +43,7 @@ class Fill:
     @property
     def worst(self) -> float:
         """The largest of all."""
-        return max(self.values, self.masks, self.updates, self.store)
+        return max(getattr(self, f.name) for f in fields(Fill))
 
 
 def fill(cfg: Config, works: list[Work], memory: Memory) -> Fill:
@@ -63,6 +65,9 @@ def fill(cfg: Config, works: list[Work], memory: Memory) -> Fill:
         if c.get("load_w"):
             values, masks = _loaded(cfg, work)
             worst |= Fill(values / cfg.value_beats, masks / cfg.mask_beats)
+        if (c.get("sum_add") or c.get("sum_store")) and work.walk is not None:
+            visits = np.bincount(work.walk.word_row, work.walk.word_visits, cfg.rows)
+            worst |= Fill(gradients=float(visits.max()) / cfg.gradients)
         if c["phase"] == Phase.WU and c.get("drain") and work.slots is not None:
             beats = np.bincount(work.slots[0][: len(work.drained)], work.drained, cfg.rows)
             worst |= Fill(updates=float(beats.max()) / cfg.value_beats)

@@ -35,7 +35,13 @@ START, SCRUB = 1, 2
 #: What the vector engine moves in a central record.
 PORTS = np.uint64(sum(((1 << f.bits) - 1) << f.low for n, f in records.CENTRAL.items() if n in MOVED))
 #: The hardware stops with these when its buffers are full; the golden machine has none (see `golden.capacity`).
-FULL = (Status.MASK_OVERFLOW, Status.VALUE_OVERFLOW, Status.UPDATE_OVERFLOW, Status.STORE_OVERFLOW)
+FULL = (
+    Status.MASK_OVERFLOW,
+    Status.VALUE_OVERFLOW,
+    Status.UPDATE_OVERFLOW,
+    Status.STORE_OVERFLOW,
+    Status.SUM_OVERFLOW,
+)
 
 
 class MismatchError(AssertionError):

@@ -27,7 +27,7 @@ HELD = {
 #: Width of what moves a counter in a cycle.
 MOVES = dict.fromkeys(Counter, 7) | dict.fromkeys(
     (Counter.WAIT_LOAD, Counter.WAIT_PLAN, Counter.WAIT_DRAIN, Counter.READS, Counter.WRITES), 1
-) | {Counter.SATURATED: 8}  # fmt: skip
+) | {Counter.SATURATED: 10}  # fmt: skip
 MOVED = [counter for counter in Counter if counter != Counter.CYCLES]
 OUTPUTS = ("ctl_rdata", "start", "scrub", *(name for name, _ in HELD.values()), "lr", "lr_exponent", "load_value",
            "threshold_load", "decay_load", "exponent_tensor", "exponent_we", "exponent_value")  # fmt: skip

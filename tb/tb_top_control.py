@@ -11,6 +11,7 @@ from typing import Any
 import cocotb
 import numpy as np
 
+from arch.command import WORDS
 from arch.status import Counter, Register, Status
 from tb.top_driver import BUSY, DONE, SCRUB, SPARE, START, Top
 from tb.top_program import Program, begin, field, first_step, recorded, same
@@ -101,7 +102,7 @@ async def bad_command(dut: Any) -> None:
     host = dict(program.settings.tolist())
     last = host[Register.COMMANDS] - 1
     await program.prepare(top)
-    spoilt = top.memory[host[Register.PROGRAM] :].reshape(-1)[128 * last + 2 : 128 * last + 4]  # its magic number
+    spoilt = top.memory[host[Register.PROGRAM] :].reshape(-1)[4 * WORDS * last + 2 : 4 * WORDS * last + 4]  # its magic
     kept = spoilt.copy()
     spoilt ^= 1
     log = await top.run(program.cycles + 2 * top.cfg.psum_depth)

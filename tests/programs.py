@@ -11,7 +11,11 @@ import numpy as np
 from arch.command import Policy
 from arch.config import PRESETS, Config
 from golden import quantile
-from golden.layout import Tiling
+from golden.graph_trainer import GraphTrainer
+from golden.layout import Tiling, shapes_of
+from golden.networks.graph import Graph
+from golden.recipe import weights_of
+from golden.shape import LayerShape
 from golden.trainer import Trainer
 from rtl.top import verilog
 from scripts.harness import Harness
@@ -26,7 +30,7 @@ class Case:
 
     Attributes:
         config: configuration, without trace.
-        sizes: layer sizes.
+        sizes: layer sizes, shapes of layers, or a graph.
         batch: samples of a minibatch.
         steps: training steps.
         budget: weights to track, as a share of all; None for dense mode.
@@ -35,12 +39,13 @@ class Case:
         policy: load balancing.
         density: what the compiler provides for.
         theta: log2 of the first threshold, in units of the accumulated update.
+        explored: share of words explored, likewise.
         latency: of the memory.
         options: further arguments of `Trainer`.
     """
 
     config: Config
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...] | tuple[LayerShape, ...] | Graph
     batch: int
     steps: int
     budget: float | None = 0.1
@@ -48,6 +53,7 @@ class Case:
     decay: float = 0.7
     policy: Policy = Policy.LPT
     density: float = 1.0
+    explored: float = 1.0
     theta: float | None = None
     latency: int = LATENCY
     options: dict[str, Any] = field(default_factory=dict)
@@ -62,18 +68,21 @@ def text(cfg: Config) -> str:
 def make_trainer(case: Case) -> Trainer:
     """Trainer of a case, at its first step."""
     cfg = case.config
-    total = sum(n * (m + 1) for m, n in zip(case.sizes[:-1], case.sizes[1:], strict=True))
+    if isinstance(case.sizes, Graph):
+        total = weights_of(case.sizes)
+    else:
+        total = sum(shape.weights for shape in shapes_of(case.sizes))
     budget = None if case.budget is None else max(1, round(case.budget * total))
-    trainer = Trainer(
+    trainer = (GraphTrainer if isinstance(case.sizes, Graph) else Trainer)(
         cfg,
-        case.sizes,
+        case.sizes,  # type: ignore[arg-type]
         case.batch,
         budget=budget,
         period=case.period,
         decay=case.decay,
         keep_image=True,
-        tiling=Tiling(density=case.density, policy=case.policy),
-        memory_beats=1 << 16,
+        tiling=Tiling(density=case.density, policy=case.policy, explored=case.explored),
+        memory_beats=1 << 17,
         **case.options,
     )
     if budget is not None:
@@ -91,8 +100,14 @@ def make(case: Case, *, trace: bool = True) -> tuple[Trainer, Harness]:
 def minibatch(case: Case, rng: np.random.Generator, samples: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Random inputs (a third of them zero, like pixels) and labels."""
     n = case.batch if samples is None else samples
-    x = rng.integers(0, 1 << case.config.operand_bits - 2, (n, case.sizes[0]))
-    return np.where(rng.random(x.shape) < 1 / 3, 0, x).astype(np.int32), rng.integers(0, case.sizes[-1], n)
+    if isinstance(case.sizes, Graph):
+        shape, classes = case.sizes.input, case.sizes.shape(case.sizes.output.name).channels
+        features = shape.channels * shape.height * shape.width
+    else:
+        first, last = (shapes_of(case.sizes)[i] for i in (0, -1))
+        features, classes = first.inputs * first.height * first.width, last.outputs
+    x = rng.integers(0, 1 << case.config.operand_bits - 2, (n, features))
+    return np.where(rng.random(x.shape) < 1 / 3, 0, x).astype(np.int32), rng.integers(0, classes, n)
 
 
 def train(case: Case, *, seed: int = 1, stalls: tuple[float, float, float] | None = None) -> Comparison:

@@ -16,9 +16,10 @@ import pytest
 from arch.command import Phase, Policy, pack
 from arch.status import Register, Status
 from golden.memory import Store
+from golden.shape import LayerShape
 from golden.trainer import Trainer
 from scripts.harness import Harness
-from scripts.lockstep import START, Lockstep, settings
+from scripts.lockstep import START, CapacityError, Lockstep, settings
 from tests.programs import TINY, Case, make, minibatch
 
 BOUND = 200_000  # cycles in which a program ends, whatever is wrong with it
@@ -112,7 +113,7 @@ FORWARD = {
     "no words": ({"words": 0}, Status.FIELD),
     "more words than masks": ({"words": 200}, Status.FIELD),
     "no segments": ({"segments": 0}, Status.FIELD),
-    "too many segments": ({"segments": 9}, Status.FIELD),
+    "too many segments": ({"segments": 33}, Status.FIELD),
     "no records": ({"records": 0}, Status.FIELD),
     "records beyond the region": ({"record0": 1}, Status.FIELD),
     "no header": ({"header_beats": 0}, Status.FIELD),
@@ -209,6 +210,18 @@ def test_more_weights_kept_than_rows_hold() -> None:
     b.trainer.machine.log2_theta = theta  # the host asks for fewer
     b.harness.write(Register.THRESHOLD, theta)
     b.step()
+
+
+def test_more_gradients_than_a_row_stores() -> None:
+    # Compiled for few visits, but every word is explored.
+    shapes = (LayerShape(24, 3, 8, 8, (3, 3), 1, 1), LayerShape(3, 24, 8, 8, (1, 1), 2), LayerShape(2, 3, 4, 4, (4, 4)))
+    cfg = TINY.with_(gather_depth=512, value_beats=256, gradients=64)
+    case = Case(cfg, shapes, 4, 0, period=1, decay=0.0, theta=31, density=0.05, explored=0.0)
+    trainer, harness = make(case)
+    Lockstep(trainer, harness)
+    with pytest.raises(CapacityError, match=r"^SUM_OVERFLOW at command \d+: .*gradients \d{3,} %"):
+        trainer.step(*minibatch(case, np.random.default_rng(1)))
+    assert Status(harness.read(Register.CONTROL) >> 8) is Status.SUM_OVERFLOW
 
 
 def test_every_status_is_tested() -> None:
