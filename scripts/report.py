@@ -103,7 +103,7 @@ def print_table(report: Report, console: Console) -> None:
     """Show the report."""
     table = Table("what", "dense", "sparse", title=f"{report['config']['net']} on {report['config']['data']}")
     accuracy, weights, cycles = report["accuracy"], report["weights"], report["cycles"]
-    table.add_row("test accuracy, integer model", _percent(accuracy["dense"]), _percent(accuracy["golden"]))
+    table.add_row("test accuracy, integer model", _percent(accuracy.get("dense")), _percent(accuracy["golden"]))
     table.add_row(
         "test accuracy, floating point", _percent(accuracy.get("float_dense")), _percent(accuracy.get("float_dropback"))
     )

@@ -113,6 +113,8 @@ def reference_runs(options: Options, data: Dataset, step: Step) -> dict[str, His
     def report(name: str) -> training.Progress:
         return lambda done, steps, _: step(name, done, steps)
 
+    if options.steps and isinstance(options.net, Graph):
+        return {}  # an epoch of a convolutional network takes too long for a look at some steps
     if options.steps:  # a run cut short: references of the same length would say little, whole ones mislead
         plan = replace(plan, epochs=-(-options.steps // plan.steps(len(data.train_y)) * plan.epochs) or 1)
         dense = replace(dense, epochs=plan.epochs)
