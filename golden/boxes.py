@@ -9,6 +9,7 @@ rows x columns, and what falls into the padding is not in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -135,14 +136,26 @@ class Boxes:
         counts: positions of every tap, int64 (taps,).
         gather: of every tap, operands (of channel 0) it gathers, in the order of the visit.
         psum: likewise, positions of the tile it adds to.
-        met: position of the patch that every tap brings to every position of the tile, int64 (taps, positions); one
-            beyond the patch where it brings none.
+        positions: of the tile. patch: of the patch. stride: operands from position to position of the patch.
     """
 
     counts: np.ndarray
     gather: tuple[np.ndarray, ...]
     psum: tuple[np.ndarray, ...]
-    met: np.ndarray
+    positions: int
+    patch: int
+    stride: int
+
+    @cached_property
+    def met(self) -> np.ndarray:
+        """Position of the patch that every tap brings to every position of the tile, int64 (taps, positions).
+
+        One beyond the patch where it brings none.
+        """
+        met = np.full((len(self.gather), self.positions), self.patch)
+        for tap, (patch, place) in enumerate(zip(self.gather, self.psum, strict=True)):
+            met[tap, place] = patch // self.stride
+        return met
 
 
 def boxes(c: dict[str, int]) -> Boxes:
@@ -172,10 +185,8 @@ def _boxes(c: dict[str, int]) -> Boxes:
                 places.append(first + np.add.outer(np.add.outer(image * c[f"{what}_image"], rows), cols).ravel())
             gather.append(places[0])
             psum.append(places[1])
-    met = np.full((len(gather), c["positions"]), c.get("x_runs", 0))
-    for tap, (patch, place) in enumerate(zip(gather, psum, strict=True)):
-        met[tap, place] = patch // c["gather_stride"]
-    return Boxes(np.array([len(g) for g in gather]), tuple(gather), tuple(psum), met)
+    sizes = c["positions"], c.get("x_runs", 0), c["gather_stride"]
+    return Boxes(np.array([len(g) for g in gather]), tuple(gather), tuple(psum), *sizes)
 
 
 def check_kernel(rows: int, cols: int) -> None:

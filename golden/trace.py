@@ -132,7 +132,7 @@ def central(cfg: Config, works: list[Work], timing: Schedule) -> np.ndarray:
             here["commit"][slot.commit] = 1
     record = np.zeros(timing.cycles, np.uint64)
     for name, place in CENTRAL.items():
-        record |= columns[name] << np.uint64(place.low)
+        record |= (columns[name] & np.uint64((1 << place.bits) - 1)) << np.uint64(place.low)
     return record
 
 
