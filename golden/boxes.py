@@ -136,23 +136,22 @@ class Boxes:
         counts: positions of every tap, int64 (taps,).
         gather: of every tap, operands (of channel 0) it gathers, in the order of the visit.
         psum: likewise, positions of the tile it adds to.
-        positions: of the tile. patch: of the patch. stride: operands from position to position of the patch.
+        positions: of the tile. stride: operands from position to position of the patch.
     """
 
     counts: np.ndarray
     gather: tuple[np.ndarray, ...]
     psum: tuple[np.ndarray, ...]
     positions: int
-    patch: int
     stride: int
 
     @cached_property
     def met(self) -> np.ndarray:
         """Position of the patch that every tap brings to every position of the tile, int64 (taps, positions).
 
-        One beyond the patch where it brings none.
+        -1 where it brings none.
         """
-        met = np.full((len(self.gather), self.positions), self.patch)
+        met = np.full((len(self.gather), self.positions), -1)
         for tap, (patch, place) in enumerate(zip(self.gather, self.psum, strict=True)):
             met[tap, place] = patch // self.stride
         return met
@@ -185,8 +184,8 @@ def _boxes(c: dict[str, int]) -> Boxes:
                 places.append(first + np.add.outer(np.add.outer(image * c[f"{what}_image"], rows), cols).ravel())
             gather.append(places[0])
             psum.append(places[1])
-    sizes = c["positions"], c.get("x_runs", 0), c["gather_stride"]
-    return Boxes(np.array([len(g) for g in gather]), tuple(gather), tuple(psum), *sizes)
+    counts = np.array([len(g) for g in gather])
+    return Boxes(counts, tuple(gather), tuple(psum), c["positions"], c["gather_stride"])
 
 
 def check_kernel(rows: int, cols: int) -> None:

@@ -46,7 +46,7 @@ def step_cost(cfg: Config, programs: Sequence[list[Work]], latency: int) -> Cost
     """Cost of the programs of one step."""
     cycles = dict.fromkeys(PHASES, 0.0)
     busy = 0
-    for works in programs:
+    for works in filter(None, programs):
         for phase, count in timing.phase_cycles(works, timing.schedule(cfg, works, latency)).items():
             cycles[phase] += count
         busy += sum(work.walk.busy for work in works if work.walk is not None)

@@ -100,7 +100,7 @@ def _unfolded(c: dict[str, int], x: np.ndarray, first: int, width: int) -> np.nd
     part = x[:, :, first : first + width]
     padded = np.zeros((width, x.shape[0] + 1, x.shape[1]))
     padded[: part.shape[2], :-1] = part.transpose(2, 0, 1)
-    return padded[:, np.minimum(boxes(c).met, x.shape[0])]
+    return padded[:, boxes(c).met]  # -1, for none, is the last one: zero
 
 
 def forward(

@@ -119,7 +119,7 @@ def lists(
         out[0] = Runs(np.array([program + fetch * beats]), np.array([beats]))
     if plan and plan.get("plan"):
         stride = plan.get("w_stride", 0)
-        starts = plan["w_addr"] + stride * np.arange(plan["segments"])
+        starts = plan.get("w_addr", 0) + stride * np.arange(plan["segments"])
         out[1] = Runs(starts, np.full(len(starts), plan["header_beats"]))
     if load and not is_vector(load):
         if load.get("load_x"):
@@ -129,7 +129,8 @@ def lists(
         if load.get("load_w"):
             first = load["w_addr"] + load["header_beats"]
             segments = load["segment"] + np.arange(load["load_segments"])
-            out[4] = Runs(first + segments * load.get("w_stride", 0) + offsets, np.asarray(totals))
+            offset = np.asarray(offsets, np.int64)
+            out[4] = Runs(first + segments * load.get("w_stride", 0) + offset, np.asarray(totals, np.int64))
     return out
 
 

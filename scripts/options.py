@@ -116,7 +116,9 @@ def parser() -> argparse.ArgumentParser:
         help="layer sizes (64-100-10 for digits, else 784-300-100-10), a network's name, or a .toml or .onnx file",
     )
     p.add_argument(
-        "--array", default="small", metavar="RxC", help=f"rows x columns or {', '.join(PRESETS)} (small, 8x8)"
+        "--array",
+        metavar="RxC",
+        help=f"rows x columns or {', '.join(PRESETS)} (small, 8x8; for convolutions cnn, 16x16)",
     )
     p.add_argument("--batch", type=int, metavar="N", help="samples of a minibatch (32; 64 for other data than digits)")
     length = p.add_mutually_exclusive_group()
@@ -167,13 +169,14 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         )
         if not recipe.dense:
             budget_ends(recipe.budget, weights_of(net))
-        preset(given.array)
+        array = given.array or ("cnn" if isinstance(net, Graph) else "small")
+        preset(array)
     except ValueError as error:
         p.error(str(error))
     return Options(
         data=given.data,
         net=net,
-        array=given.array,
+        array=array,
         recipe=recipe,
         steps=given.steps or 0,
         test=given.test,
