@@ -143,20 +143,29 @@ def pack(**values: int) -> np.ndarray:
     Raises:
         ValueError: an unknown field, or a value that does not fit; both are named.
     """
+    return pack_fields(FIELDS, "command", {"magic": MAGIC, **values})
+
+
+def unpack(words: np.ndarray) -> dict[str, int]:
+    """The fields of a packed command."""
+    return unpack_fields(FIELDS, words)
+
+
+def pack_fields(fields: dict[str, Field], what: str, values: dict[str, int]) -> np.ndarray:
+    """Pack values into the words of a table of fields; refuses as `pack`, naming `what`."""
     words = np.zeros(WORDS, dtype=np.uint32)
-    values.setdefault("magic", MAGIC)
     for name, value in values.items():
-        field = FIELDS.get(name)
+        field = fields.get(name)
         if field is None:
-            raise ValueError(f"a command has no field {name!r}")
+            raise ValueError(f"a {what} has no field {name!r}")
         if not 0 <= int(value) < 1 << field.bits:
             raise ValueError(
-                f"command field {name} = {value} does not fit {field.bits} bits (0 to {(1 << field.bits) - 1})"
+                f"{what} field {name} = {value} does not fit {field.bits} bits (0 to {(1 << field.bits) - 1})"
             )
         words[field.word] |= np.uint32(int(value) << field.low)
     return words
 
 
-def unpack(words: np.ndarray) -> dict[str, int]:
-    """The fields of a packed command."""
-    return {name: (int(words[f.word]) >> f.low) & ((1 << f.bits) - 1) for name, f in FIELDS.items()}
+def unpack_fields(fields: dict[str, Field], words: np.ndarray) -> dict[str, int]:
+    """The opposite of `pack_fields`."""
+    return {name: (int(words[f.word]) >> f.low) & ((1 << f.bits) - 1) for name, f in fields.items()}

@@ -11,9 +11,10 @@ from enum import IntEnum
 
 import numpy as np
 
-from arch.command import Field
+from arch import command
+from arch.command import Field, pack_fields, unpack_fields
 
-WORDS = 64
+WORDS = command.WORDS
 MAGIC = 0x5CB2
 
 
@@ -126,23 +127,12 @@ def pack(**values: int) -> np.ndarray:
     Raises:
         ValueError: an unknown field, or a value that does not fit; both are named.
     """
-    words = np.zeros(WORDS, dtype=np.uint32)
-    values.setdefault("magic", MAGIC)
-    for name, value in values.items():
-        field = FIELDS.get(name)
-        if field is None:
-            raise ValueError(f"a vector command has no field {name!r}")
-        if not 0 <= int(value) < 1 << field.bits:
-            raise ValueError(
-                f"vector command field {name} = {value} does not fit {field.bits} bits (0 to {(1 << field.bits) - 1})"
-            )
-        words[field.word] |= np.uint32(int(value) << field.low)
-    return words
+    return pack_fields(FIELDS, "vector command", {"magic": MAGIC, **values})
 
 
 def unpack(words: np.ndarray) -> dict[str, int]:
     """The fields of a packed vector command."""
-    return {name: (int(words[f.word]) >> f.low) & ((1 << f.bits) - 1) for name, f in FIELDS.items()}
+    return unpack_fields(FIELDS, words)
 
 
 def record_beats(beat_bits: int) -> int:
