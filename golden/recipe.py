@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from golden import quantile
 from golden.dataset import Dataset
-from golden.float_reference import Budget
+from golden.float_rule import Budget
 from golden.networks.graph import Graph
 
 DIP_STEPS = 50  # steps in which a dip goes down
