@@ -11,7 +11,9 @@ from arch.config import Config
 from golden import quantile
 from golden.capacity import Fill, fill
 from golden.dataset import Dataset
-from golden.float_reference import DropBack, FloatTrainer
+from golden.float_graph import FloatGraphTrainer
+from golden.float_reference import FloatTrainer
+from golden.float_rule import DropBack
 from golden.graph_trainer import GraphTrainer
 from golden.layout import Tiling
 from golden.networks.graph import Graph
@@ -227,20 +229,26 @@ def run_float(
 ) -> History:
     """The same training in floating point: dense SGD, or DropBack with an exact top-k.
 
-    Arguments as `run`; `threshold` as `golden.float_reference.DropBack`.
+    Arguments and errors as `run`; `threshold` as `golden.float_rule.DropBack`.
     """
-    if isinstance(net, Graph):
-        raise ValueError(f"the floating-point reference trains fully connected layers only, not {net.name!r}")
-    sizes = net
-    check_sizes(data, sizes)
+    check_sizes(data, net)
+    data = whole_minibatches(data, net, recipe.batch)
     samples = len(data.train_y)
     steps = recipe.steps(samples)
-    total = weights_of(sizes)
+    total = weights_of(net)
     budget = recipe.schedule(total, steps)
     method = None
     if budget is not None:
         method = DropBack(budget, threshold, decay=recipe.decay, period=recipe.period)
-    trainer = FloatTrainer(sizes, method, lr=lambda step: recipe.learning_rate_at(step, steps), seed=seed)
+
+    def rate(step: int) -> float:
+        return recipe.learning_rate_at(step, steps)
+
+    trainer = (
+        FloatGraphTrainer(net, method, lr=rate, seed=seed)
+        if isinstance(net, Graph)
+        else FloatTrainer(net, method, lr=rate, seed=seed)
+    )
     x, test = (part.astype(np.float32) * np.float32(recipe.input_scale / 256) for part in (data.train_x, data.test_x))
     history = History()
     for epoch in range(recipe.epochs):

@@ -123,8 +123,6 @@ def reference_runs(options: Options, data: Dataset, step: Step) -> dict[str, His
             data, options.net, dense, training.roomy(options.config), options.seed, report("dense training")
         ),
     }
-    if isinstance(options.net, Graph):
-        return runs
     runs["float_dense"] = training.run_float(data, options.net, dense, options.seed, report("dense, floating point"))
     if not plan.dense:
         runs["float_dropback"] = training.run_float(
