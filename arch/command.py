@@ -85,7 +85,7 @@ FIELDS: dict[str, Field] = {
     "k_end": Field(13, 0, 16),  # one past the last valid output channel
     "c_end": Field(13, 16, 16),  # one past the last valid input channel
     "log2_positions": Field(14, 0, 4),  # psum stride of a lane, >= log2 of the positions of the tile
-    "log2_lanes": Field(14, 4, 4),  # lanes of a unit: log2 block_k, in BW log2 lane_group
+    "log2_lanes": Field(14, 4, 4),  # lanes of a unit: log2 block_k, in BW log2 lane_group + wide
     "log2_cycles": Field(14, 8, 4),  # WU: weight of a visit in `cycles_next`
     "gather_stride": Field(14, 16, 16),  # operands from run to run in the gather bank
     "units": Field(15, 0, 16),  # units shared out
@@ -118,6 +118,7 @@ FIELDS: dict[str, Field] = {
     "sum_store": Field(29, 15, 1),  # WU: store the gradients, update nothing
     "bias_tap": Field(29, 16, 6),
     "keep": Field(29, 22, 1),  # plan: add up the headers, leave the units where they are
+    "wide": Field(29, 23, 1),  # BW: a unit is two lane groups side by side
     "images": Field(30, 0, 16),  # a visit is a box of images x rows x columns; rows and columns depend on its tap
     "gather_image": Field(30, 16, 16),  # operands from image to image in the gather bank
     "gather_row": Field(31, 0, 16),

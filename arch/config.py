@@ -238,7 +238,7 @@ def cnn(rows: int = 16, columns: int = 16) -> Config:
         rows=rows,
         columns=columns,
         block_k=1 if rows > 16 else 2,
-        lane_group=2 if rows > 16 else 4,
+        lane_group=2,
         tensors=256,
         value_beats=256,
         mask_beats=128,

@@ -426,6 +426,13 @@ def transposed(region: Region) -> tuple[np.ndarray, np.ndarray]:
     return region.stored[order], np.concatenate([[0], np.cumsum(np.bincount(group, minlength=g.groups))])
 
 
+def merged(groups: np.ndarray, c: dict[str, int]) -> np.ndarray:
+    """Numbers of the units of a BW command, from those of the lane groups (last axis)."""
+    if not c.get("wide"):
+        return groups
+    return groups.reshape(*groups.shape[:-1], -1, 2).sum(-1)
+
+
 def update_cycles(geometry: Geometry, visits: np.ndarray, log2_positions: int) -> np.ndarray:
     """Cycles of every record in a weight update, from the visits of its words: what its balance goes by.
 

@@ -369,9 +369,9 @@ class Layout:
             ),
         )
 
-    def _ranges(self, count: int, most: int) -> list[tuple[int, int]]:
-        """Split `count` records into ranges of at most `most` that begin at a beat of channels."""
-        return tile_search.pieces(self.cfg, count, most)
+    def _ranges(self, count: int, most: int, shared: bool = True) -> list[tuple[int, int]]:
+        """Split `count` records into ranges of at most `most`, see `golden.tile_search.pieces`."""
+        return tile_search.pieces(self.cfg, count, most, shared)
 
 
 def he_std(inputs: int) -> float:

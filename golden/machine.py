@@ -19,7 +19,7 @@ from arch.config import Config
 from arch.vector import FIELDS as VECTOR_FIELDS
 from golden import exponents, quantile, regenerate
 from golden.balancer import balance, row_loads
-from golden.csb import Region
+from golden.csb import Region, merged
 from golden.memory import Memory, Store, runs
 from golden.phases import backward, forward, gradient, read_weights, wanted, weight_matrices, weight_update
 from golden.requantise import requantise
@@ -211,7 +211,7 @@ class Machine:
             if phase == Phase.WU:
                 counts = np.sum([r.cycles_next for r in regions], axis=0)
             elif phase == Phase.BW:
-                counts = np.concatenate([r.nnz_per_group() for r in regions])
+                counts = merged(np.concatenate([r.nnz_per_group() for r in regions]), c)
             else:
                 counts = np.sum([r.nnz_per_record() for r in regions], axis=0)[c["record0"] :]
             return np.minimum(np.asarray(counts, np.int64)[: c["units"]], 0xFFFF)

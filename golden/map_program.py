@@ -94,7 +94,7 @@ def backward_map(network: Network, layer: Layer, generation: int, dense_visits: 
             for region in range(len(layer.stores[0])):
                 base = network.weights_of(layer, generation, region)
                 g = layer.geometries[region][0]
-                for record0, records in network._ranges(g.records, tile.records):
+                for record0, records in network._ranges(g.records, tile.records, shared=False):
                     k0 = g.k0 + record0 * cfg.block_k
                     channels = min(records * cfg.block_k, g.k_end - k0)
                     run = _beats(network, channels)
@@ -112,8 +112,9 @@ def backward_map(network: Network, layer: Layer, generation: int, dense_visits: 
                             c0=c0,
                             c_end=c0 + inputs,
                             bias=0,
-                            log2_lanes=cfg.lane_group.bit_length() - 1,
-                            units=-(-inputs // cfg.lane_group),
+                            log2_lanes=cfg.lane_group.bit_length() - 1 + tile.wide,
+                            wide=tile.wide,
+                            units=-(-inputs // (cfg.lane_group << tile.wide)),
                             cap=tile.cap,
                             policy=int(Policy.NONE if dense_visits else network.tiling.policy),
                             x_tensor=layer.dy_id,

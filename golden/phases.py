@@ -32,9 +32,9 @@ WalkParts = dict[str, list[np.ndarray]]
 class LateWalk(Walk):
     """Row lists that are made when first asked for: training without timing never asks."""
 
-    def __init__(self, cfg: Config, make: Callable[[], WalkParts], passed: int = 0) -> None:
+    def __init__(self, cfg: Config, make: Callable[[], WalkParts], passed: int = 0, ahead: bool = False) -> None:
         """`make` gives the arrays of `Walk`, segment by segment (visit_source as `segment` and `position`)."""
-        self.cfg, self.passed, self._make = cfg, passed, make
+        self.cfg, self.passed, self.ahead, self._make = cfg, passed, ahead, make
 
     @cached_property
     def _parts(self) -> dict[str, np.ndarray]:
@@ -169,8 +169,8 @@ def backward(
 ) -> tuple[np.ndarray, Walk]:
     """Gather-MAC over the transposed blocks: dx[c, u, n] of the working set, and its row lists.
 
-    Arguments as `forward`; `x` is the gradient, `assignment` that of the lane groups. Bias channels
-    (at or beyond the command's c_end) are not visited.
+    Arguments as `forward`; `x` is the gradient, `assignment` that of the units (lane groups, `wide` pairs of
+    them). Bias channels (at or beyond the command's c_end) are not visited.
     """
     products = []
     for region, tile in zip(regions, tiles, strict=True):
@@ -179,21 +179,23 @@ def backward(
         weights = tile[:, :channels].transpose(2, 1, 0).reshape(tile.shape[2], -1)
         product = weights @ operand.reshape(weights.shape[1], -1)
         products.append(product.reshape(-1, c["positions"], cfg.columns))
-    counts = boxes(c).counts
+    counts, wide = boxes(c).counts, c.get("wide", 0)
 
     def walk() -> WalkParts:
         parts: WalkParts = {name: [] for name in _PARTS}
         base = 0
         for q, region in enumerate(regions):
             g = region.geometry
+            each = g.groups >> wide
             visited = g.valid_positions if dense_visits else region.stored
             visited = visited[(g.c_of[visited] < c["c_end"]) & (counts[g.tap_of[visited]] > 0)]
             record, group = np.divmod(g.group_of[visited], g.groups)
-            word = (group * g.records + record) * g.taps + g.tap_of[visited]
+            unit = group >> wide
+            word = (unit * g.records + record) * g.taps + g.tap_of[visited]
             order = np.argsort(word, kind="stable")
-            units = assignment[0][q * g.groups : (q + 1) * g.groups]
+            units = assignment[0][q * each : (q + 1) * each]
             words = len(units) * g.records * g.taps
-            keep = group[order] < len(units)
+            keep = unit[order] < len(units)
             parts["word_row"].append(np.repeat(units, g.records * g.taps))
             parts["word_positions"].append(np.tile(counts, len(units) * g.records))
             parts["word_stored"].append(np.ones(words, bool))
@@ -203,7 +205,7 @@ def backward(
             base += words
         return parts
 
-    return np.concatenate(products), LateWalk(cfg, walk)
+    return np.concatenate(products), LateWalk(cfg, walk, ahead=cfg.sparse)
 
 
 @dataclass

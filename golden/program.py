@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from arch.command import Phase, Policy
+from golden import tile_search
 from golden.boxes import POINT, box_fields
 from golden.layout import Layer, Layout
 from golden.map_program import backward_map, forward_map, update_map
@@ -199,7 +200,6 @@ class Network(Layout):
     def _backward_layer(self, layer: Layer, generation: int, dense_visits: bool) -> list[Command]:
         cfg, e, program = self.cfg, self.cfg.bus_elements, []
         assert layer.dx is not None
-        cap = self._cap(Phase.BW)
         u, dy_run = self.positions, layer.dy.run
         for s in range(len(layer.geometries[0])):
             work: list[Command] = []
@@ -209,11 +209,12 @@ class Network(Layout):
                 inputs = min(g.c_end, layer.inputs) - g.c0
                 if inputs <= 0:
                     continue
-                groups = -(-inputs // cfg.lane_group)
-                if groups > cap * cfg.rows:
-                    raise ValueError(f"layer {layer.index}: {groups} lane groups, {cfg.rows} rows of {cap} hold fewer")
+                wide = tile_search.wide_units(cfg, inputs, g.records, self.tiling.density, u)
+                cap, units = self._cap(Phase.BW) >> wide, -(-inputs // (cfg.lane_group << wide))
+                if units > cap * cfg.rows:
+                    raise ValueError(f"layer {layer.index}: {units} lane groups, {cfg.rows} rows of {cap} hold fewer")
                 most = min(self._image_records(g, 1), cfg.gather_depth // (u * cfg.block_k))
-                for record0, records in self._ranges(g.records, most):
+                for record0, records in self._ranges(g.records, most, shared=False):
                     k0 = g.k0 + record0 * cfg.block_k
                     if k0 % e:
                         raise ValueError(f"gradient tile starts at channel {k0}, not at a beat of {e}")
@@ -230,8 +231,9 @@ class Network(Layout):
                             w_addr=layer.stores[generation][tile][s].address,
                             c0=g.c0,
                             load_segments=1,
-                            log2_lanes=cfg.lane_group.bit_length() - 1,
-                            units=groups,
+                            log2_lanes=cfg.lane_group.bit_length() - 1 + wide,
+                            wide=wide,
+                            units=units,
                             cap=cap,
                             policy=int(Policy.NONE if dense_visits else self.tiling.policy),
                             c_end=layer.inputs,
@@ -246,7 +248,7 @@ class Network(Layout):
                     )
             if not work:
                 continue
-            if groups > self._units(cap):
+            if units > self._units(cap):
                 work = [c | dict(policy=int(Policy.NONE)) for c in work]
             # Sums that wait in their rows want the lane groups to stay where the first plan put them.
             work = [c | dict(keep=int(i > 0)) for i, c in enumerate(work)]

@@ -145,6 +145,11 @@ ANNEALED = Recipe(epochs=16, batch=32, learning_rate=0.5, budget="2x:25x", annea
 CONSTANT = Recipe(epochs=16, batch=32, learning_rate=0.6, budget="25x", dip=0.3, period=8, decay=0.999, rate=13)
 """Recipes of the README's accuracy table (LeNet-300-100, MNIST)."""
 
+CONV_DENSE = Recipe(epochs=5, batch=32, learning_rate=0.1, budget="dense")
+CONV_ANNEALED = Recipe(epochs=5, batch=32, learning_rate=0.2, budget="2x:10x", anneal=0.6, period=8, decay=0.999)
+CONV_CONSTANT = Recipe(epochs=5, batch=32, learning_rate=0.1, budget="10x", period=8, decay=0.999)
+"""The same for convolutional networks."""
+
 
 def budget_ends(text: str, total: int) -> tuple[int, int]:
     """First and last number of tracked weights that a budget like `4x:25x`, `25x` or `10000` asks for.

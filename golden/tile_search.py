@@ -40,6 +40,7 @@ class Tile:
         cap: most units of a row.
         records: BW: records of which every row holds a copy.
         segments: BW: regions side by side.
+        wide: BW: 1 if a unit is two lane groups.
         cycles: estimate for the layer.
     """
 
@@ -50,6 +51,7 @@ class Tile:
     cap: int
     records: int = 0
     segments: int = 1
+    wide: int = 0
     cycles: float = inf
 
 
@@ -127,8 +129,10 @@ def choose(cfg: Config, shape: LayerShape, room: Room, backward: bool) -> Tiles:
     return best
 
 
-def pieces(cfg: Config, count: int, most: int) -> list[tuple[int, int]]:
+def pieces(cfg: Config, count: int, most: int, shared: bool = True) -> list[tuple[int, int]]:
     """Split `count` records into (first, number) of at most `most`, each beginning at a beat of channels.
+
+    Where records are `shared` out among the rows (FW, WU), a piece is whole rounds of the rows.
 
     Raises:
         ValueError: `most` records are fewer than those of a beat.
@@ -138,17 +142,17 @@ def pieces(cfg: Config, count: int, most: int) -> list[tuple[int, int]]:
         raise ValueError(f"{most} records at a time are fewer than the {align} of one beat of channels")
     parts = -(-count // most)
     size = -(-(-(-count // parts)) // align) * align
-    if parts > 1:  # whole rounds of the rows: a last, short round idles rows only once
+    if parts > 1 and shared:  # a last, short round idles rows only once
         each = max(align, cfg.rows)
         size = max(size, most // each * each)
     size = min(size, most // align * align or most)
     return [(a, min(size, count - a)) for a in range(0, count, size)]
 
 
-def _sizes(cfg: Config, count: int, most: int) -> dict[int, int]:
+def _sizes(cfg: Config, count: int, most: int, shared: bool = True) -> dict[int, int]:
     """How many pieces there are of each size."""
     out: dict[int, int] = {}
-    for _, size in pieces(cfg, count, most):
+    for _, size in pieces(cfg, count, most, shared):
         out[size] = out.get(size, 0) + 1
     return out
 
@@ -341,23 +345,31 @@ def _backward(cfg: Config, shape: LayerShape, room: Room, cut: Cut) -> Tile | No
     """BW: every row holds all records of a window, and lane groups of its own."""
     blocks = cut.blocks
     _, masks, values = _record(cfg, shape, room, blocks)
-    cap = cfg.psum_depth // (cfg.lane_group * cut.positions)
     all_segments = -(-shape.inputs // (blocks * cfg.block_c))
-    groups = -(-shape.inputs // cfg.lane_group)
-    each = min(blocks * cfg.groups_per_word, groups)
-    most = min(all_segments, cap * cfg.rows // each, cfg.units // each)
     best = None
-    segments = most
-    while segments >= 1:
-        tile = _backward_window(cfg, shape, room, cut, segments, cap, masks, values)
-        if tile and (best is None or tile.cycles < best.cycles):
-            best = tile
-        segments //= 2
+    for wide in range(min(2, cfg.groups_per_word)):
+        lanes = cfg.lane_group << wide
+        cap = cfg.psum_depth // (lanes * cut.positions)
+        each = min(blocks * cfg.block_c // lanes, -(-shape.inputs // lanes))
+        segments = min(all_segments, cap * cfg.rows // each, cfg.units // each)
+        while segments >= 1:
+            tile = _backward_window(cfg, shape, room, cut, segments, wide, cap, masks, values)
+            if tile and (best is None or tile.cycles < best.cycles):
+                best = tile
+            segments //= 2
     return best
 
 
 def _backward_window(
-    cfg: Config, shape: LayerShape, room: Room, cut: Cut, segments: int, cap: int, masks: int, values: float
+    cfg: Config,
+    shape: LayerShape,
+    room: Room,
+    cut: Cut,
+    segments: int,
+    wide: int,
+    cap: int,
+    masks: int,
+    values: float,
 ) -> Tile | None:
     k_records = -(-shape.outputs // cfg.block_k)
     records = min(
@@ -368,33 +380,62 @@ def _backward_window(
         records = records // align * align
     if records < 1 or cut.area * _whole(records * cfg.block_k, cfg.bus_elements) > cfg.gather_depth:
         return None
-    groups = -(-shape.inputs // cfg.lane_group)
-    each = min(cut.blocks * cfg.groups_per_word, groups)
+    lanes = cfg.lane_group << wide
+    groups = -(-shape.inputs // lanes)
+    each = min(cut.blocks * cfg.block_c // lanes, groups)
     passes = [min(segments * each, groups - first) for first in range(0, groups, segments * each)]
     windows: dict[tuple[int, int], int] = {}
     for region, times in cut.regions.items():
-        for size, number in _sizes(cfg, region, records).items():
+        for size, number in _sizes(cfg, region, records, shared=False).items():
             windows[size, region] = windows.get((size, region), 0) + times * number
     alone = sum(windows.values()) == 1
-    nothing = (1 - room.density) ** (cfg.lane_group * cfg.block_k) if cfg.sparse else 0.0
     total = 0.0
     for units in passes:
         per_row = -(-units // cfg.rows)
-        drain = min(units * cfg.lane_group, shape.inputs)
+        drain = min(units * lanes, shape.inputs)
         for n, positions, area, visited in cut.kinds:
             cycles = 0.0
             for (size, region), number in windows.items():
-                mean = cfg.lane_group * cfg.block_k * shape.taps * size * room.density
+                mean = lanes * cfg.block_k * shape.taps * size * room.density
                 slowest = _slowest(cfg, mean, sqrt(mean * (1 - room.density)), per_row, alone)
-                compute = slowest * visited + per_row * size * shape.taps * nothing + BARRIER
+                idle = _not_hidden(cfg, room.density, lanes * cfg.block_k, visited) * per_row * size * shape.taps
+                compute = slowest * visited + idle + BARRIER
                 operands = area * (-(-size * cfg.block_k // cfg.bus_elements) + 1)
                 load = operands + segments * size * (masks + values) + LOADING
-                plan = segments * (1 + region + each) + PLANNING + (units if alone else 0)
+                plan = segments * (1 + region + (each << wide)) + PLANNING + (units if alone else 0)
                 cycles += number * max(compute, load, plan)
             last = cycles / sum(windows.values())
             total += n * (cycles + max(0.0, positions * drain + DRAINING - last))
     units = min(segments * each, cap * cfg.rows)
-    return Tile(cut.images, cut.rows, cut.cols, units, cap, records, segments, total)
+    return Tile(cut.images, cut.rows, cut.cols, units, cap, records, segments, wide, total)
+
+
+def _not_hidden(cfg: Config, density: float, weights: int, visited: float) -> float:
+    """Cycles a word that a row spends on words without visits, see `golden.walk.looked_ahead`.
+
+    A run of them is as long as chance makes it, and what is left of it behind a word of c cycles is, on average,
+    q ** c for every word with visits over the share of those, q the chance of a word without.
+    """
+    if not cfg.sparse or density >= 1:
+        return 0.0
+    none: float = (1 - density) ** weights
+    return (1 - density + density * none**visited) ** weights - none
+
+
+def wide_units(cfg: Config, inputs: int, records: int, density: float, positions: int) -> int:
+    """BW of a fully connected layer: 1 if units of two lane groups are as fast as those of one, or faster.
+
+    They are half as many to plan and leave fewer words without visits, but are harder to even out.
+    """
+    if cfg.groups_per_word < 2 or (cfg.lane_group << 1) * positions > cfg.psum_depth:
+        return 0
+    cycles = []
+    for wide in range(2):
+        weights, per_row = (cfg.lane_group << wide) * cfg.block_k, -(-inputs // (cfg.lane_group << wide) // cfg.rows)
+        mean = weights * records * density
+        slowest = _slowest(cfg, mean, sqrt(mean * (1 - density)), per_row, True) * positions
+        cycles.append(slowest + _not_hidden(cfg, density, weights, positions) * per_row * records)
+    return int(cycles[1] <= cycles[0])
 
 
 def _update(cfg: Config, shape: LayerShape, room: Room, cut: Cut) -> Tile | None:

@@ -88,8 +88,9 @@ def _where(
         p = position[at]
         k, c, tap[at] = g.k_of[p] - g.k0, g.c_of[p] - g.c0, g.tap_of[p]
         if phase == Phase.BW:
-            gather[at], unit[at] = k, q * g.groups + g.group_of[p] % g.groups
-            lane[at] = c % cfg.lane_group
+            wide = work.command.get("wide", 0)
+            gather[at], unit[at] = k, q * (g.groups >> wide) + (g.group_of[p] % g.groups >> wide)
+            lane[at] = c % (cfg.lane_group << wide)
         else:
             channel = k if work.command.get("depthwise") else q * work.command["c_step"] + c
             gather[at], unit[at] = channel, k // cfg.block_k

@@ -2,7 +2,8 @@
 
 A word comes with the bits to visit and the bits that are stored. The decoder issues the visited bits in
 ascending order, each for U positions (U comes with the word), and finds the stored value of a bit by counting the
-stored bits below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle.
+stored bits below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle. A word without
+visits that may be passed over makes room for the next one while another is still under way, and then takes none.
 
 How a gap is avoided: the visited bits are counted one stage ahead, so that the end of a word is known from
 two flags, and the stages before the decoder all advance together when it takes a word.
@@ -44,7 +45,7 @@ class CsbDecoder(wiring.Component):
     Ports:
         valid, ready: input stream; a transfer happens when both are high. ready does not depend on valid.
         positions: U, at least 1. visit: bits to visit. mask: stored bits. offset: place of the word's first value.
-        tags: anything.
+        skip: the word may be passed over if it has nothing to visit. tags: anything.
         issue: this cycle visits a bit at a position. scan: this cycle is the one of a word with nothing to visit.
         first, last: with issue, its first, its last position. word_last: the word's last cycle (issue or scan).
         bit, has_value: the bit, and whether it is stored. tags_out: of its word. These three keep until
@@ -68,6 +69,7 @@ class CsbDecoder(wiring.Component):
                 "visit": In(cfg.mask_bits),
                 "mask": In(cfg.mask_bits),
                 "offset": In(value_bits(cfg)),
+                "skip": In(1),
                 "tags": In(tag_bits),
                 "issue": Out(1),
                 "scan": Out(1),
@@ -95,7 +97,8 @@ class CsbDecoder(wiring.Component):
         next_offset, next_tags = register(value_bits(cfg), "next_offset"), register(self._tag_bits, "next_tags")
         next_count = register(range(cfg.mask_bits + 1), "next_count")
         next_more, next_one = register(position_bits(cfg), "next_more"), register(1, "next_one")
-        m.d.comb += self.ready.eq(~counted | take)
+        next_passed = register(1, "next_passed")
+        m.d.comb += self.ready.eq(~counted | take | next_passed)
         with m.If(self.ready):
             m.d.sync += counted.eq(self.valid)
             with m.If(self.valid):
@@ -107,6 +110,7 @@ class CsbDecoder(wiring.Component):
                     next_count.eq(total(self.visit)),
                     next_more.eq(self.positions - 1),
                     next_one.eq(self.positions == 1),
+                    next_passed.eq(self.skip & ~self.visit.any()),
                 ]
 
         # Walked: the visits that are left, and flags that say a cycle ahead where it ends.

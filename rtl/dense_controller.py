@@ -25,7 +25,7 @@ from rtl.box_walk import AXES, PITCH_BITS, BoxWalk
 from rtl.csb_decoder import bit_bits
 from rtl.exploration import clip_valid, group_bits
 from rtl.pe import Op
-from rtl.row_controller import ERROR_VALUE, RowController, trace_record
+from rtl.row_controller import ERROR_VALUE, RowController, lane_of_unit, trace_record
 from rtl.row_walker import (
     COUNT_BITS,
     LOG2_BLOCKS_BITS,
@@ -107,6 +107,7 @@ class DenseController(wiring.Component):
             "bias": In(1),
             "bias_tap": In(TAP_BITS),
             "depthwise": In(1),
+            "wide": In(1),
             "command": In(trace.RECORD["command"].bits),
             "compute_start": In(1),
             "done": Out(1, init=1),
@@ -227,7 +228,7 @@ class DenseController(wiring.Component):
         if cfg.groups_per_word > 1:
             lanes = log2_exact(cfg.lane_group, "lane_group")
             past = Signal(range(cfg.block_c + 1))
-            m.d.comb += past.eq((info.group + 1) << lanes)
+            m.d.comb += past.eq((info.group + 1 + self.wide) << lanes)
             with m.If(self.phase == Phase.BW):
                 m.d.comb += [first.eq(info.group << lanes), end.eq(Mux(past < columns, past, columns))]
         with m.If(ready):
@@ -325,14 +326,14 @@ class DenseController(wiring.Component):
         # The addresses: the unit's and the channel's, then through the box of the tap.
         m.submodules.walk = walk = BoxWalk(cfg)
         pack = log2_exact(cfg.stationary_pack, "stationary_pack")
-        lane_k, lane_c = visit["k"], visit["c"][: log2_exact(cfg.lane_group, "lane_group")]
+        lane_k = visit["k"]
         unit = Signal(slot_bits(cfg))
         channel_1, unit_1 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
         half_1 = Signal(reset_less=True)
         m.d.comb += unit.eq(
             Mux(
                 backward,
-                Cat(lane_c, visit["slot"]),
+                lane_of_unit(cfg, visit["c"], visit["slot"], self.wide),
                 Mux(updating, Cat(lane_k[pack:], visit["slot"]), Cat(lane_k, visit["slot"])),
             )
         )

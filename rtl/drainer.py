@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -100,7 +100,7 @@ class FlowDrainer(wiring.Component):
         go, beat_end, run_end, row_end, end = Signal(), Signal(), Signal(), Signal(), Signal()
         is_data, is_one = Signal(), Signal()
         backward = Signal()
-        lane = Signal(range(max(cfg.block_k, cfg.lane_group, 2)))
+        lane = Signal(range(max(cfg.block_k, 2 * cfg.lane_group)))
         m.d.comb += [
             go.eq(running & (self.room | element.any())),
             self.reserve.eq(go & ~element.any()),
@@ -112,11 +112,16 @@ class FlowDrainer(wiring.Component):
             is_data.eq(channel < command.out_channels),
             is_one.eq(command.ones & ~backward & (channel == command.out_channels)),
         ]
-        # log2_lanes is one of two constants (the planner has checked it): a choice, not a shifter.
-        shifts = {0: log2_exact(cfg.block_k, "block_k"), 1: log2_exact(cfg.lane_group, "lane_group")}
+        # log2_lanes is one of three constants (the planner has checked it): a choice, not a shifter.
+        lanes = log2_exact(cfg.lane_group, "lane_group")
+        shifts = log2_exact(cfg.block_k, "block_k"), lanes, lanes + 1
+
+        def of_unit(*choices: Value) -> Value:
+            return Mux(backward, Mux(command.wide, choices[2], choices[1]), choices[0])
+
         m.d.comb += [
-            self.assign_unit.eq(Mux(backward, channel >> shifts[1], channel >> shifts[0])),
-            lane.eq(Mux(backward, channel & (cfg.lane_group - 1), channel & (cfg.block_k - 1))),
+            self.assign_unit.eq(of_unit(*(channel >> shift for shift in shifts))),
+            lane.eq(of_unit(*(channel[:shift] for shift in shifts))),
         ]
         with m.If(self.start):
             m.d.sync += [
@@ -143,13 +148,7 @@ class FlowDrainer(wiring.Component):
         lane_1 = delay(lane, "lane_1")
         position_1 = delay(position, "position_1")
         slot_lane = Signal(len(self.side_addr))
-        m.d.comb += slot_lane.eq(
-            Mux(
-                backward,
-                Cat(Const(0, shifts[1]), self.assign_slot) | lane_1,
-                Cat(Const(0, shifts[0]), self.assign_slot) | lane_1,
-            )
-        )
+        m.d.comb += slot_lane.eq(of_unit(*(Cat(Const(0, shift), self.assign_slot) for shift in shifts)) | lane_1)
         row_2 = Signal(row_bits(cfg), reset_less=True)
         m.d.sync += [
             self.side_addr.eq((slot_lane << command.log2_positions) + position_1),

@@ -74,11 +74,12 @@ class VisitRule(wiring.Component):
     """The visited bits of a mask word, combinational.
 
     `visit = valid & lanes & (everything | mask)`: valid positions are those with k_local < valid_k and
-    c_local < valid_c; the lane mask keeps one lane group.
+    c_local < valid_c; the lane mask keeps one lane group, or two side by side.
 
     Ports:
         mask: the stored bits, bit k_local*Bc + c_local. valid_k (0 to Bk), valid_c (0 to Bc): valid channels.
-        everything: visit what is not stored, too. lanes_only: keep only the lanes of `group`.
+        everything: visit what is not stored, too. lanes_only: keep only the lanes of `group`,
+            `wide` of the pair that it belongs to.
         visit: the visited bits.
     """
 
@@ -92,6 +93,7 @@ class VisitRule(wiring.Component):
                 "everything": In(1),
                 "lanes_only": In(1),
                 "group": In(group_bits(cfg)),
+                "wide": In(1),
                 "visit": Out(cfg.mask_bits),
             }
         )
@@ -100,13 +102,12 @@ class VisitRule(wiring.Component):
         cfg = self._cfg
         m = Module()
         rows, lanes = Signal(cfg.block_k), Signal(cfg.block_c)
+        groups = Signal(cfg.groups_per_word)  # those of the unit
+        m.d.comb += groups.eq(Cat((self.group | self.wide) == (number | self.wide) for number in range(len(groups))))
         m.d.comb += [
             rows.eq(Cat(self.valid_k > k for k in range(cfg.block_k))),
             lanes.eq(
-                Cat(
-                    (self.valid_c > c) & (~self.lanes_only | (self.group == c // cfg.lane_group))
-                    for c in range(cfg.block_c)
-                )
+                Cat((self.valid_c > c) & (~self.lanes_only | groups[c // cfg.lane_group]) for c in range(cfg.block_c))
             ),
             self.visit.eq(
                 Cat(Mux(row, lanes, 0) for row in rows) & (self.mask | self.everything.replicate(cfg.mask_bits))

@@ -2,7 +2,7 @@
 
 Gathered operand to all PEs over the column bus, stationary operand to the rows that own its channels,
 ReLU gate as one bit an element to the gate buffer, and records, through the `RecordParser`, to the
-weight buffers of the rows. In BW it also builds the rows' entry lists, one lane group a cycle.
+weight buffers of the rows. In BW it also builds the rows' entry lists, one unit (lane group or pair) a cycle.
 """
 
 from __future__ import annotations
@@ -365,8 +365,8 @@ class Loader(wiring.Component):
         unit_last, segment_last, word_last = Signal(), Signal(), Signal()
         m.d.comb += [
             unit_last.eq(unit + 1 == command.units),
-            segment_last.eq(in_segment + 1 == command.groups),
-            word_last.eq(group == cfg.groups_per_word - 1),
+            segment_last.eq(in_segment + 1 + command.wide == command.groups),
+            word_last.eq((group | command.wide) == cfg.groups_per_word - 1),
         ]
         m.d.sync += [
             begin_1.eq(begin),
@@ -388,7 +388,11 @@ class Loader(wiring.Component):
                 looked.eq(command.units == 0),
             ]
         with m.Elif(looking):
-            m.d.sync += [unit.eq(unit + 1), in_segment.eq(in_segment + 1), group.eq(group + 1)]
+            m.d.sync += [
+                unit.eq(unit + 1),
+                in_segment.eq(in_segment + 1 + command.wide),
+                group.eq(group + 1 + command.wide),
+            ]
             with m.If(word_last):
                 m.d.sync += [word.eq(word + 1), group.eq(0)]
             with m.If(segment_last):

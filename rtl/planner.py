@@ -52,7 +52,8 @@ class Planner(wiring.Component):
     the header's word 0, and fit 16 bits.
 
     Counts: unit i of FW and NOP: sum of nnz of record record0 + i over the segments; WU: of cycles (high half); BW:
-    unit g * groups + j: nnz of lane group j of segment g. Saturated at 65535. Units >= `units` are left out.
+    unit g * groups + j: nnz of lane group j of segment g; `wide`: of two lane groups. Saturated at 65535. Units
+    >= `units` are left out.
 
     Args:
         cfg: widths and sizes.
@@ -273,14 +274,18 @@ class Planner(wiring.Component):
     ) -> None:
         """Visits of a unit, from a header word to the balancer."""
         command = self.command
-        narrow, count = Signal(32), Signal(COUNT_BITS)
+        narrow, count, index = Signal(32), Signal(COUNT_BITS), Signal.like(use["unit"])
+        pairs, second = Signal(), Signal()  # BW: units of two lane groups; this is the other one of its unit
         m.d.comb += [
+            pairs.eq(back & command.wide),
+            second.eq(pairs & use["unit"][0]),
+            index.eq(Mux(pairs, use["unit"] >> 1, use["unit"])),
             narrow.eq(Mux(back, content, Mux(command.phase == Phase.WU, content[16:], content[:16]))),
             count.eq(Mux(narrow[COUNT_BITS:].any(), (1 << COUNT_BITS) - 1, narrow)),
-            balancer.count_we.eq(use["walking"] & use["is_counted"] & (use["unit"] < command.units)),
-            balancer.count_add.eq(~back & use["segment"].any()),
-            balancer.count_final.eq(use["is_final"]),
-            balancer.count_index.eq(use["unit"]),
+            balancer.count_we.eq(use["walking"] & use["is_counted"] & (index < command.units)),
+            balancer.count_add.eq((~back & use["segment"].any()) | second),
+            balancer.count_final.eq(use["is_final"] & (second | ~pairs)),
+            balancer.count_index.eq(index),
             balancer.count_value.eq(count),
         ]
 

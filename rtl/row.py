@@ -59,6 +59,7 @@ _CONTROLLER = (
     "bias",
     "bias_tap",
     "depthwise",
+    "wide",
     "salt",
     "scale_t",
     "dense_mode",

@@ -62,9 +62,9 @@ class RowController(wiring.Component):
         load_first: with a mask beat, the first of its record: the row (if load_mine) takes the record as an entry:
         load_slot, load_channel (gathered channel of word 0), load_kb, load_cb (block of word 0, absolute).
         Low in BW, where every row takes every beat and entries come by the entry bus.
-        entry_valid, entry_mine: a lane group, and whether it is this row's: entry_slot, entry_word (its word in a
-        record), entry_group (in that word), entry_record_base (mask beat, in the bank, of record 0 of its segment),
-        entry_cb (absolute block column). Not in one cycle with load_first.
+        entry_valid, entry_mine: a unit of BW, and whether it is this row's: entry_slot, entry_word (its word in a
+        record), entry_group (in that word, `wide` the first of two), entry_record_base (mask beat, in the bank, of
+        record 0 of its segment), entry_cb (absolute block column). Not in one cycle with load_first.
         tap_we, tap, box, count: a tap of the command that loads, see `rtl.tap_table`.
         load_error: 0, or 1: no room for a mask beat or an entry, or 2: none for a value beat. The first one
         stays until load_start. What has no room is dropped.
@@ -72,13 +72,14 @@ class RowController(wiring.Component):
         bank: weights and entries read; tap_bank: taps read. phase; words, mask_beats: of a record; block_rows: records
         of a segment; log2_blocks, taps; gather_image, ..., psum_col: steps through a box; log2_positions; k0: output
         channel of record 0 (BW); k_end, c_end: one past the last valid channels; bias, bias_tap: the last input channel
-        exists in that tap only; depthwise: the gathered channel is the output channel; salt, scale_t; dense_mode, step,
-        log2_period (exploration).
+        exists in that tap only; depthwise: the gathered channel is the output channel; wide: BW, a unit is two lane
+        groups; salt, scale_t; dense_mode, step, log2_period (exploration).
         command: index for the trace.
         compute_start: begin; only when done. done: high from reset; falls one cycle after compute_start.
     Ports, operation (registered; see `rtl.pe.RowControl`): op, value, gather_addr, psum_addr (WU: address of the
         stationary operand), half, bypass, dot_first, dot_last. Beside op they mean nothing in idle cycles.
-        is_busy, is_scan: this cycle issues an operation, or is the one of a word without visits.
+        is_busy, is_scan: this cycle issues an operation, or is the one of a word without visits. In BW such words are
+        passed over while one with visits is under way.
         trace: the record of this cycle, all zero without an operation.
     Ports, visit (WU only, low otherwise), in the cycle of the last position's operation:
         visit_void: its tap has no positions, this is a cycle without an operation.
@@ -137,6 +138,7 @@ class RowController(wiring.Component):
             "bias": In(1),
             "bias_tap": In(TAP_BITS),
             "depthwise": In(1),
+            "wide": In(1),
             "salt": In(WORD_BITS),
             "scale_t": In(SCALE_BITS),
             "dense_mode": In(1),
@@ -282,6 +284,7 @@ class RowController(wiring.Component):
             rule.valid_c.eq(valid_c_2),
             rule.lanes_only.eq(self.phase == Phase.BW),
             rule.group.eq(walk_2.group),
+            rule.wide.eq(self.wide),
             rule.everything.eq(Mux(self.phase == Phase.WU, exploration.explored & updating, self.scale_t.any())),
         ]
         with m.If(advance):
@@ -313,6 +316,7 @@ class RowController(wiring.Component):
             decoder.visit.eq(visit),
             decoder.mask.eq(mask),
             decoder.offset.eq(offset),
+            decoder.skip.eq((self.phase == Phase.BW) & ~tags.walk.final),
             decoder.tags.eq(tags.as_value()),
         ]
 
@@ -394,12 +398,11 @@ class RowController(wiring.Component):
         m.submodules.walk = walk = BoxWalk(cfg)
         pack = log2_exact(cfg.stationary_pack, "stationary_pack")
         lane_k = k_local[: log2_exact(cfg.block_k, "")]
-        lane_c = c_local[: log2_exact(cfg.lane_group, "")]
         unit = Signal(slot_bits(cfg))
         m.d.comb += unit.eq(
             Mux(
                 backward,
-                Cat(lane_c, tags.walk.slot),
+                lane_of_unit(cfg, c_local, tags.walk.slot, self.wide),
                 Mux(updating, Cat(lane_k[pack:], tags.walk.slot), Cat(lane_k, tags.walk.slot)),
             )
         )
@@ -475,6 +478,13 @@ class RowController(wiring.Component):
             m.d.sync += self.done.eq(0)
         with m.Elif((final[8] & ~self.done) | null[7]):
             m.d.sync += self.done.eq(1)
+
+
+def lane_of_unit(cfg: Config, c_local: Value, slot: Value, wide: Value) -> Value:
+    """BW: number of an input channel among those of its row, from its place in the block and its unit's slot."""
+    lanes = log2_exact(cfg.lane_group, "lane_group")
+    one = Cat(c_local[:lanes], slot)
+    return Mux(wide, Cat(c_local[: lanes + 1], slot), one) if cfg.groups_per_word > 1 else one
 
 
 def trace_record(row: wiring.Component) -> Value:

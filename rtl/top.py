@@ -81,6 +81,7 @@ _FIELDS = (
     "bias",
     "bias_tap",
     "depthwise",
+    "wide",
     "salt",
     "sum_add",
     "sum_store",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -110,7 +110,7 @@ class Validator(wiring.Component):
             with m.Case(3):
                 m.d.sync += gate_full.eq(product > cfg.gate_beats)
             with m.Case(4):
-                m.d.sync += uncounted.eq(command.units > Mux(back, product, command.records))
+                m.d.sync += uncounted.eq(command.units > Mux(back, product >> command.wide, command.records))
 
         # Everything else is compared every cycle, and right from step 1 on, what depends on the taps from step 2 on.
         header_beats, header_words, header_room = Signal(14), Signal(18), Signal(18)
@@ -129,7 +129,8 @@ class Validator(wiring.Component):
             header_room.eq(command.header_beats << log2_exact(cfg.words_per_beat, "words_per_beat")),
             headers_fit.eq(~range_bad & (header_room >= header_words)),
         ]
-        lanes = Mux(back, log2_exact(cfg.lane_group, "lane_group"), log2_exact(cfg.block_k, "block_k"))
+        lanes = Mux(back, log2_exact(cfg.lane_group, "lane_group") + command.wide, log2_exact(cfg.block_k, "block_k"))
+        pairs_bad = ~back | command.groups[0] if cfg.groups_per_word > 1 else Const(1)
         blocks = Mux(taps == 1, command.words, 1 << command.log2_blocks)
         contradictions = [
             *((side == 0) | (side > MOST_KERNEL) for side in (command.kernel_rows, command.kernel_cols)),
@@ -154,6 +155,7 @@ class Validator(wiring.Component):
             command.c0[: log2_exact(cfg.block_c, "block_c")].any(),
             command.k0[: log2_exact(cfg.block_k, "block_k")].any(),
             command.log2_lanes != lanes,
+            command.wide & pairs_bad,
         ]
         if cfg.sparse:  # the dense build stores no masks and regenerates no weights
             shift = log2_exact(cfg.masks_per_beat, "masks_per_beat")

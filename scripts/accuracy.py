@@ -23,12 +23,25 @@ from arch.config import preset
 from golden import dataset
 from golden.graph_network import tensors_for
 from golden.networks.graph import Graph
-from golden.recipe import ANNEALED, CONSTANT, DENSE, Recipe, check_sizes, name_of, weights_of
+from golden.recipe import (
+    ANNEALED,
+    CONSTANT,
+    CONV_ANNEALED,
+    CONV_CONSTANT,
+    CONV_DENSE,
+    DENSE,
+    Net,
+    Recipe,
+    check_sizes,
+    name_of,
+    weights_of,
+)
 from golden.training import History, roomy, run, run_float
 from scripts.options import network
 from scripts.verilator import ROOT
 
 RECIPES = {"dense": DENSE, "annealed": ANNEALED, "constant": CONSTANT}
+CONV_RECIPES = {"dense": CONV_DENSE, "annealed": CONV_ANNEALED, "constant": CONV_CONSTANT}
 ENGINES = ("golden", "float")
 CURVE_POINTS = 400  # a curve over the steps is thinned to so many means
 
@@ -40,7 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--net", default="784-300-100-10", help="layer sizes, a network's name, or a file (784-300-100-10)"
     )
-    parser.add_argument("--array", default="paper", help="preset or ROWSxCOLUMNS of the golden model (paper)")
+    parser.add_argument("--array", help="preset or ROWSxCOLUMNS of the golden model (paper, cnn for graphs)")
     parser.add_argument("--epochs", type=int, help="of every recipe (as in golden/recipe.py)")
     parser.add_argument("--batch", type=int, help="samples of a minibatch, likewise")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe, seeds 1, 2, ... (3)")
@@ -59,10 +72,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def recipes(options: argparse.Namespace) -> dict[str, Recipe]:
+def recipes(options: argparse.Namespace, net: Net) -> dict[str, Recipe]:
     """The chosen recipes with what the command line changes."""
     changes = {name: getattr(options, name) for name in ("epochs", "batch") if getattr(options, name) is not None}
-    return {name: replace(RECIPES[name], **changes) for name in options.recipes}
+    known = CONV_RECIPES if isinstance(net, Graph) else RECIPES
+    return {name: replace(known[name], **changes) for name in options.recipes}
 
 
 def report(history: History, seconds: float) -> dict[str, object]:
@@ -115,12 +129,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     console = Console()
     try:
-        data, cfg = dataset.load(options.data), preset(options.array)
-        net = network(options.net)
+        data, net = dataset.load(options.data), network(options.net)
+        array = options.array or ("cnn" if isinstance(net, Graph) else "paper")
+        cfg = preset(array)
         check_sizes(data, net)
         if isinstance(net, Graph):
             cfg = cfg.with_(tensors=max(cfg.tensors, tensors_for(net)))
-        chosen = recipes(options)
+        chosen = recipes(options, net)
     except (ValueError, FileNotFoundError) as error:
         print(f"accuracy: {error}", file=sys.stderr)
         return 2
@@ -148,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         history = run_float(data, net, recipe, seed, show)
                     results[name].setdefault(engine, []).append(report(history, time.monotonic() - begin))
                     content = {
-                        "data": data.name, "net": name_of(net), "array": options.array, "total": total,
+                        "data": data.name, "net": name_of(net), "array": array, "total": total,
                         "recipes": {n: asdict(r) for n, r in chosen.items()}, "results": results,
                     }  # fmt: skip
                     (options.out / "accuracy.json").write_text(json.dumps(content) + "\n")

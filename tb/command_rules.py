@@ -42,7 +42,7 @@ def verdict(cfg: Config, c: Command) -> Status:
         return Status.MAGIC
     if (works and not _sizes_good(cfg, c, phase)) or (c["plan"] and not headers_fit(cfg, c)):
         return Status.FIELD
-    if c["plan"] and c["units"] > (c["segments"] * c["groups"] if phase == Phase.BW else c["records"]):
+    if c["plan"] and c["units"] > (c["segments"] * c["groups"] >> c["wide"] if phase == Phase.BW else c["records"]):
         return Status.FIELD
     gathered = (c["x_runs"] - 1) * c["gather_stride"] + c["x_run"] * cfg.bus_elements
     if works and c["load_x"] and gathered > cfg.gather_depth:
@@ -87,7 +87,8 @@ def _sizes_good(cfg: Config, c: Command, phase: Phase) -> bool:
             or (c["out_run"] > 0 and c["out_cols"] > 0 and c["out_run"] * element >= c["out_channels"] + c["ones"]),
             c["c0"] % cfg.block_c == 0,
             c["k0"] % cfg.block_k == 0,
-            c["log2_lanes"] == log2(cfg.lane_group if phase == Phase.BW else cfg.block_k),
+            c["log2_lanes"] == log2(cfg.lane_group << c["wide"] if phase == Phase.BW else cfg.block_k),
+            not c["wide"] or (phase == Phase.BW and cfg.groups_per_word > 1 and c["groups"] % 2 == 0),
             _range_good(c),
         )
     )
@@ -103,10 +104,12 @@ def good(cfg: Config, phase: Phase, **changes: int) -> Command:
     c |= {"segments": 1, "load_segments": 1, "block_rows": 2, "records": 2, "groups": cfg.groups_per_word}
     c |= {"positions": 1, "log2_positions": 0, "out_run": 1, "out_channels": 1, "units": 1, "cap": 1}
     c |= {"x_cols": 1, "aux_cols": 1, "out_cols": 1, "kernel_rows": 1, "kernel_cols": 1, "images": 1, "log2_blocks": 8}
-    c |= dict.fromkeys(("keep", "bias", "bias_tap", "depthwise", "gradient", "sum_add", "sum_store", "ahead"), 0)
+    c |= dict.fromkeys(
+        ("keep", "wide", "bias", "bias_tap", "depthwise", "gradient", "sum_add", "sum_store", "ahead"), 0
+    )
     c |= dict.fromkeys(("out_pitch", "x_pitch", "aux_pitch"), 0)
     c |= {"header_beats": -(-(3 + cfg.groups_per_word) // cfg.words_per_beat)}
-    c["log2_lanes"] = log2(cfg.lane_group if phase == Phase.BW else cfg.block_k)
+    c["log2_lanes"] = log2(cfg.lane_group << changes.get("wide", 0) if phase == Phase.BW else cfg.block_k)
     return c | changes
 
 
@@ -204,6 +207,18 @@ def bounds(cfg: Config) -> list[Bound]:
         rule("lanes", {}, {"log2_lanes": lanes[p] + 1}, (p,))
         if lanes[p]:
             rule("lanes", {}, {"log2_lanes": lanes[p] - 1}, (p,))
+        pairs = {"wide": 1, "log2_lanes": lanes[p] + (p == B)}
+        if p == B and cfg.groups_per_word > 1:
+            rule("lanes of pairs", pairs, pairs | {"log2_lanes": lanes[p]}, (p,))
+            rule(
+                "odd groups",
+                pairs,
+                pairs | {"groups": cfg.groups_per_word - 1},
+                (p,),
+                {"wide": 0, "log2_lanes": lanes[p]},
+            )
+        else:
+            rule("pairs", {}, pairs, (p,), {"wide": 0, "log2_lanes": lanes[p]})
     out += [
         Bound("units of records", Status.FIELD, p, {"units": 2, "cap": 1}, {"units": 3, "cap": 1}, [{"plan": 0}])
         for p in (F, U, N)
@@ -211,6 +226,10 @@ def bounds(cfg: Config) -> list[Bound]:
     small = {"segments": 2, "groups": 1, "cap": 1}
     inside, outside = small | {"units": 2}, small | {"units": 3}
     out.append(Bound("units of lane groups", Status.FIELD, B, inside, outside, [{"plan": 0}]))
+    if cfg.groups_per_word > 1:
+        small |= {"groups": 2, "wide": 1, "log2_lanes": lanes[B] + 1}
+        inside, outside = small | {"units": 2}, small | {"units": 3}
+        out.append(Bound("units of pairs", Status.FIELD, B, inside, outside, [{"plan": 0}]))
     out += [_planned(name, inside, outside) for name, inside, outside in _header_bounds(cfg)]
     room = good(cfg, N)["header_beats"] * cfg.words_per_beat - 1 - cfg.groups_per_word
     for p in (F, B, N):

@@ -59,9 +59,9 @@ def random_sums(cfg: Config, rng: np.random.Generator, shape: tuple[int, ...]) -
     return np.where(special, rng.choice([low, high, 0, -1, 1, low + 1], shape), sums)
 
 
-def room_for(cfg: Config, phase: Phase, log2_positions: int) -> int:
+def room_for(cfg: Config, phase: Phase, log2_positions: int, wide: int = 0) -> int:
     """Channels that the rows hold."""
-    lanes = cfg.lane_group if phase == Phase.BW else cfg.block_k
+    lanes = cfg.lane_group << wide if phase == Phase.BW else cfg.block_k
     return min(cfg.units, cfg.rows * (cfg.psum_depth // lanes >> log2_positions)) * lanes
 
 
@@ -70,7 +70,10 @@ def random_job(
 ) -> FlowJob:
     """Any size up to some beats; `changes` are fields of the command."""
     log2_positions = changes.get("log2_positions", int(rng.integers(0, 3)))
-    most = room_for(cfg, phase, log2_positions)
+    wide = changes.get("wide", int(phase == Phase.BW and cfg.groups_per_word > 1 and rng.random() < 0.5))
+    if "wide" not in changes and room_for(cfg, phase, log2_positions, wide) < max(1, changes.get("out_channels", 0)):
+        wide = 0
+    most = room_for(cfg, phase, log2_positions, wide)
     ones = int(rng.random() < 0.5)
     channels = changes.get("out_channels", int(rng.integers(1, min(most, 4 * cfg.bus_elements) + 1)))
     assert channels <= most
@@ -88,6 +91,7 @@ def random_job(
         gate=int(rng.random() < 0.7),
         gradient=int(rng.random() < 0.3),
         ones=ones,
+        wide=wide,
     )
     c = good(cfg, phase, **(fields | changes))
     lanes = 1 << c["log2_lanes"]

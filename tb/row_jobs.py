@@ -36,6 +36,7 @@ def random_job(
     dense_visits: bool = False,
     empty_row: int = -1,
     at: tuple[int, int] | None = None,
+    wide: int | None = None,
     **more: int,
 ) -> Job:
     """A job that fits a row of `cfg`, its units dealt at random to `rows` rows, none of them to `empty_row`.
@@ -58,6 +59,7 @@ def random_job(
         dense_visits: the regenerated weights are not zero.
         empty_row: a row without units.
         at: block coordinates of the first block; otherwise at random.
+        wide: BW: whether a unit is two lane groups; random if None.
         more: further attributes of `Job`.
 
     Raises:
@@ -88,13 +90,16 @@ def random_job(
     beats = sum(int(r.value_beats().sum()) for r in regions)
     if beats > cfg.value_beats and (taps > 1 or not cfg.sparse):
         raise NoRoom(f"{beats} value beats, room for {cfg.value_beats}")
-    units = segments * g.groups if phase == Phase.BW else records
-    fields = _boxes(cfg, rng, phase, boxes, kernel, positions, channels, -(-units // max(1, rows - (empty_row >= 0))))
+    may_be_wide = phase == Phase.BW and cfg.groups_per_word > 1
+    wide = int(may_be_wide and (rng.random() < 0.5 if wide is None else wide))
+    units = segments * g.groups >> wide if phase == Phase.BW else records
+    lanes, each = lanes_of(cfg, phase) << wide, -(-units // max(1, rows - (empty_row >= 0)))
+    fields = _boxes(cfg, rng, phase, boxes, kernel, positions, channels, each, lanes)
     job = Job(
         cfg,
         phase,
         regions,
-        deal(cfg, rng, phase, units, fields["positions"], rows, empty_row),
+        deal(cfg, rng, lanes, units, fields["positions"], rows, empty_row),
         unused(rng, fields),
         last_end - (has_bias and phase == Phase.BW),
         scale=int(rng.integers(1, 1 << 16)) if dense_visits else 0,
@@ -103,6 +108,7 @@ def random_job(
         step=int(rng.integers(0, 1 << 10)),
         command=int(rng.integers(0, 512)),
         depthwise=depthwise,
+        wide=wide,
         log2_cycles=int(rng.integers(0, 8)),
     )
     for name, value in more.items():
@@ -119,6 +125,7 @@ def _boxes(
     positions: int,
     channels: int,
     units: int,
+    lanes: int,
 ) -> Fields:
     """Boxes of a kind that fit the gather bank, and the partial sums of a row that has so many units."""
     most_patch = cfg.gather_depth // channels
@@ -127,7 +134,6 @@ def _boxes(
             raise NoRoom(f"{positions} x {channels} gathered operands, room for {cfg.gather_depth}")
         fields, patch = sub_batches(positions, 1), positions
     else:
-        lanes = lanes_of(cfg, phase)
         most = min(positions, 1 << max(0, (cfg.psum_depth // (lanes * units)).bit_length() - 1))
         if most_patch < 1 or lanes * units > cfg.psum_depth:
             raise NoRoom(f"{channels} channels, {units} units of {lanes} lanes")
@@ -151,10 +157,10 @@ def fitting(cfg: Config, rng: np.random.Generator, phase: Phase, **shape: Any) -
 
 
 def deal(
-    cfg: Config, rng: np.random.Generator, phase: Phase, units: int, positions: int, rows: int, empty_row: int
+    cfg: Config, rng: np.random.Generator, lanes: int, units: int, positions: int, rows: int, empty_row: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and slots of units, at random; a row has no more units than room."""
-    room = cfg.psum_depth // (lanes_of(cfg, phase) << (positions - 1).bit_length())
+    room = cfg.psum_depth // (lanes << (positions - 1).bit_length())
     places = [(row, slot) for row in range(rows) if row != empty_row for slot in range(room)]
     if units > len(places):
         raise NoRoom(f"{units} units, {len(places)} places")

@@ -43,7 +43,7 @@ class Job:
 
     Attributes:
         regions: its segments, each `c_step` channels after the one before.
-        owner: row and slot of every unit: block rows (FW, WU) or lane groups of all segments (BW).
+        owner: row and slot of every unit: block rows (FW, WU) or lane groups of all segments (BW; pairs if `wide`).
         boxes: the fields of the command that say which positions a tap visits (`tb.box_jobs`).
         c_end: of the command; in BW it leaves out the bias.
         others: as in the command and the settings.
@@ -62,6 +62,7 @@ class Job:
     dense: bool = False
     command: int = 0
     depthwise: bool = False
+    wide: int = 0
     log2_cycles: int = 0
     sum_add: bool = False
     sum_store: bool = False
@@ -112,6 +113,11 @@ class Job:
         return -1 if self.phase == Phase.BW else self.regions[-1].geometry.bias_tap
 
     @property
+    def lanes(self) -> int:
+        """Channels of a unit (FW, BW)."""
+        return self.cfg.lane_group << self.wide if self.phase == Phase.BW else self.cfg.block_k
+
+    @property
     def channels(self) -> int:
         """Gathered channels, those of padded blocks included."""
         g = self.geometry
@@ -122,10 +128,10 @@ class Job:
     def command_fields(self) -> dict[str, int]:
         """What the golden phases read from a command."""
         g, cfg = self.geometry, self.cfg
-        lanes = cfg.lane_group if self.phase == Phase.BW else cfg.block_k
         return self.boxes | {
             "phase": int(self.phase),
-            "log2_lanes": lanes.bit_length() - 1,
+            "log2_lanes": self.lanes.bit_length() - 1,
+            "wide": self.wide,
             "log2_cycles": self.log2_cycles,
             "c_step": g.blocks * cfg.block_c,
             "c_end": self.c_end,
@@ -152,6 +158,7 @@ class Job:
             "bias": int(self.bias_tap >= 0),
             "bias_tap": max(self.bias_tap, 0),
             "depthwise": int(self.depthwise),
+            "wide": self.wide,
             "salt": self.salt,
             "scale_t": self.scale,
             "dense_mode": int(self.dense),
@@ -193,12 +200,12 @@ class Job:
         return result
 
     def entries(self) -> list[tuple[int, Cycle]]:
-        """(unit, entry bus) of every lane group; empty but in BW."""
+        """(unit, entry bus) of every unit; empty but in BW."""
         if self.phase != Phase.BW:
             return []
         cfg, g, result = self.cfg, self.geometry, []
         for unit, slot in enumerate(self.owner[1].tolist()):
-            segment, group = divmod(unit, g.groups)
+            segment, group = divmod(unit << self.wide, g.groups)
             word, in_word = divmod(group, cfg.groups_per_word)
             bus = {
                 "entry_valid": 1,
@@ -221,7 +228,7 @@ class Job:
         g, (rows, slots), result = self.geometry, self.owner, []
         if self.phase == Phase.BW:
             for unit in np.flatnonzero(rows == row).tolist():
-                segment, group = divmod(unit, g.groups)
+                segment, group = divmod(unit << self.wide, g.groups)
                 block, in_word = divmod(group, self.cfg.groups_per_word)
                 walk = product(range(g.records), range(self.taps))
                 result += [Word(segment, r, tap, block, in_word, int(slots[unit])) for r, tap in walk]
@@ -256,11 +263,18 @@ class Job:
         """What the row shows from its first operation or scan on; names are those of the controller's ports."""
         result: list[Cycle] = []
         met = [places(self.boxes, tap) for tap in range(self.taps)]
-        for word in self.words(row):
+        words, ahead = self.words(row), 0  # words that the row can look at while it is busy with one
+        for number, word in enumerate(words):
             visits, last = self._visits(word), self._word_end(word) if self.phase == Phase.WU else {}
             if not visits or (not met[word.tap] and self.phase != Phase.WU):
-                result.append({"is_scan": 1, **last})
+                if ahead and number + 1 < len(words):
+                    ahead -= 1
+                else:
+                    result.append({"is_scan": 1, **last})
+                    ahead = 0
                 continue
+            if self.phase == Phase.BW and self.cfg.sparse:
+                ahead = len(visits) * len(met[word.tap]) - 1
             for bit, delta in visits:
                 visit = self._visit(bit, delta) if self.phase == Phase.WU else {}
                 if not met[word.tap]:  # its tap meets padding alone
@@ -302,7 +316,7 @@ class Job:
         for bit in range(self.cfg.mask_bits):
             delta = self.deltas[word.segment].get(first + bit)
             lane_group = bit % self.cfg.block_c // self.cfg.lane_group
-            mine = self.phase != Phase.BW or lane_group == word.group
+            mine = self.phase != Phase.BW or lane_group >> self.wide == word.group >> self.wide
             if mine and self._is_valid(word, bit) and (everything or delta is not None):
                 visits.append((bit, delta))
         return visits
@@ -333,8 +347,8 @@ class Job:
         if self.phase == Phase.WU:
             unit, half = divmod(word.slot * cfg.block_k + k, cfg.stationary_pack)
             return cycle | {"op": DOT, "half": half, "bypass": 0, "psum_addr": (unit << self.log2_positions) + place[1]}
-        lanes, lane = (cfg.lane_group, c % cfg.lane_group) if self.phase == Phase.BW else (cfg.block_k, k)
-        psum = (word.slot * lanes + lane << self.log2_positions) + place[1]
+        lane = c % self.lanes if self.phase == Phase.BW else k
+        psum = (word.slot * self.lanes + lane << self.log2_positions) + place[1]
         weight = self._weight(*self._place(word, bit), word.tap, delta or 0)
         return cycle | {"op": MAC, "psum_addr": psum, "value": weight}
 

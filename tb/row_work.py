@@ -152,7 +152,7 @@ def placed(job: Job, row: int, golden: np.ndarray) -> np.ndarray:
     """Golden sums (channel, position, column) where the row keeps them, (columns, psum_depth); zero elsewhere."""
     cfg, g = job.cfg, job.geometry
     out = np.zeros((cfg.columns, cfg.psum_depth), np.int64)
-    lanes = cfg.lane_group if job.phase == Phase.BW else cfg.block_k
+    lanes = job.lanes
     for unit in np.flatnonzero(job.owner[0] == row).tolist():
         for lane in range(lanes):
             channel = unit * lanes + lane

@@ -131,13 +131,14 @@ async def one_and_all(dut: Any) -> None:
     cfg = bench.cfg
     for phase in FLOWS:
         await bench.play(job(phase, out_channels=1, ones=0, out_run=1, positions=1, log2_positions=0))
-        lanes = cfg.lane_group if phase == Phase.BW else cfg.block_k
-        deepest = min(cfg.psum_depth // lanes, cfg.gate_beats * cfg.bus_elements).bit_length() - 1
-        for log2_positions in (0, deepest):
-            given = {"positions": 1 << log2_positions, "log2_positions": log2_positions, "ones": 0}
-            channels = room_for(cfg, phase, log2_positions)
-            channels = min(channels, cfg.gate_beats * cfg.bus_elements >> log2_positions)
-            await bench.play(job(phase, out_channels=channels, out_run=-(-channels // cfg.bus_elements), **given))
+        for wide in range(2 if phase == Phase.BW and cfg.groups_per_word > 1 else 1):
+            lanes = cfg.lane_group << wide if phase == Phase.BW else cfg.block_k
+            deepest = min(cfg.psum_depth // lanes, cfg.gate_beats * cfg.bus_elements).bit_length() - 1
+            for log2_positions in (0, deepest):
+                given = {"positions": 1 << log2_positions, "log2_positions": log2_positions, "ones": 0, "wide": wide}
+                channels = room_for(cfg, phase, log2_positions, wide)
+                channels = min(channels, cfg.gate_beats * cfg.bus_elements >> log2_positions)
+                await bench.play(job(phase, out_channels=channels, out_run=-(-channels // cfg.bus_elements), **given))
 
 
 @cocotb.test()

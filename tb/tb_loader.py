@@ -68,6 +68,7 @@ class Bench:
         segments = 1 if phase == Phase.WU else int(rng.integers(1, 4))
         segment = int(rng.integers(0, 32 - segments + 1))
         groups = words * cfg.groups_per_word
+        wide = int(phase == Phase.BW and cfg.groups_per_word > 1 and rng.random() < 0.5)
         c = good(
             cfg,
             phase,
@@ -91,7 +92,8 @@ class Bench:
             k0=cfg.block_k * int(rng.integers(0, 40)),
             record0=0 if phase == Phase.WU else int(rng.integers(0, 5)),
             records=records,
-            units=segments * groups if phase == Phase.BW else records,
+            units=segments * groups >> wide if phase == Phase.BW else records,
+            wide=wide,
             kernel_rows=int(rng.integers(1, 8)),
             kernel_cols=int(rng.integers(1, 8)),
             ahead=int(rng.random() < 0.2),
@@ -205,10 +207,10 @@ class Bench:
             want["load_cb"] = (c["c0"] + (c["segment"] + segment) * c["c_step"]) // cfg.block_c
 
     def _entries(self, c: Command, want: dict) -> None:
-        """One lane group a cycle."""
+        """One unit a cycle."""
         cfg = self.cfg
         for unit in range(c["units"]):
-            segment, group = divmod(unit, c["groups"])
+            segment, group = divmod(unit << c["wide"], c["groups"])
             word, within = divmod(group, cfg.groups_per_word)
             row, slot = self.table[unit]
             want[ENTRIES + unit] |= {
@@ -336,7 +338,7 @@ async def entries_last_longest(dut: Any) -> None:
     segments = max(1, min(3, cfg.units // groups))
     for units in (cfg.units, cfg.units - 1):
         load = bench.random_load(Phase.BW, 0.0, load_x=0, load_aux=0, load_w=1, words=words, groups=groups, records=1,
-                                 mask_beats=-(-words // cfg.masks_per_beat), load_segments=segments,
+                                 wide=0, mask_beats=-(-words // cfg.masks_per_beat), load_segments=segments,
                                  units=min(units, segments * groups))  # fmt: skip
         await bench.play(load)
 

@@ -51,6 +51,8 @@ def counts(c: Command, headers: list[list[int]]) -> np.ndarray:
     rows, first = c["block_rows"], 1 + c["record0"]
     if c["phase"] == Phase.BW:
         every = [word for h in headers for word in h[1 + rows :]]
+        if c["wide"]:
+            every = [min(a, SATURATED) + min(b, SATURATED) for a, b in zip(every[::2], every[1::2], strict=True)]
     else:
         high = 16 if c["phase"] == Phase.WU else 0
         every = [sum(h[first + i] >> high & 0xFFFF for h in headers) for i in range(c["records"])]
@@ -77,9 +79,10 @@ class Bench:
             segments = max(1, min(segments, cfg.units // g.groups))
         record0 = 0 if phase == Phase.WU else int(rng.integers(0, records))
         part = records if phase == Phase.WU else int(rng.integers(1, records - record0 + 1))
-        most = segments * g.groups if phase == Phase.BW else part
+        wide = int(phase == Phase.BW and cfg.groups_per_word > 1 and rng.random() < 0.5)
+        most = segments * g.groups >> wide if phase == Phase.BW else part
         sums = cfg.psum_depth * (cfg.stationary_pack if phase == Phase.WU else 1)
-        cap = sums >> (cfg.lane_group if phase == Phase.BW else cfg.block_k).bit_length() - 1
+        cap = sums >> (cfg.lane_group << wide if phase == Phase.BW else cfg.block_k).bit_length() - 1
         most = min(most, cfg.rows * (cap - cap % 2))  # pairing needs an even number of places
         units = most if rng.random() < 0.7 else int(rng.integers(0, most + 1))
         command = good(
@@ -93,6 +96,7 @@ class Bench:
             header_beats=g.header_beats,
             block_rows=records,
             groups=g.groups,
+            wide=wide,
             record0=record0,
             records=part,
             units=units,
@@ -337,6 +341,12 @@ async def counts_saturate(dut: Any) -> None:
     back = base | {"phase": int(Phase.BW), "units": 6, "log2_lanes": cfg.lane_group.bit_length() - 1}
     bw = [header(cfg, base, [1, 1, 1], [65535 + s, 1 << 31]) for s in range(3)]
     assert await bench.play(Plan(back, bw)) == Status.OK
+    if cfg.groups_per_word > 1:
+        pairs = back | {"units": 3, "wide": 1, "log2_lanes": back["log2_lanes"] + 1}
+        for one, other in ((65535, 0), (65535, 1), (40000, 30000), (1, 2), (0, 1 << 31)):
+            heads = [header(cfg, base, [1, 1, 1], [one, other + s]) for s in range(3)]
+            assert counts(pairs, heads)[0] == min(one + other, SATURATED)
+            assert await bench.play(Plan(pairs, heads)) == Status.OK
 
 
 @cocotb.test()

@@ -20,7 +20,7 @@ def visited(cfg: Config, i: Inputs) -> int:
     for bit in range(cfg.mask_bits):
         k, c = divmod(bit, cfg.block_c)
         valid = i["kb"] * cfg.block_k + k < i["k_end"] and i["cb"] * cfg.block_c + c < i["c_end"]
-        lane = not i["lanes_only"] or c // cfg.lane_group == i["group"]
+        lane = not i["lanes_only"] or c // cfg.lane_group >> i["wide"] == i["group"] >> i["wide"]
         if valid and lane and (i["everything"] or i["mask"] >> bit & 1):
             result |= 1 << bit
     return result
@@ -54,6 +54,7 @@ def random_inputs(cfg: Config, rng: np.random.Generator, **given: int) -> Inputs
         "everything": int(rng.integers(0, 2)),
         "lanes_only": int(rng.integers(0, 2)),
         "group": int(rng.integers(0, cfg.groups_per_word)),
+        "wide": int(rng.integers(0, 2)),
     } | given
 
 
@@ -79,7 +80,7 @@ async def every_edge_and_group(dut: Any) -> None:
             assert not await check(dut, cfg, random_inputs(cfg, rng, mask=0, everything=0, **given))
             await check(dut, cfg, random_inputs(cfg, rng, lanes_only=1, everything=1, **given))
     whole = {"kb": 0, "cb": 0, "k_end": 65535, "c_end": 65535, "lanes_only": 1, "everything": 1}
-    groups = [
-        await check(dut, cfg, random_inputs(cfg, rng, **whole | {"group": n})) for n in range(cfg.groups_per_word)
-    ]
-    assert sum(groups) == full and all(g.bit_count() == cfg.block_k * cfg.lane_group for g in groups)
+    for wide in range(min(2, cfg.groups_per_word)):
+        numbers = range(0, cfg.groups_per_word, 1 << wide)
+        units = [await check(dut, cfg, random_inputs(cfg, rng, **whole, group=n, wide=wide)) for n in numbers]
+        assert sum(units) == full and all(u.bit_count() == cfg.block_k * cfg.lane_group << wide for u in units)

@@ -45,6 +45,7 @@ class Rule(wiring.Component):
                 "everything": In(1),
                 "lanes_only": In(1),
                 "group": In(group_bits(cfg)),
+                "wide": In(1),
                 "visit": Out(cfg.mask_bits),
             }
         )
@@ -57,7 +58,7 @@ class Rule(wiring.Component):
             rule.valid_c.eq(clip_valid(self.c_end, self.cb, self._cfg.block_c)),
             self.visit.eq(rule.visit),
         ]
-        for name in ("mask", "everything", "lanes_only", "group"):
+        for name in ("mask", "everything", "lanes_only", "group", "wide"):
             m.d.comb += getattr(rule, name).eq(getattr(self, name))
         return m
 

@@ -50,6 +50,31 @@ def test_every_step_on_the_rtl(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == PLOTS | {"report.json"}
 
 
+CONVOLUTION = """
+name = "digits-conv"
+layer = [
+    {op = "input", channels = 1, height = 8, width = 8},
+    {op = "conv", out_channels = 4, kernel = 3, padding = 1},
+    {op = "batch_norm"},
+    {op = "relu"},
+    {op = "max_pool", window = 2},
+    {op = "flatten"},
+    {op = "linear", out_features = 10},
+]
+"""
+
+
+def test_network_of_a_file_on_the_rtl(tmp_path: Path) -> None:
+    (tmp_path / "net.toml").write_text(CONVOLUTION)
+    net = ["--array", "tiny", "--net", str(tmp_path / "net.toml"), "--batch", "8", "--budget", "3x"]
+    assert train.main([*net, "--steps", "6", "--test", "20", "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["compared"]["mismatches"] == 0 and report["compared"]["steps"] == 6
+    assert report["compared"]["cycles"] > 6 * report["cycles"]["sparse"]["total"] > 0
+    assert report["weights"]["total"] == 4 * (9 + 1) + 10 * (4 * 16 + 1)
+    assert report["accuracy"]["rtl"] == report["accuracy"]["golden"]
+
+
 def test_golden_engine_gives_the_same_figures(tmp_path: Path) -> None:
     reports = []
     for engine in ("rtl", "golden"):

@@ -15,9 +15,11 @@ from arch.command import Phase, Policy
 from arch.config import Config
 from golden.balancer import balance
 from golden.boxes import boxes
+from golden.csb import merged
 from golden.machine import POLICIES, Work
 from golden.predict.counted import CountedRegion
 from golden.waits import is_vector
+from golden.walk import looked_ahead
 
 BUFFERS = ("values", "masks", "updates", "gradients")
 """What a row has: value and mask beats of its weight buffer, value beats of its update buffer, gradients."""
@@ -109,7 +111,7 @@ class Forecast:
         if phase == Phase.WU:
             counts = np.sum([r.cycles_next for r in self._planned], axis=0)
         elif phase == Phase.BW:
-            counts = np.concatenate([r.nnz_per_group() for r in self._planned])
+            counts = merged(np.concatenate([r.nnz_per_group() for r in self._planned]), c)
         else:
             counts = np.sum([r.nnz_per_record() for r in self._planned], axis=0)[c["record0"] :]
         counts = np.minimum(counts[: c["units"]], 0xFFFF)
@@ -155,17 +157,18 @@ class Forecast:
     def _backward(self, c: dict[str, int]) -> CountedWalk:
         positions = boxes(c).counts
         first, count = self._range
-        parts, busy = [], 0
-        for region in self._segments:
+        regions, rows = self._segments, self._rows
 
-            def make(r: CountedRegion = region) -> tuple[np.ndarray, int]:
-                counts = r.groups[first : first + count].astype(np.int64)
-                operations = counts * positions[None, :, None]
-                return np.maximum(operations, 1).sum((0, 1)), int(operations.sum())
+        def make() -> tuple[np.ndarray, int]:
+            parts = []
+            for region in regions:
+                counts = merged(region.groups[first : first + count].astype(np.int64), c)
+                parts.append((counts * positions[None, :, None]).reshape(-1, counts.shape[2]).T)
+            words = np.concatenate(parts)[: len(rows)]
+            row, cycles = np.repeat(rows, words.shape[1]), words.ravel()
+            taken = looked_ahead(row, cycles) if self.cfg.sparse else np.maximum(cycles, 1)
+            return np.bincount(row, taken, self.cfg.rows).astype(np.int64), int(words.sum())
 
-            cycles, operations = self._once((id(region), Phase.BW, first, count, positions.tobytes()), make)
-            parts.append(cycles)
-            busy += operations
-        units = np.concatenate(parts)[: len(self._rows)]
-        total = np.bincount(self._rows, units, self.cfg.rows).astype(np.int64)
+        key = (tuple(map(id, regions)), Phase.BW, first, count, positions.tobytes(), rows.tobytes())
+        total, busy = self._once(key, make)
         return CountedWalk(total, busy, int(total.sum()) - busy)
