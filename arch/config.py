@@ -35,7 +35,7 @@ class Config:
         columns: PE columns; each holds one sample of the minibatch (power of two, 2 to 64).
         operand_bits: width A of weights, activations and gradients in the multipliers (8 or 16).
         bus_elements: operands E a column receives per beat (power of two, 2 to 8).
-        mask_bits: width of one mask word, block_k x block_c (16 or 64).
+        mask_bits: width of one mask word, block_k x block_c (16, 32 or 64).
         block_k: output channels of a block (Bk); the unit of balancing in FW and WU.
         lane_group: input channels of a lane group (LG); the unit of balancing in BW.
         gather_depth: operands in one of the two gather banks of a PE.
@@ -82,8 +82,8 @@ class Config:
         if self.operand_bits not in (8, 16):
             raise ValueError(f"operand_bits must be 8 or 16, not {self.operand_bits}")
         _within("bus_elements", self.bus_elements, 2, 8)
-        if self.mask_bits not in (16, 64):
-            raise ValueError(f"mask_bits must be 16 or 64, not {self.mask_bits}")
+        if self.mask_bits not in (16, 32, 64):
+            raise ValueError(f"mask_bits must be 16, 32 or 64, not {self.mask_bits}")
         for name in (
             "columns",
             "bus_elements",
@@ -229,7 +229,9 @@ PRESETS: dict[str, Config] = {
 def cnn(rows: int = 16, columns: int = 16) -> Config:
     """The build for the convolutions of the papers' networks: larger buffers, at any size.
 
-    With more than 16 rows the units of balancing are half as large: few layers have so many of them.
+    With more than 16 rows the units of balancing are half as large: few layers have so many of them. Mask words are
+    shorter than in the other presets: decoders are smaller, and where a weight is worth many cycles an empty word costs
+    nothing that counts.
 
     Raises:
         ValueError: a size that cannot be built; names value and bound.
@@ -239,6 +241,7 @@ def cnn(rows: int = 16, columns: int = 16) -> Config:
         columns=columns,
         block_k=1 if rows > 16 else 2,
         lane_group=2,
+        mask_bits=32,
         tensors=256,
         value_beats=256,
         mask_beats=128,

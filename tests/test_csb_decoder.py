@@ -9,6 +9,7 @@ from scripts.simulate import run_bench
 CONFIGS = {
     "tiny": PRESETS["tiny"],
     "small": PRESETS["small"],
+    "half": PRESETS["small"].with_(mask_bits=32),
     "one_lane": PRESETS["tiny"].with_(block_k=16, lane_group=1),
 }
 

@@ -10,6 +10,7 @@ TINY = PRESETS["tiny"]
 CONFIGS = {
     "tiny": TINY,
     "small": PRESETS["small"],
+    "half": PRESETS["small"].with_(mask_bits=32, lane_group=2),
     "one_lane": TINY.with_(block_k=1, lane_group=1),
     "one_group": TINY.with_(operand_bits=8, bus_elements=2, mask_bits=64, block_k=4, lane_group=16),
     "two_words": TINY.with_(gather_depth=32, block_k=1, lane_group=4),

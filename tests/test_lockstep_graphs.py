@@ -20,7 +20,7 @@ TINY = PRESETS["tiny"].with_(gather_depth=512, value_beats=256, gradients=1024)
 BUILDS: dict[str, tuple[Config, Policy]] = {
     "tiny": (TINY, Policy.LPT),
     "eight bit, 1x16": (TINY.with_(operand_bits=8, bus_elements=4, block_k=1, lane_group=4), Policy.LPT),
-    "small": (PRESETS["small"].with_(value_beats=128), Policy.LPT),
+    "small, 2x16": (PRESETS["small"].with_(value_beats=128, mask_bits=32, lane_group=2), Policy.LPT),
     "dense build": (TINY.with_(sparse=False), Policy.NONE),
 }
 

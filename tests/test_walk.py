@@ -50,6 +50,6 @@ def test_units_are_chosen_by_price() -> None:
     assert choose(cnn, few, room, True).backward.wide == 0  # 64 channels want many units
     assert choose(cnn, small, room, True).backward.wide == 1  # short words want large ones
     assert wide_units(cnn, 512, 64, 0.04, 1) == 1 and wide_units(cnn, 64, 64, 0.5, 4) == 0
-    assert wide_units(cnn.with_(block_k=32, lane_group=2), 512, 64, 0.04, 1) == 0, (
+    assert wide_units(cnn.with_(block_k=16, lane_group=2), 512, 64, 0.04, 1) == 0, (
         "a word of one lane group has no pairs"
     )

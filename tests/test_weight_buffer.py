@@ -10,6 +10,7 @@ TINY = PRESETS["tiny"]
 CONFIGS = {
     "tiny": TINY,
     "small": PRESETS["small"].with_(mask_beats=16, value_beats=16),
+    "half": PRESETS["small"].with_(mask_bits=32, mask_beats=16, value_beats=16),
     "eight": TINY.with_(operand_bits=8, bus_elements=4, mask_bits=64, value_beats=16),
     "two": TINY.with_(columns=2, mask_bits=64, mask_beats=4, value_beats=8),
 }
