@@ -113,9 +113,6 @@ class BucketSort(wiring.Component):
             link_write.addr.eq(tail_read.data),
             link_write.data.eq(item2),
         ]
-        with m.If(filling):
-            m.d.sync += occupied.bit_select(bin1, 1).eq(1)
-
         # Reading: behind the last item of a list comes the first of the next list. Whatever is not asked for
         # stays in the read ports.
         begun, first, enter = Signal(), Signal(), Signal()
@@ -133,8 +130,10 @@ class BucketSort(wiring.Component):
         ]
         with m.If(self.next):
             m.d.sync += [begun.eq(1), first.eq(enter)]
-        with m.If(enter):
-            m.d.sync += occupied.bit_select(highest_bin, 1).eq(0)
+        # As masks: a bit assigned by its number becomes a decoder that tools work minutes on.
+        gains, loses = Signal(BINS), Signal(BINS)
+        m.d.comb += [gains.eq(filling << bin1), loses.eq(enter << highest_bin)]
+        m.d.sync += occupied.eq((occupied | gains) & ~loses)
 
         with m.If(self.flush):
             m.d.sync += [occupied.eq(0), item1.eq(0), begun.eq(0)]
