@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.ram import ram
 from rtl.weight_update import word_count_bits
 
 COUNT_BITS = 24
@@ -48,7 +48,7 @@ class _Appender:
         word: object,
         close: object,
     ) -> None:
-        m.submodules[name] = memory = Memory(shape=lanes * lane_bits, depth=2 * depth, init=[])
+        m.submodules[name] = memory = ram(lanes * lane_bits, 2 * depth)
         write = memory.write_port(granularity=lane_bits)
         self.read = memory.read_port()
         self.full = Signal(name=f"{name}_full")

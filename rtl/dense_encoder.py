@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl.csb_decoder import bit_bits
+from rtl.ram import ram
 from rtl.weight_buffer import place_bits
 
 
@@ -58,7 +58,7 @@ class DenseEncoder(wiring.Component):
         cfg = self._cfg
         m = Module()
         lanes = cfg.values_per_beat
-        m.submodules.values = memory = Memory(shape=cfg.beat_bits, depth=2 * cfg.value_beats, init=[])
+        m.submodules.values = memory = ram(cfg.beat_bits, 2 * cfg.value_beats)
         write, read = memory.write_port(granularity=cfg.delta_bits), memory.read_port()
 
         place = Signal(place_bits(cfg) + 1)  # of the word; its top bit: beyond the bank

@@ -6,7 +6,9 @@ the memory of stationary operands (DOT); partial sums lie in the third.
 A PE has no control of its own. `RowControl` turns the operation a row presents each cycle into one
 word of enables, addresses and selects, already delayed to the stage that uses them; all PEs of the
 row share that word, so its pipeline registers exist once a row and not once a PE. Every memory has two
-banks: compute works in one while the loader and the drain use the other. The stationary operand has
+banks: compute works in one while the loader and the drain use the other. Operands are only read in one bank and only
+written in the other, so their banks are halves of one memory; partial sums are read and written in both, and have two.
+The stationary operand has
 a memory of its own (not a psum bank) because a weight update is loaded while the working set before
 it computes and the one before that still drains.
 
@@ -25,12 +27,12 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.ram import ram
 
 
 class Op(IntEnum):
@@ -51,21 +53,19 @@ def control_layout(cfg: Config) -> data.StructLayout:
     word, psum = gather_word_bits(cfg), log2_exact(cfg.psum_depth, "psum_depth")
     return data.StructLayout(
         {
-            "gather_re": 2,  # T0, one bit a bank
-            "gather_raddr": word,
-            "gather_we": 2,  # column bus
-            "gather_waddr": word,
-            "gather_bank_1": 1,
+            "gather_re": 1,  # T0
+            "gather_raddr": word + 1,  # the bank is the highest bit
+            "gather_we": 1,  # column bus
+            "gather_waddr": word + 1,
             "pick_1": log2_exact(cfg.bus_elements, "bus_elements"),
             "value_1": cfg.operand_bits,
             "operand_en_1": 1,
             "dot_1": 1,
             "half_1": 1,
-            "stat_bank_1": 1,  # DOT: bank whose word arrives in T1
-            "stat_re": 2,
-            "stat_raddr": psum,
-            "stat_we": 2,
-            "stat_waddr": psum,
+            "stat_re": 1,
+            "stat_raddr": psum + 1,
+            "stat_we": 1,
+            "stat_waddr": psum + 1,
             "product_en_2": 1,
             "psum_bank_2": 1,  # MAC: bank whose word arrives in T2
             "base_2": 2,  # 0 memory, 2 acc, 3 acc one cycle ago
@@ -92,6 +92,7 @@ class RowControl(wiring.Component):
     Rules for the driver (not checked in hardware):
       * the side port leaves the bank a flip has given it alone until 5 cycles after the last MAC
         on it (first use: T0 + 5); compute has precedence on both ports of a bank.
+      * an address that the side port clears is not read there in the next cycle.
 
     Args:
         cfg: widths and depths.
@@ -103,7 +104,7 @@ class RowControl(wiring.Component):
         the same psum bank and address if that is 1, 2 or 3, otherwise 0.
         gather_bank, psum_bank, stat_bank: banks of compute; loads and side port use the other ones.
         load_we, load_addr: column bus, word address. stat_we, stat_addr: stationary bus.
-        side_addr, side_clear: side port; side_clear writes zero.
+        side_addr, side_clear: side port; side_clear writes zero, one cycle later.
         control: the control word.
     """
 
@@ -175,17 +176,19 @@ class RowControl(wiring.Component):
         m.d.comb += side_bank.eq(~self.psum_bank)
 
         m.d.comb += [
-            control.gather_raddr.eq(self.gather_addr[pick_bits:]),
-            control.gather_waddr.eq(self.load_addr),
-            control.gather_bank_1.eq(stage("gather_bank_1", self.gather_bank, active)),
+            control.gather_re.eq(active),
+            control.gather_raddr.eq(Cat(self.gather_addr[pick_bits:], self.gather_bank)),
+            control.gather_we.eq(self.load_we),
+            control.gather_waddr.eq(Cat(self.load_addr, ~self.gather_bank)),
             control.pick_1.eq(stage("pick_1", pick, active)),
             control.value_1.eq(stage("value_1", self.value, mac)),
             control.operand_en_1.eq(active_1),
             control.dot_1.eq(dot_1),
             control.half_1.eq(stage("half_1", self.half, dot)),
-            control.stat_bank_1.eq(stage("stat_bank_1", self.stat_bank, dot)),
-            control.stat_raddr.eq(self.psum_addr),
-            control.stat_waddr.eq(self.stat_addr),
+            control.stat_re.eq(dot),
+            control.stat_raddr.eq(Cat(self.psum_addr, self.stat_bank)),
+            control.stat_we.eq(self.stat_we),
+            control.stat_waddr.eq(Cat(self.stat_addr, ~self.stat_bank)),
             control.product_en_2.eq(active_2),
             control.psum_bank_2.eq(bank_2),
             control.base_2.eq(bypass_2),
@@ -195,6 +198,9 @@ class RowControl(wiring.Component):
             control.late_en_4.eq(mac_4),
             control.side_bank_1.eq(stage("side_bank_1", side_bank)),
         ]
+        # The zero goes a cycle behind the address, so that the word is out before it.
+        clear_1 = stage("clear_1", self.side_clear, resets=True)
+        clear_addr_1 = stage("clear_addr_1", self.side_addr, self.side_clear)
         for bank in range(2):
             reads_mac = Signal(name=f"reads_mac{bank}")
             writes = Signal(name=f"writes{bank}")
@@ -203,14 +209,10 @@ class RowControl(wiring.Component):
                 reads_mac.eq(mac_1 & (bank_1 == bank)),
                 writes.eq(mac_4 & (bank_4 == bank)),
                 side.eq(side_bank == bank),
-                control.gather_re[bank].eq(active & (self.gather_bank == bank)),
-                control.gather_we[bank].eq(self.load_we & (self.gather_bank != bank)),
-                control.stat_re[bank].eq(dot & (self.stat_bank == bank)),
-                control.stat_we[bank].eq(self.stat_we & (self.stat_bank != bank)),
                 control.psum_re[bank].eq(reads_mac | side),
                 control.psum_raddr[bank].eq(Mux(reads_mac, addr_1, self.side_addr)),
-                control.psum_we[bank].eq(writes | (side & self.side_clear)),
-                control.psum_waddr[bank].eq(Mux(writes, addr_4, self.side_addr)),
+                control.psum_we[bank].eq(writes | (clear_1 & (control.side_bank_1 == bank))),
+                control.psum_waddr[bank].eq(Mux(writes, addr_4, clear_addr_1)),
                 control.write_acc[bank].eq(writes),
             ]
         return m
@@ -228,8 +230,8 @@ class PE(wiring.Component):
     Ports:
         control: word of `RowControl`. load_data: E operands of the column bus.
         stat_data: word of the stationary bus, two operands, 2A bits.
-        side_q: psum word at side_addr, signed `acc_bits`, one cycle after the address; a word
-        written in the same cycle is read as it was before.
+        side_q: psum word at side_addr, signed `acc_bits`, one cycle after the address; not that of an address
+        written in the same cycle.
         product: gathered x weight or stationary operand, signed 2A, readable in T3; it holds its
         value in cycles without operation.
     """
@@ -255,34 +257,30 @@ class PE(wiring.Component):
         m = Module()
 
         acc = Signal(signed(acc_bits), reset_less=True)
-        gathered_words, stationary_words, psum_words = [], [], []
+        words = 2 * cfg.gather_depth // cfg.bus_elements
+        m.submodules.gather = memory = ram(cfg.bus_elements * a_bits, words)
+        write, read = memory.write_port(), memory.read_port()
+        gathered_word = read.data
+        m.d.comb += [
+            write.en.eq(control.gather_we),
+            write.addr.eq(control.gather_waddr),
+            write.data.eq(self.load_data),
+            read.en.eq(control.gather_re),
+            read.addr.eq(control.gather_raddr),
+        ]
+        m.submodules.stationary = memory = ram(cfg.delta_bits, 2 * cfg.psum_depth)
+        write, read = memory.write_port(), memory.read_port()
+        stationary_word = read.data
+        m.d.comb += [
+            write.en.eq(control.stat_we),
+            write.addr.eq(control.stat_waddr),
+            write.data.eq(self.stat_data),
+            read.en.eq(control.stat_re),
+            read.addr.eq(control.stat_raddr),
+        ]
+        psum_words = []
         for bank in range(2):
-            memory = Memory(shape=cfg.bus_elements * a_bits, depth=cfg.gather_depth // cfg.bus_elements, init=[])
-            m.submodules[f"gather{bank}"] = memory
-            write, read = memory.write_port(), memory.read_port()
-            m.d.comb += [
-                write.en.eq(control.gather_we[bank]),
-                write.addr.eq(control.gather_waddr),
-                write.data.eq(self.load_data),
-                read.en.eq(control.gather_re[bank]),
-                read.addr.eq(control.gather_raddr),
-            ]
-            gathered_words.append(read.data)
-
-            memory = Memory(shape=cfg.delta_bits, depth=cfg.psum_depth, init=[])
-            m.submodules[f"stationary{bank}"] = memory
-            write, read = memory.write_port(), memory.read_port()
-            m.d.comb += [
-                write.en.eq(control.stat_we[bank]),
-                write.addr.eq(control.stat_waddr),
-                write.data.eq(self.stat_data),
-                read.en.eq(control.stat_re[bank]),
-                read.addr.eq(control.stat_raddr),
-            ]
-            stationary_words.append(read.data)
-
-            memory = Memory(shape=acc_bits, depth=cfg.psum_depth, init=[])
-            m.submodules[f"psum{bank}"] = memory
+            m.submodules[f"psum{bank}"] = memory = ram(acc_bits, cfg.psum_depth)
             write, read = memory.write_port(), memory.read_port()
             m.d.comb += [
                 write.en.eq(control.psum_we[bank]),
@@ -294,14 +292,8 @@ class PE(wiring.Component):
             psum_words.append(read.data)
 
         # T1: the operands meet.
-        gathered_word = Signal(cfg.bus_elements * a_bits)
-        stationary_word = Signal(2 * a_bits)
         gathered = Signal(signed(a_bits), reset_less=True)
         other = Signal(signed(a_bits), reset_less=True)
-        m.d.comb += [
-            gathered_word.eq(Mux(control.gather_bank_1, gathered_words[1], gathered_words[0])),
-            stationary_word.eq(Mux(control.stat_bank_1, stationary_words[1], stationary_words[0])),
-        ]
         # Slices behind a multiplexer: `word_select` by a signal would become a multiply and a shift.
         elements = Array(gathered_word[n * a_bits : (n + 1) * a_bits] for n in range(cfg.bus_elements))
         stationary = Mux(control.half_1, stationary_word[a_bits:], stationary_word[:a_bits])

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.exploration import group_bits
+from rtl.ram import ram
 from rtl.regenerate import C_BITS, K_BITS
 from rtl.tap_table import TAP_BITS
 from rtl.weight_buffer import lane_bits, place_bits
@@ -180,7 +180,7 @@ class RowWalker(wiring.Component):
                 "of": data.UnionLayout({"record": self._record, "group": self._group}),
             }
         )
-        m.submodules.entries = memory = Memory(shape=entry.size, depth=2 * depth, init=[])
+        m.submodules.entries = memory = ram(entry.size, 2 * depth)
         write, read = memory.write_port(), memory.read_port()
 
         # Load side.
@@ -289,7 +289,7 @@ class RowWalker(wiring.Component):
         """Walk within a mask beat (FW, WU): the lane of the word under way, and whether it is the beat's last."""
         cfg = self._cfg
         at_once = cfg.masks_per_beat
-        m.submodules.flags = memory = Memory(shape=at_once, depth=2 * cfg.mask_beats, init=[])
+        m.submodules.flags = memory = ram(at_once, 2 * cfg.mask_beats)
         write, read = memory.write_port(), memory.read_port()
         counts = [Signal(range(cfg.mask_beats + 1), name=f"beats_{bank}") for bank in range(2)]
         loaded = Signal.like(counts[0], name="beats_loaded")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.command import MOST_KERNEL, Phase
 from arch.config import Config, log2_exact
 from rtl.command import COMMAND
+from rtl.ram import ram
 
 TAP_BITS = 6
 """Width of the number of a tap, row by row."""
@@ -159,7 +159,7 @@ class TapMemory(wiring.Component):
         for name in ("count", "box"):
             out, value = getattr(self, name), getattr(self, f"{name}_in")
             shape = out.shape().size if isinstance(out.shape(), data.Layout) else len(out)
-            m.submodules[name] = memory = Memory(shape=shape, depth=2 << TAP_BITS, init=[])
+            m.submodules[name] = memory = ram(shape, 2 << TAP_BITS)
             write, read = memory.write_port(), memory.read_port()
             bits = value.as_value() if isinstance(value, data.View) else value
             m.d.comb += [

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.ram import ram
 
 
 def value_bits(cfg: Config) -> int:
@@ -104,7 +104,7 @@ class WeightBuffer(wiring.Component):
         word = data.StructLayout({"mask": cfg.mask_bits, "offset": value_bits(cfg)})
         beat = data.StructLayout({"words": data.ArrayLayout(word, cfg.masks_per_beat), "base": self._value_beat_bits})
         # Both banks share a memory: they are shallow, and a RAM block is not.
-        m.submodules.masks = masks = Memory(shape=beat.size, depth=2 * cfg.mask_beats, init=[])
+        m.submodules.masks = masks = ram(beat.size, 2 * cfg.mask_beats)
         mask_write, mask_read = masks.write_port(), masks.read_port()
         mask_pointer = Signal(self._mask_beat_bits + 1)
         m.d.comb += [
@@ -144,7 +144,7 @@ class WeightBuffer(wiring.Component):
     def _values(self, m: Module) -> Signal:
         """Value beats. Returns: the place of the next one."""
         cfg = self._cfg
-        m.submodules.values = values = Memory(shape=cfg.beat_bits, depth=2 * cfg.value_beats, init=[])
+        m.submodules.values = values = ram(cfg.beat_bits, 2 * cfg.value_beats)
         value_write, value_read = values.write_port(), values.read_port()
         value_pointer = Signal(self._value_beat_bits + 1)
         m.d.comb += [

@@ -71,6 +71,7 @@ class RowModel:
         self.sums: dict[int, int] = {}
         self.running = 0
         self.last_mac = [-WRITE_AFTER, -WRITE_AFTER]
+        self.cleared: tuple[int, int] | None = None  # bank and address that the side port clears in this cycle
         self.now = 0
 
     def step(self, i: Cycle) -> np.ndarray | None:
@@ -80,7 +81,11 @@ class RowModel:
             _, bank, address, word = self.writes.pop(0)
             self.seen[bank, address] = word
         bank, side = i["psum_bank"], 1 - i["psum_bank"]
-        collides = self.last_mac[side] == now - 1
+        collides = (
+            self.last_mac[side] == now - 1  # its read comes first
+            or self.cleared == (side, i["side_addr"])
+            or any(w[:3] == (now + 1, side, i["side_addr"]) for w in self.writes)
+        )
         side_q = None if collides else self.seen[side, i["side_addr"]].copy()
 
         gathered = self.gather[i["gather_bank"], i["gather_addr"]]
@@ -103,7 +108,8 @@ class RowModel:
         if i["stat_we"]:
             words = unpack(i["stat_data"], cfg.operand_bits, 2 * cfg.columns)
             self.stationary[1 - i["stat_bank"], i["stat_addr"]] = words.reshape(cfg.columns, 2)
-        if i["side_clear"]:
+        self.cleared = (side, i["side_addr"]) if i["side_clear"] else None
+        if i["side_clear"] and not i["rst"]:
             assert self.last_mac[side] <= now - WRITE_AFTER, "the stimulus writes a bank still in use"
             self.exact[side, i["side_addr"]] = self.seen[side, i["side_addr"]] = 0
             # The zero is not in this cycle's answer, which was copied above.
