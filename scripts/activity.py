@@ -129,7 +129,8 @@ def train(cfg: Config, steps: int, budget: str) -> Recorded:
     """
     data, sizes = dataset.load("digits"), DIGITS_NET
     plan = Recipe(epochs=10, batch=cfg.columns, learning_rate=0.4, budget=budget, decay=0.9, period=4)
-    trainer = training.make_trainer(cfg, sizes, plan, 1, keep_image=True, tiling=training.tiling_for(plan, sizes))
+    tiling = training.tiling_for(plan, sizes) if cfg.sparse else None
+    trainer = training.make_trainer(cfg, sizes, plan, 1, keep_image=True, tiling=tiling)
     harness = Harness(verilog(cfg), cfg, LATENCY, beats=1, activity=True)
     lockstep = Lockstep(trainer, harness)
     with tempfile.TemporaryDirectory() as folder:

@@ -119,8 +119,11 @@ def units(corner: str = "value", path: Path = table.FILE, memory: Path = sram.FI
         ValueError: see `table.read`, `sram.read`.
     """
     entries = {name: getattr(entry, corner) for name, entry in table.read(path).items()}
-    cells = sram.read(memory)["low" if corner == "low" else "value"]
-    return Units(entries, sram.Sram(cells.widths, cells.depths, cells.points, entries["sram"]))
+    found = sram.read(memory)
+    points = dict(found["value"].points)  # area and leakage, whatever the corner
+    if corner == "low":
+        points |= {access: found["low"].points[access] for access in ("read", "write")}
+    return Units(entries, sram.Sram(found["value"].widths, found["value"].depths, points, entries["sram"]))
 
 
 def side(cfg: Config, u: Units) -> float:
