@@ -153,7 +153,10 @@ def train(cfg: Config, steps: int, budget: str) -> Recorded:
 
 
 def measure(cfg: Config, recorded: Recorded) -> dict[str, float]:
-    """Changes of bits an operation, a visit and an idle cycle, and what the estimate takes them for."""
+    """Changes of bits an operation, a visit and an idle cycle, and what the estimate takes them for.
+
+    The clock is a signal too and changes twice a cycle.
+    """
     walks = [(work.command["phase"], work.walk) for work in recorded.works if work.walk is not None]
     operations = sum(walk.busy for _, walk in walks)
     visits = sum(walk.visits for _, walk in walks)
@@ -170,6 +173,8 @@ def measure(cfg: Config, recorded: Recorded) -> dict[str, float]:
         "PE: changes of all registers, an operation": changes / products,
         "PE: register bits clocked, an operation (estimate)": clocked / operations,
         "PE: share of them that changes": changes / (clocked * cfg.columns),
+        "control word: share of its bits that changes, an operation": step.sum(PE, ["control"])
+        / (products * regs["control word"]),
         "PE: changes of all signals, an operation": step.sum(PE) / products,
         "PE: changes of all signals, an idle cycle": idle.sum(PE) / (IDLE * cfg.rows * cfg.columns),
         "row controller: changes of all signals, a visit": step.sum(CONTROLLER) / visits,

@@ -166,8 +166,15 @@ def report_trained(options: argparse.Namespace, console: Console) -> Report:
         total=sparse.total,
         steps=sparse.steps,
         traffic=traffic(modes, computed),
-        modes={names[mode]: m.step.picojoules(units) / 1e6 for mode, m in found.items()},
+        modes={names[mode]: _both_ways(m, units) for mode, m in found.items()},
     )
+
+
+def _both_ways(m: Measured, u: model.Units) -> dict[str, float]:
+    """Energy of a step in µJ as it is, and with initial weights read instead of regenerated."""
+    price, whole = model.prices(m.step.cfg, u), m.step.picojoules(u)
+    read = m.bits.initial * price["read_bits"] - m.step.total["regeneration"] * price["regeneration"]
+    return {"regenerated": whole / 1e6, "stored": (whole + read) / 1e6}
 
 
 # -- a predicted network ----------------------------------------------------------------------------------------------
@@ -249,13 +256,12 @@ def _moves(sensitivity: dict[str, dict[str, float]]) -> list[str]:
 def show_traffic(report: Report, console: Console) -> None:
     """External traffic, and what regenerating saves."""
     out = Table("Mbit a step", title="traffic to and from external memory")
-    columns = ("weights", "activations", "commands", "all", "if initial weights were stored", "regenerated", "µJ")
-    for name in columns:
+    for name in ("weights", "activations", "commands", "all", "regenerated weights", "µJ", "stored: all", "µJ"):
         out.add_column(name, justify="right")
     for name, row in report["traffic"].items():
-        bits = (row["weights"], row["activations"], row["commands"], row["total"], row["stored"])
-        numbers = [f"{b / 1e6:.2f}" for b in bits]
-        out.add_row(name, *numbers, f"{row['regenerated']:,.0f}", f"{report['modes'][name]:,.1f}")
+        bits = [f"{row[kind] / 1e6:.2f}" for kind in ("weights", "activations", "commands", "total", "stored")]
+        energy = [f"{report['modes'][name][way]:,.1f}" for way in ("regenerated", "stored")]
+        out.add_row(name, *bits[:4], f"{row['regenerated']:,.0f}", energy[0], bits[4], energy[1])
     console.print(out)
 
 
