@@ -24,6 +24,7 @@ from tests.programs import LATENCY, TINY, Case, make, make_trainer, minibatch
 CASES = {
     "sparse": Case(TINY, (40, 30, 10, 4), 12, 24, decay=0.3),
     "early": Case(TINY, (33, 17, 5), 9, 5, decay=0.99),
+    "eight bits": Case(TINY.with_(operand_bits=8, bus_elements=4), (33, 17, 5), 9, 12, budget=0.5, decay=0.3, theta=2),
     "dense mode": Case(TINY, (33, 17, 5), 9, 4, budget=None),
     "dense build": Case(TINY.with_(sparse=False), (33, 17, 5), 9, 4, budget=None, policy=Policy.NONE),
 }
@@ -167,6 +168,34 @@ def test_counts_are_the_counters_of_the_rtl(name: str) -> None:
         trainer.step(x, y, following[0])
         x, y = following
     assert checked == 2 * case.steps
+
+
+def test_vector_commands_on_the_rtl() -> None:
+    """A step of a graph: beats that convolutions and vector commands move, as the RTL's counters say."""
+    graph = forecasts.GRAPHS["residual"]()
+    case = Case(forecasts.TINY, graph, 8, 4, budget=0.3, period=2, decay=0.3)
+    trainer, harness = make(case, trace=False)
+    seen: list[Events] = []
+
+    class Reading(Lockstep):
+        def ran(self, program: list, works: list[Work]) -> None:
+            super().ran(program, works)
+            cfg = trainer.cfg
+            found = step.of_programs(cfg, [works], LATENCY, 0)
+            assert self.harness.read(Register.COUNTER + Counter.READS) * cfg.beat_bits == found.total["read_bits"]
+            assert self.harness.read(Register.COUNTER + Counter.WRITES) * cfg.beat_bits == found.total["written_bits"]
+            assert self.harness.read(Register.COUNTER + Counter.BUSY) == found.total["row_operation"]
+            seen.append(found.events["vector"])
+
+    Reading(trainer, harness)
+    rng = np.random.default_rng(5)
+    x, y = minibatch(case, rng)
+    for _ in range(case.steps):
+        following = minibatch(case, rng)
+        trainer.step(x, y, following[0])
+        x, y = following
+    assert len(seen) == case.steps
+    assert all(one["vector"] > 0 and one["softmax"] > 0 and one["record"] > 0 for one in seen)
 
 
 @pytest.mark.parametrize("name", ["sparse", "dense build"])

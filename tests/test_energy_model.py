@@ -60,10 +60,10 @@ CHANGES = {
     r"\[add\] value must be a number, not inf": ("value = 0.1\nlow = 0.1", "value = inf\nlow = 0.1"),
     r"\[add\] value must be between 0 and 100000, not -1": ("value = 0.1\nlow = 0.1", "value = -1\nlow = 0.1"),
     r"\[add\] value 5 must be between low 0.1 and high 0.21": ("value = 0.1\nlow = 0.1", "value = 5\nlow = 0.1"),
+    r"\[add\] value 0.05 must be between low 0.1 and high 0.21": ("value = 0.1\nlow = 0.1", "value = 0.05\nlow = 0.1"),
     r"\[multiply\] unit must be 'pJ', not 'J'": ('unit = "pJ"', 'unit = "J"'),
     r"\[multiply\] node must be a text, not ''": ('node = "45 nm, 0.9 V"', 'node = ""'),
     "is not TOML": ("[add]", "[add"),
-    "dram must be a table": ("[dram]", "dram = 3\n[other]"),
     r"\[frequency\] low must be above 0, not 0": ("low = 500.0", "low = 0"),
 }
 
@@ -73,9 +73,7 @@ def test_bad_table(message: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     text, (old, new) = table.FILE.read_text(), CHANGES[message]
     assert old in text
     path = tmp_path / "bad.toml"
-    path.write_text(new.split("\n")[0] + "\n" + text if message.startswith("dram") else text.replace(old, new, 1))
-    if message.startswith("dram"):
-        path.write_text("dram = 3\n" + re.sub(r"\[dram\](.|\n)*?\n\n", "", text))
+    path.write_text(text.replace(old, new, 1))
     with pytest.raises(ValueError, match=message) as error:
         table.read(path)
     assert str(path) in str(error.value)
@@ -83,6 +81,13 @@ def test_bad_table(message: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
         command.parse(["--table", str(path)])
     assert ended.value.code == 2
     assert "bad.toml" in capsys.readouterr().err
+
+
+def test_a_number_is_no_entry(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("dram = 3\n" + re.sub(r"\[dram\](.|\n)*?\n\n", "", table.FILE.read_text()))
+    with pytest.raises(ValueError, match="dram must be a table with value, low, high, unit, per, node, source, not 3"):
+        table.read(path)
 
 
 def test_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
