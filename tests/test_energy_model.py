@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from amaranth.back import verilog
+from rich.console import Console
 
 from arch.config import PRESETS, Config
-from golden.energy import events, model, offchip, roofline, sram, step, structure, table
+from golden import dataset
+from golden.energy import events, measured, model, offchip, roofline, sram, step, structure, table
 from golden.energy.events import EVENTS
 from golden.energy.measured import owners
 from golden.predict.storage import buffer_bits
+from golden.recipe import Recipe
 from rtl.csb_encoder import CsbEncoder
 from rtl.dense_controller import DenseController
 from rtl.dense_encoder import DenseEncoder
@@ -27,6 +33,7 @@ from rtl.requantise import Requantise
 from rtl.row_controller import RowController
 from rtl.weight_update import WeightUpdate
 from scripts import energy as command
+from scripts.energy_plots import write_plots
 from scripts.energy_report import Source, build, sensitivity
 from scripts.options import LATENCY
 from tests.programs import TINY, Case, make_trainer, minibatch
@@ -301,6 +308,28 @@ def test_roofline() -> None:
     assert roofline.bandwidth(cfg) == cfg.beat_bits // 8
 
 
+def test_measured_steps() -> None:
+    """A short training: its second step regenerates every weight, its last ones none; the dense build stores all."""
+    data, sizes = dataset.load("digits"), (64, 20, 10)
+    plan = Recipe(epochs=2, batch=64, learning_rate=0.4, budget="5x", decay=0.6, period=4)
+    ticks: list[int] = []
+    dense = measured.dense(TINY, sizes, 64, data, LATENCY)
+    early, late = measured.sparse(TINY, sizes, plan, data, LATENCY, lambda: ticks.append(1))
+    assert (early.steps, late.steps, dense.steps) == (1, 4, 1)
+    assert len(ticks) == plan.steps(len(data.train_y))
+    assert dense.tracked == dense.total == early.total > late.tracked > 0
+    assert early.step.total["regeneration"] > early.total  # once in FW, once in BW but for the first layer
+    assert late.step.total["regeneration"] == late.bits.initial == dense.bits.initial == 0 < early.bits.initial
+    assert dense.step.cfg == TINY.with_(sparse=False)
+    assert dense.step.picojoules(UNITS) > late.step.picojoules(UNITS)
+    for one in (dense, early, late):
+        assert one.bits.total == one.step.total["read_bits"] + one.step.total["written_bits"]
+        assert {p.layer for p in one.points} == {"fc1", "fc2"}
+    assert measured.plain(plan) == replace(plan, decay=1.0, epochs=1)
+    with pytest.raises(ValueError, match=r"have not vanished after \d+ steps: train longer"):
+        measured.sparse(TINY, sizes, replace(plan, decay=0.999, epochs=1), data, LATENCY)
+
+
 def test_report_and_sensitivity(tmp_path: Path) -> None:
     sparse, _, (programs, names), cfg = trained(Case(TINY, (40, 30, 10, 4), 12, 12, decay=0.1))
     points = roofline.points(cfg, programs, names, LATENCY)
@@ -327,6 +356,29 @@ def test_report_and_sensitivity(tmp_path: Path) -> None:
     assert moved["dram"]["low"] > moved["dram"]["high"]
     assert moved["multiply"]["low"] < moved["multiply"]["high"]
     assert moved["wire"]["low"] == moved["wire"]["high"]
+
+
+def test_report_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, sizes = dataset.load("digits"), (64, 20, 10)
+    plan = Recipe(epochs=1, batch=64, learning_rate=0.4, budget="5x", decay=0.3, period=4)
+    dense = measured.dense(TINY, sizes, 64, data, LATENCY)
+    early, late = measured.sparse(TINY, sizes, plan, data, LATENCY)
+    found = {"dense": dense, "early": early, "plain": early, "sparse": late}
+    monkeypatch.setattr(command, "trained", lambda options, console: found)
+    source = Source()
+    given = dict(net="n", masks=None, array="tiny", batch=64, explore=4, seed=1, table=source.path, sram=source.memory)
+    options = argparse.Namespace(**given, budget="5x", epochs=1, data="digits", source=source)
+    report = command.report_trained(options, Console())
+    shown = io.StringIO()
+    command.show(report, Console(file=shown, width=200))
+    assert f"{report['ratio']['value']:.2f}× less" in shown.getvalue()
+    assert json.loads(json.dumps(report))["traffic"].keys() == report["modes"].keys()
+    name = "second step, initial weights fading"
+    price = model.prices(TINY, UNITS)
+    saved = (report["modes"][name]["stored"] - report["modes"][name]["regenerated"]) * 1e6
+    regenerated = early.step.total["regeneration"] * price["regeneration"]
+    assert saved == pytest.approx(early.bits.initial * 20 - regenerated)
+    assert {path.name for path in write_plots(tmp_path, report)} == {"energy.png", "roofline.png", "traffic.png"}
 
 
 # -- command ----------------------------------------------------------------------------------------------------------
