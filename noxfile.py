@@ -102,6 +102,13 @@ def predict(session: nox.Session) -> None:
 
 
 @nox.session
+def energy(session: nox.Session) -> None:
+    """Estimate the energy of a training step, dense and sparse, and count its external traffic (--help for options)."""
+    _install(session, "run")
+    session.run("python", "-m", "scripts.energy", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
 def accuracy(session: nox.Session) -> None:
     """Train on the golden model over several seeds and compare test errors (--help for options)."""
     _install(session, "run")

@@ -85,6 +85,16 @@ class Walk:
         return int(self.word_cycles.sum()) - self.busy
 
     @cached_property
+    def words(self) -> int:
+        """Mask words that the rows read: all but those passed over."""
+        return int(np.count_nonzero(self.word_cycles)) if self.passed else len(self.word_row)
+
+    @cached_property
+    def visits(self) -> int:
+        """Visited weights, those without positions included."""
+        return len(self.visit_word)
+
+    @cached_property
     def word_start(self) -> np.ndarray:
         """Cycle, within its row, in which every word begins."""
         order = np.argsort(self.word_row, kind="stable")

@@ -3,7 +3,7 @@
 // One shared object holds this file and the model; scripts/harness.py builds it, loads it and calls
 // the functions at the end. Nothing is allocated per cycle: queues and logs grow by doubling.
 //
-// harness_config.h is generated: BEAT_BYTES, ROWS, HAS_TRACE, HAS_CENTRAL.
+// harness_config.h is generated: BEAT_BYTES, ROWS, HAS_TRACE, HAS_CENTRAL, HAS_ACTIVITY.
 
 #include <cstdint>
 #include <cstring>
@@ -14,6 +14,9 @@
 #include "Vtop.h"
 #include "harness_config.h"
 #include "verilated.h"
+#if HAS_ACTIVITY
+#include "verilated_saif_c.h"
+#endif
 
 double sc_time_stamp() { return 0; }
 
@@ -80,6 +83,9 @@ public:
     explicit Harness(uint64_t response_latency)
         : latency(response_latency), context(new VerilatedContext) {
         context->threads(1);  // else every context keeps idle threads
+#if HAS_ACTIVITY
+        context->traceEverOn(true);
+#endif
         top.reset(new Vtop(context.get(), "top"));
         top->clk = 1;
         top->eval();
@@ -129,6 +135,22 @@ public:
     // Runs at most `budget` cycles. 1: the design was busy and no longer is; 0: not finished.
     int run(uint64_t budget, bool with_trace) {
         return with_trace ? run_while_busy<true>(budget) : run_while_busy<false>(budget);
+    }
+
+    // Counts the changes of every signal from now on; with `path` null, writes them to the file and ends.
+    void activity(const char* path) {
+#if HAS_ACTIVITY
+        if (path) {
+            saif.reset(new VerilatedSaifC);
+            top->trace(saif.get(), 99);
+            saif->open(path);
+        } else if (saif) {
+            saif->close();
+            saif.reset();
+        }
+#else
+        (void)path;
+#endif
     }
 
     void step(uint64_t cycles) {
@@ -193,8 +215,14 @@ private:
         if (request_ready && top->rd_req_valid) accept_read(top->rd_req_addr);
         if (write_ready && top->wr_valid) accept_write(top->wr_addr);
 
+#if HAS_ACTIVITY
+        if (saif) saif->dump(2 * now);
+#endif
         top->clk = 1;
         top->eval();
+#if HAS_ACTIVITY
+        if (saif) saif->dump(2 * now + 1);
+#endif
         ++now;
         return busy;
     }
@@ -246,6 +274,9 @@ private:
     const uint64_t latency;
     std::unique_ptr<VerilatedContext> context;
     std::unique_ptr<Vtop> top;
+#if HAS_ACTIVITY
+    std::unique_ptr<VerilatedSaifC> saif;
+#endif
     Queue queue;
     bool presenting = false, started = false, stalling = false;
     uint64_t now = 0, random_state = 0;
@@ -271,6 +302,7 @@ EXPORT void harness_step(void* h, uint64_t cycles) { static_cast<Harness*>(h)->s
 EXPORT void harness_stalls(void* h, uint64_t seed, uint64_t request, uint64_t response, uint64_t write) {
     static_cast<Harness*>(h)->set_stalls(seed, request, response, write);
 }
+EXPORT void harness_activity(void* h, const char* path) { static_cast<Harness*>(h)->activity(path); }
 EXPORT void harness_begin(void* h) { static_cast<Harness*>(h)->begin(); }
 EXPORT int harness_run(void* h, uint64_t budget, int trace) { return static_cast<Harness*>(h)->run(budget, trace); }
 EXPORT uint64_t harness_cycles(void* h) { return static_cast<Harness*>(h)->busy_cycles; }

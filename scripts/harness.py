@@ -105,6 +105,7 @@ def build_model(
     top: str = "top",
     repeated: Mapping[str, Sequence[str]] = REPEATED,
     flags: Sequence[str] = (),
+    activity: bool = False,
 ) -> Path:
     """Compile Verilog and harness into a shared object, or find it compiled.
 
@@ -114,6 +115,7 @@ def build_model(
         top: name of the top module.
         repeated: see `REPEATED`; modules absent from the text are ignored.
         flags: further Verilator flags.
+        activity: count changes of signals, see `Harness.record_activity`; several times slower.
 
     Returns:
         Path of the shared object.
@@ -140,7 +142,10 @@ def build_model(
         "ROWS": cfg.rows,
         "HAS_TRACE": int("trace_rows" in found),
         "HAS_CENTRAL": int("trace_central" in found),
+        "HAS_ACTIVITY": int(activity),
     }
+    if activity:
+        flags = (*flags, "--trace-saif")
     # Hidden symbols, because two models in one process both define the class Vtop.
     cflags = "-std=c++17 -fPIC -fvisibility=hidden -fno-gnu-unique"
     header = "".join(f"#define {name} {value}\n" for name, value in defines.items())
@@ -199,6 +204,7 @@ def _load(path: Path) -> ctypes.CDLL:
         "read": (ctypes.c_uint32, [handle, ctypes.c_uint32]),
         "step": (None, [handle, word]),
         "stalls": (None, [handle, word, word, word, word]),
+        "activity": (None, [handle, ctypes.c_char_p]),
         "begin": (None, [handle]),
         "run": (ctypes.c_int, [handle, word, ctypes.c_int]),
         "cycles": (word, [handle]),
@@ -221,6 +227,7 @@ class Harness:
         beats: size of the memory.
         top: name of the top module.
         repeated: see `REPEATED`.
+        activity: see `record_activity`.
 
     Raises:
         ValueError: a parameter out of range, or a port that does not fit.
@@ -236,6 +243,7 @@ class Harness:
         beats: int = 1 << 16,
         top: str = "top",
         repeated: Mapping[str, Sequence[str]] = REPEATED,
+        activity: bool = False,
     ) -> None:
         """Build or find the model, make an instance of it, and reset it."""
         if latency < 1:
@@ -246,7 +254,8 @@ class Harness:
         self.latency = latency
         self._traced = "trace_rows" in ports(verilog_text, top)
         self._central = "trace_central" in ports(verilog_text, top)
-        self._library = _load(build_model(verilog_text, cfg, top=top, repeated=repeated))
+        self._activity = activity
+        self._library = _load(build_model(verilog_text, cfg, top=top, repeated=repeated, activity=activity))
         self._handle = self._library.harness_create(latency)
         weakref.finalize(self, self._library.harness_destroy, self._handle)
         self.memory = np.zeros((beats, cfg.beat_bits // 8), dtype=np.uint8)
@@ -286,6 +295,16 @@ class Harness:
     def step(self, cycles: int = 1) -> None:
         """Let some cycles pass."""
         self._library.harness_step(self._handle, cycles)
+
+    def record_activity(self, path: Path | None) -> None:
+        """Count the changes of every signal from now on; with None, write them to that file (SAIF) and end.
+
+        Raises:
+            ValueError: the harness was made without `activity`.
+        """
+        if not self._activity:
+            raise ValueError("this harness counts no activity: make it with activity=True")
+        self._library.harness_activity(self._handle, str(path).encode() if path else None)
 
     def set_stalls(self, seed: int, p_req: float, p_resp: float, p_wr: float) -> None:
         """Random stalls from now on; three zeros restore the deterministic memory.

@@ -6,6 +6,7 @@ What `golden.machine.Work` tells the timing law is computed from the counts alon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,18 @@ BUFFERS = ("values", "masks", "updates", "gradients")
 
 @dataclass
 class CountedWalk:
-    """Row lists, counted. Attributes as in `golden.walk.Walk`."""
+    """Row lists, counted. Attributes as in `golden.walk.Walk`; `stored` are the visits of weights that are stored."""
 
     row_cycles: np.ndarray
     busy: int
     scan: int
+    words: int
+    visits: int
+    stored: int
+
+
+Known = tuple[np.ndarray, int, int, int]
+"""Cycles of records or of rows; operations; words read; visits."""
 
 
 class Forecast:
@@ -53,7 +61,7 @@ class Forecast:
         self._segments: list[CountedRegion] = []
         self._range = (0, 0)
         self._rows = np.zeros(0, np.int64)
-        self._known: dict[tuple, tuple[np.ndarray, int]] = {}
+        self._known: dict[tuple, Known] = {}
         self.fill: dict[int, dict[str, float]] = {}
 
     def execute(self, program: list[dict[str, int]]) -> list[Work]:
@@ -80,6 +88,9 @@ class Forecast:
             work.walk = self._backward(c)  # type: ignore[assignment]  # a Walk in what the law reads
         else:
             work.walk = self._records(c, phase)  # type: ignore[assignment]
+        if phase == Phase.WU and not c.get("sum_store"):  # the steady state: what is stored stays stored
+            region = self._segments[0]
+            work.seen, work.kept = int(region.seen.sum()), int(region.words.sum())
         if phase == Phase.WU and c.get("drain"):
             work.drained = self._segments[0].value_beats().tolist()  # as many as before: the steady state
             self._filled(c, "updates", self._by_row(work.drained), self.cfg.value_beats)
@@ -118,8 +129,8 @@ class Forecast:
         self._rows = balance(counts, self.cfg.rows, c["cap"], POLICIES[Policy(c.get("policy", 0))])[0]
         work.row_visits = np.bincount(self._rows, counts, self.cfg.rows).astype(np.int64)
 
-    def _once(self, key: tuple, make) -> tuple[np.ndarray, int]:  # type: ignore[no-untyped-def]
-        """Cycles and operations of records or units: tiles inside a map are all alike."""
+    def _once(self, key: tuple, make: Callable[[], Known]) -> Known:
+        """What is known of records or units: tiles inside a map are all alike."""
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
@@ -128,47 +139,53 @@ class Forecast:
         """FW and WU: cycles of every record, summed by row."""
         positions = boxes(c).counts
         first, count = self._range
-        total, busy = np.zeros(self.cfg.rows, np.int64), 0
+        total, busy, words, visits, stored = np.zeros(self.cfg.rows, np.int64), 0, 0, 0, 0
         for region in self._segments:
             key = (id(region), phase, first, count, positions.tobytes())
-            cycles, operations = self._once(
-                key, lambda r=region: self._record_cycles(r, phase, first, count, positions)
+            cycles, operations, read, visited = self._once(
+                key,
+                lambda r=region: self._record_cycles(r, phase, first, count, positions),  # type: ignore[misc]
             )
             total += np.bincount(self._rows[:count], cycles, self.cfg.rows).astype(np.int64)
-            busy += operations
-        return CountedWalk(total, busy, int(total.sum()) - busy)
+            busy, words, visits = busy + operations, words + read, visits + visited
+            stored += int(region.words[first : first + count].sum()) if phase == Phase.WU else visited
+        return CountedWalk(total, busy, int(total.sum()) - busy, words, visits, stored)
 
     def _record_cycles(
         self, region: CountedRegion, phase: Phase, first: int, count: int, positions: np.ndarray
-    ) -> tuple[np.ndarray, int]:
+    ) -> Known:
         cfg, g = self.cfg, region.geometry
         each = np.repeat(positions, g.blocks)  # positions of every word
         update = phase == Phase.WU
         counts = (region.seen if update else region.words)[first : first + count].astype(np.int64)
         busy = int((counts * each).sum())
+        visits = int(counts.sum() if update else counts[:, each > 0].sum())
         cycles = np.maximum(counts * (np.maximum(each, 1) if update else each), 1)
         if update or not cfg.sparse:
-            return cycles.sum(1), busy
+            return cycles.sum(1), busy, cycles.size, visits
         cycles = np.where(counts > 0, cycles, 0)
         beats = np.zeros((count, g.mask_beats * cfg.masks_per_beat), np.int64)
         beats[:, : g.words] = cycles
-        return np.maximum(beats.reshape(count, g.mask_beats, -1).sum(2), 1).sum(1), busy
+        taken = beats.reshape(count, g.mask_beats, -1).sum(2)
+        read = int(np.count_nonzero(cycles) + np.count_nonzero(taken == 0))
+        return np.maximum(taken, 1).sum(1), busy, read, visits
 
     def _backward(self, c: dict[str, int]) -> CountedWalk:
         positions = boxes(c).counts
         first, count = self._range
         regions, rows = self._segments, self._rows
 
-        def make() -> tuple[np.ndarray, int]:
-            parts = []
+        def make() -> Known:
+            parts, visits = [], 0
             for region in regions:
                 counts = merged(region.groups[first : first + count].astype(np.int64), c)
+                visits += int(counts[:, positions > 0, : len(rows)].sum())
                 parts.append((counts * positions[None, :, None]).reshape(-1, counts.shape[2]).T)
             words = np.concatenate(parts)[: len(rows)]
             row, cycles = np.repeat(rows, words.shape[1]), words.ravel()
             taken = looked_ahead(row, cycles) if self.cfg.sparse else np.maximum(cycles, 1)
-            return np.bincount(row, taken, self.cfg.rows).astype(np.int64), int(words.sum())
+            return np.bincount(row, taken, self.cfg.rows).astype(np.int64), int(words.sum()), words.size, visits
 
         key = (tuple(map(id, regions)), Phase.BW, first, count, positions.tobytes(), rows.tobytes())
-        total, busy = self._once(key, make)
-        return CountedWalk(total, busy, int(total.sum()) - busy)
+        total, busy, read, visits = self._once(key, make)
+        return CountedWalk(total, busy, int(total.sum()) - busy, read, visits, visits)

@@ -83,6 +83,7 @@ class Prediction:
         moved: beats of the whole step, by phase.
         fill: how full the rows' buffers get, by buffer.
         commands: of the program.
+        works: what its commands did.
     """
 
     cfg: Config
@@ -93,6 +94,7 @@ class Prediction:
     moved: dict[str, Traffic]
     fill: dict[str, float]
     commands: int
+    works: list[Work] = field(default_factory=list)
 
     @property
     def array_cycles(self) -> float:
@@ -236,7 +238,7 @@ def _summed(network: CountedNetwork, works: list[Work], latency: int, fill: dict
             load.mean += float(work.walk.row_cycles.mean())
     busy = sum(load.busy for phases in layers.values() for load in phases.values())
     worst = {name: max(each[name] for each in fill.values()) for name in BUFFERS}
-    return Prediction(cfg, network, Cost(cycles, busy, cfg.rows), layers, vector, moved, worst, len(works))
+    return Prediction(cfg, network, Cost(cycles, busy, cfg.rows), layers, vector, moved, worst, len(works), works)
 
 
 def _phase(c: dict[str, int]) -> str:

@@ -52,7 +52,7 @@ def traffic(cfg: Config, work: Work) -> Traffic:
     c, commands = work.command, -(-WORDS // cfg.words_per_beat)
     if is_vector(c):
         read, written = vector_traffic(cfg, c)
-        return Traffic(commands, vector=read - commands, results=written)
+        return Traffic(2 * commands, vector=read - commands, results=written)  # the reader fetches it, and the stage
     phase = Phase(c["phase"])
     headers = c["segments"] * c["header_beats"] if c.get("plan") else 0
     operands = c["x_runs"] * c["x_run"] if c.get("load_x") else 0

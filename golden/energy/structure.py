@@ -1,0 +1,87 @@
+"""Memories, buses and registers of a build, as far as events of energy touch them.
+
+Shapes are those of the RTL: tests find every memory there and every register counted here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arch.config import Config, log2_exact
+
+PLAN_BEATS = 64
+GATE_BANKS = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A memory.
+
+    Attributes:
+        bits: of a word.
+        depth: words.
+        count: of them in the accelerator.
+    """
+
+    bits: int
+    depth: int
+    count: int = 1
+
+
+def memories(cfg: Config) -> dict[str, Shape]:
+    """Memories by name."""
+    pes, rows = cfg.rows * cfg.columns, cfg.rows
+    wide = cfg.bus_elements * cfg.operand_bits
+    offset = log2_exact(cfg.value_beats * cfg.values_per_beat, "values of a bank")
+    out = {
+        "gather": Shape(wide, cfg.gather_depth // cfg.bus_elements, 2 * pes),
+        "stationary": Shape(cfg.delta_bits, cfg.psum_depth, 2 * pes),
+        "psum": Shape(cfg.acc_bits, cfg.psum_depth, 2 * pes),
+        "values": Shape(cfg.beat_bits, 2 * cfg.value_beats, rows),
+        "updated values": Shape(cfg.beat_bits, 2 * cfg.value_beats, rows),
+        "gradients": Shape(cfg.acc_bits, cfg.gradients, rows),
+        "gates": Shape(cfg.columns * cfg.bus_elements, cfg.gate_beats * GATE_BANKS),
+        "headers": Shape(cfg.beat_bits, PLAN_BEATS),
+    }
+    if cfg.sparse:
+        annotated = cfg.masks_per_beat * (cfg.mask_bits + offset) + log2_exact(cfg.value_beats, "value_beats")
+        out["masks"] = Shape(annotated, 2 * cfg.mask_beats, rows)
+        out["updated masks"] = Shape(cfg.beat_bits, 2 * cfg.mask_beats, rows)
+    return out
+
+
+def control_word(cfg: Config) -> int:
+    """Bits that a row broadcasts to its PEs with every operation, the weight among them."""
+    word = log2_exact(cfg.gather_depth // cfg.bus_elements, "gather words")
+    psum = log2_exact(cfg.psum_depth, "psum_depth")
+    return 28 + 2 * word + 6 * psum + log2_exact(cfg.bus_elements, "bus_elements") + cfg.operand_bits
+
+
+def registers(cfg: Config) -> dict[str, int]:
+    """Register bits that an event clocks.
+
+    Those of the PE follow from its schedule. The others were counted in the RTL of preset `paper`, without the output
+    registers of memories, and grow with the operands; how a controller's are split between `word` and `visit` is by
+    the stages before and behind the decoder.
+    """
+    a, acc, rows = cfg.operand_bits, cfg.acc_bits, cfg.rows
+
+    def scaled(bits: int) -> int:
+        return bits * a // 16
+
+    out = {
+        "PE, MAC": 4 * a + 3 * acc,
+        "PE, DOT": 4 * a,
+        "control word": control_word(cfg),
+        "requantiser": scaled(122),
+        "regenerate": 153,
+        "update": scaled(421),
+        "encoder": 313 if cfg.sparse else 56,
+        "tap": 33,
+        "vector": scaled(150),
+        "word": 1000 if cfg.sparse else 150,
+        "visit": 860 if cfg.sparse else 280,
+    }
+    row = sum(out[name] for name in ("word", "visit", "update", "encoder"))
+    out["all"] = rows * row + rows * cfg.columns * out["PE, MAC"]
+    return out
