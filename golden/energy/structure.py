@@ -34,8 +34,8 @@ def memories(cfg: Config) -> dict[str, Shape]:
     wide = cfg.bus_elements * cfg.operand_bits
     offset = log2_exact(cfg.value_beats * cfg.values_per_beat, "values of a bank")
     out = {
-        "gather": Shape(wide, cfg.gather_depth // cfg.bus_elements, 2 * pes),
-        "stationary": Shape(cfg.delta_bits, cfg.psum_depth, 2 * pes),
+        "gather": Shape(wide, 2 * cfg.gather_depth // cfg.bus_elements, pes),
+        "stationary": Shape(cfg.delta_bits, 2 * cfg.psum_depth, pes),
         "psum": Shape(cfg.acc_bits, cfg.psum_depth, 2 * pes),
         "values": Shape(cfg.beat_bits, 2 * cfg.value_beats, rows),
         "updated values": Shape(cfg.beat_bits, 2 * cfg.value_beats, rows),
@@ -54,7 +54,7 @@ def control_word(cfg: Config) -> int:
     """Bits that a row broadcasts to its PEs with every operation, the weight among them."""
     word = log2_exact(cfg.gather_depth // cfg.bus_elements, "gather words")
     psum = log2_exact(cfg.psum_depth, "psum_depth")
-    return 28 + 2 * word + 6 * psum + log2_exact(cfg.bus_elements, "bus_elements") + cfg.operand_bits
+    return 26 + 2 * word + 6 * psum + log2_exact(cfg.bus_elements, "bus_elements") + cfg.operand_bits
 
 
 def registers(cfg: Config) -> dict[str, int]:
