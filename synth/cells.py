@@ -48,18 +48,18 @@ def flow(library: Library) -> Flow:
         "opt_clean",
         "tee -q -o stat.json stat -json",
     )
-    return Flow(library.name, script, (library.digest,), {"memories": memories.parse})
+    return Flow(library.name, script, (library.digest,), library.names, {"memories": memories.parse})
 
 
-def own(library: Library, mapped: dict[str, Any], children: set[str]) -> dict[str, float]:
+def own(library: Library, mapped: dict[str, Any]) -> dict[str, float]:
     """What a module has of its own: area, sequential area, gate equivalents, cells, flip-flops.
 
     Raises:
-        SynthError: a cell that is neither in the library nor a memory or child: something was not mapped.
+        SynthError: a cell that is neither in the library nor a memory: something was not mapped.
     """
     result = dict.fromkeys(("area", "sequential", "ge", "cells", "flip_flops"), 0.0)
     for cell, count in mapped["cells"].items():
-        if cell in children or cell in ("$mem_v2", "$scopeinfo"):
+        if cell in ("$mem_v2", "$scopeinfo"):
             continue
         if cell not in library.area:
             raise SynthError(f"{count} cells {cell} were not mapped to {library.name}")

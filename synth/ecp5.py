@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -53,13 +53,13 @@ _ALONE = 1.5
 _ROOM = 0.6  # of a device that a unit may fill before the next larger one is taken
 
 
-def own(cells: Mapping[str, int], children: Iterable[str] = ()) -> dict[str, float]:
+def own(cells: Mapping[str, int]) -> dict[str, float]:
     """Resources in counts of cells.
 
     Raises:
         SynthError: a cell that is none of the device's.
     """
-    left = {name: count for name, count in cells.items() if name not in set(children) and name not in FREE}
+    left = {name: count for name, count in cells.items() if name not in FREE}
     found = {group: float(sum(left.pop(name, 0) for name in names)) for group, names in GROUPS.items()}
     if left:
         raise SynthError(f"cells that ECP5 does not have: {', '.join(sorted(left))}")

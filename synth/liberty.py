@@ -50,9 +50,14 @@ class Library:
     gate: bool
 
     @property
+    def names(self) -> dict[str, Path]:
+        """The files, by the names under which Yosys finds them: its sandbox does not hold every folder."""
+        return {f"cells{number}.lib": path for number, path in enumerate(self.files)}
+
+    @property
     def options(self) -> str:
         """Of Yosys, to name the files."""
-        return " ".join(f"-liberty {path}" for path in self.files)
+        return " ".join(f"-liberty {name}" for name in self.names)
 
     @property
     def avoided(self) -> str:

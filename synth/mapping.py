@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from synth import cache
 from synth.errors import SynthError
-from synth.netlist import Module, Netlist
+from synth.netlist import Netlist, anonymous
 from synth.tools import YOSYS, version, workplace, yosys
 
-UNIT = "unit"
+UNIT, PART = "unit", "part_"
 READ = (
     "read_verilog unit.v",
     f"hierarchy -top {UNIT}",
@@ -43,21 +45,23 @@ class Flow:
         name: of the target, for folders and messages.
         script: Yosys commands after `READ`; they write `stat.json`.
         inputs: what else decides the result: digests of libraries.
+        files: to be put beside the script, by the names that it uses.
         results: reads more out of the text files that the script leaves, by name.
     """
 
     name: str
     script: tuple[str, ...]
     inputs: tuple[str, ...] = ()
-    results: Mapping[str, Callable[[str], Any]] | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    results: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
 
     def key(self, text: str) -> str:
         """Of the result for a module with this Verilog."""
-        return cache.key(self.name, version(YOSYS), *READ, *self.script, *self.inputs, text)
+        return cache.key(self.name, version(YOSYS), *READ, *self.script, *self.inputs, anonymous(text))
 
 
 def local_cells(stat: str, top: str = UNIT) -> dict[str, int]:
-    """Cells by type of the module `top` in the output of `stat -json`, without what is in its children.
+    """Cells by type of the module `top` in the output of `stat -json`, its children left out.
 
     Raises:
         SynthError: it is no such output.
@@ -65,16 +69,20 @@ def local_cells(stat: str, top: str = UNIT) -> dict[str, int]:
     try:
         modules = json.loads(stat[stat.index("{") :])["modules"]
         mine = next(value for name, value in modules.items() if name.removeprefix("\\") == top)
-        return {name.removeprefix("\\"): int(count) for name, count in mine.get("num_cells_by_type", {}).items()}
+        counts = {name.removeprefix("\\"): int(count) for name, count in mine.get("num_cells_by_type", {}).items()}
+        return {name: count for name, count in counts.items() if not name.startswith(PART)}
     except (ValueError, KeyError, StopIteration, TypeError) as error:
         raise SynthError(f"not the statistics of a module {top!r}: {error}") from None
 
 
 def source(netlist: Netlist, name: str) -> str:
-    """Verilog of one module under the name `unit`, its children as black boxes."""
+    """Verilog of one module under the name `unit`, its children as black boxes named `PART` and a number."""
     module = netlist[name]
-    stubs = [netlist[child].stub for child in sorted(module.children)]
-    return "\n".join([module.text.replace(f"module {name}", f"module {UNIT}", 1), *stubs])
+    text, stubs = module.text.replace(f"module {name}", f"module {UNIT}", 1), []
+    for number, child in enumerate(sorted(module.children, key=text.index)):
+        text = re.sub(rf"^  {re.escape(child)} ", f"  {PART}{number} ", text, flags=re.MULTILINE)
+        stubs.append(netlist[child].stub(f"{PART}{number}"))
+    return "\n".join([text, *stubs])
 
 
 def run(flow: Flow, text: str, label: str) -> dict[str, Any]:
@@ -88,9 +96,11 @@ def run(flow: Flow, text: str, label: str) -> dict[str, Any]:
     if known is None:
         with workplace(f"{flow.name}-{label}") as folder:
             (folder / "unit.v").write_text(text)
+            for name, path in flow.files.items():
+                shutil.copyfile(path, folder / name)
             yosys([*READ, *flow.script], folder)
             known = {"cells": local_cells((folder / "stat.json").read_text())}
-            for name, read in (flow.results or {}).items():
+            for name, read in flow.results.items():
                 known[name] = read((folder / f"{name}.txt").read_text())
         cache.store(key, known)
     return dict(known)
@@ -136,8 +146,3 @@ def total(netlist: Netlist, root: str, own: Mapping[str, Mapping[str, float]]) -
         for kind, amount in own[name].items():
             summed[kind] = summed.get(kind, 0) + times * amount
     return summed
-
-
-def plain(module: Module) -> str:
-    """Name of a module without what Amaranth appends to keep names apart."""
-    return re.sub(r"\$\d+$", "", module.plain)

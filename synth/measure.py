@@ -12,7 +12,6 @@ from synth import cells, ecp5, memories
 from synth.errors import SynthError
 from synth.liberty import Library
 from synth.mapping import run_all, total
-from synth.netlist import Netlist
 from synth.units import Design, design
 
 FPGA, CLOCK = "ecp5", "clock"
@@ -62,14 +61,13 @@ def measure(built: Design, request: Request, done: Progress = lambda _: None) ->
         SynthError: a tool failed, or something does not fit the device.
     """
     netlist = built.netlist
-    children = {name: _children(netlist, name) for name in netlist}
     found: dict[str, dict[str, Any]] = {
         unit.name: {"class": unit.component, "instances": unit.instances, "own": {}, "all": {}}
         for unit in built.units.values()
     }
     for library in request.libraries:
         mapped = run_all(cells.flow(library), netlist, list(netlist), jobs(), done)
-        own = {name: cells.own(library, mapped[name], children[name]) for name in netlist}
+        own = {name: cells.own(library, mapped[name]) for name in netlist}
         _enter(found, built, library.name, own)
         bits = {name: {k: float(v) for k, v in memories.bits(mapped[name]["memories"]).items()} for name in netlist}
         _enter(found, built, "memory_bits", bits)
@@ -77,7 +75,7 @@ def measure(built: Design, request: Request, done: Progress = lambda _: None) ->
             found[unit.name]["memories"] = mapped[unit.module]["memories"]
     if request.fpga:
         mapped = run_all(ecp5.FLOW, netlist, list(netlist), jobs(), done)
-        _enter(found, built, FPGA, {name: ecp5.own(mapped[name]["cells"], children[name]) for name in netlist})
+        _enter(found, built, FPGA, {name: ecp5.own(mapped[name]["cells"]) for name in netlist})
     for name in request.clock:
         if name in built.units:
             try:
@@ -94,13 +92,9 @@ def _clock(built: Design, name: str, seeds: Sequence[int]) -> dict[str, Any]:
     netlist, root = built.netlist, built.units[name].module
     parts = netlist.below(root)
     mapped = run_all(ecp5.FLOW, netlist, parts, jobs())
-    own = {part: ecp5.own(mapped[part]["cells"], _children(netlist, part)) for part in parts}
+    own = {part: ecp5.own(mapped[part]["cells"]) for part in parts}
     ecp5.check_size(netlist, root, own, name)
     return ecp5.place_and_route(netlist, root, name, seeds)
-
-
-def _children(netlist: Netlist, name: str) -> set[str]:
-    return {netlist[child].plain for child in netlist[name].children}
 
 
 def _enter(found: dict[str, dict[str, Any]], built: Design, target: str, own: dict[str, dict[str, float]]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _ID = r"(?:\\\S+|[A-Za-z_]\w*)"
@@ -18,6 +18,17 @@ _MODULE = re.compile(rf"^module ({_ID})\s*\(.*?^endmodule\n", re.MULTILINE | re.
 _INSTANCE = re.compile(rf"^  ({_ID}) +({_ID}) +\($", re.MULTILINE)
 _PORT = re.compile(rf"^  (input|output) (?:\[(\d+):0\] )?({_ID}) ?;", re.MULTILINE)
 _NUMBERED = re.compile(r"\\?[\w$.:]*\$\d+\S*")
+
+
+def anonymous(text: str, kept: Collection[str] = ()) -> str:
+    """Verilog with the numbers that Amaranth and Yosys give to names counted anew, but for the names `kept`."""
+    seen: dict[str, str] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        token = match.group(0)
+        return token if token in kept else seen.setdefault(token, f"@{len(seen)}")
+
+    return _NUMBERED.sub(renamed, text)
 
 
 @dataclass(frozen=True)
@@ -57,12 +68,11 @@ class Module:
             Port(name, direction, int(high) + 1 if high else 1) for direction, high, name in _PORT.findall(self.text)
         ]
 
-    @property
-    def stub(self) -> str:
-        """Its declaration alone, for a parent that is synthesised without it."""
+    def stub(self, name: str) -> str:
+        """Its declaration alone under another name, for a parent that is synthesised without it."""
         lines = [f"  {p.direction} [{p.width - 1}:0] {p.name} ;" for p in self.ports]
         names = " , ".join(f"{p.name} " for p in self.ports)
-        return "\n".join(["(* blackbox *)", f"module {self.name} ({names});", *lines, "endmodule", ""])
+        return "\n".join(["(* blackbox *)", f"module {name} ({names});", *lines, "endmodule", ""])
 
 
 class Netlist(Mapping[str, Module]):
@@ -111,15 +121,9 @@ class Netlist(Mapping[str, Module]):
             return f"  {same} {match.group(2)} ("
 
         text = _INSTANCE.sub(child, texts[name].replace(f"module {name}", "module SELF", 1))
+        # Names of ports are the parents' business too.
         ports = set(re.findall(_ID, text.split("(", 1)[1].split(")", 1)[0]))
-        seen: dict[str, str] = {}
-
-        def renamed(match: re.Match[str]) -> str:
-            # A name with a number of Amaranth's or Yosys' own; those of ports are the parents' business too.
-            token = match.group(0)
-            return token if token in ports else seen.setdefault(token, f"@{len(seen)}")
-
-        digest = hashlib.sha256(_NUMBERED.sub(renamed, text).encode()).hexdigest()
+        digest = hashlib.sha256(anonymous(text, ports).encode()).hexdigest()
         same = self._by_digest.setdefault(digest, name)
         if same == name:
             self._modules[name] = Module(name, text.replace("module SELF", f"module {name}", 1), children)
