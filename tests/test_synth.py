@@ -28,27 +28,52 @@ library (small) {
 }
 """
 
-CELLS = """
-library (tiny) {
-  cell (inv) {
+
+def _timing(pin: str) -> str:
+    table = '(t) { index_1("0.1, 1"); index_2("0.1, 1"); values("0.1, 0.2", "0.2, 0.3"); }'
+    kinds = ("cell_rise", "cell_fall", "rise_transition", "fall_transition")
+    return f'timing() {{ related_pin : "{pin}"; timing_sense : negative_unate; {" ".join(k + table for k in kinds)} }}'
+
+
+CELLS = f"""
+library (tiny) {{
+  delay_model : table_lookup;
+  time_unit : "1ns";
+  capacitive_load_unit (1.0, "pf");
+  lu_table_template (t) {{
+    variable_1 : input_net_transition; variable_2 : total_output_net_capacitance;
+    index_1("0.1, 1"); index_2("0.1, 1");
+  }}
+  cell (inv) {{
     area : 1.0;
-    pin (A) { direction : input; }
-    pin (Y) { direction : output; function : "!A"; }
-  }
-  cell (nand2) {
+    pin (A) {{ direction : input; capacitance : 0.01; }}
+    pin (Y) {{ direction : output; function : "!A"; {_timing("A")} }}
+  }}
+  cell (nand2) {{
     area : 2.0;
-    pin (A) { direction : input; }
-    pin (B) { direction : input; }
-    pin (Y) { direction : output; function : "!(A & B)"; }
-  }
-  cell (dff) {
+    pin (A) {{ direction : input; capacitance : 0.01; }}
+    pin (B) {{ direction : input; capacitance : 0.01; }}
+    pin (Y) {{ direction : output; function : "!(A & B)"; {_timing("A")} {_timing("B")} }}
+  }}
+  cell (nor2) {{
+    area : 2.0;
+    pin (A) {{ direction : input; capacitance : 0.01; }}
+    pin (B) {{ direction : input; capacitance : 0.01; }}
+    pin (Y) {{ direction : output; function : "!(A | B)"; {_timing("A")} {_timing("B")} }}
+  }}
+  cell (buf) {{
+    area : 3.0;
+    pin (A) {{ direction : input; capacitance : 0.01; }}
+    pin (Y) {{ direction : output; function : "A"; {_timing("A")} }}
+  }}
+  cell (dff) {{
     area : 8.0;
-    ff (IQ, IQN) { clocked_on : "C"; next_state : "D"; }
-    pin (C) { direction : input; clock : true; }
-    pin (D) { direction : input; }
-    pin (Q) { direction : output; function : "IQ"; }
-  }
-}
+    ff (IQ, IQN) {{ clocked_on : "C"; next_state : "D"; }}
+    pin (C) {{ direction : input; clock : true; }}
+    pin (D) {{ direction : input; }}
+    pin (Q) {{ direction : output; function : "IQ"; }}
+  }}
+}}
 """
 
 TWO_LEVELS = r"""
@@ -302,7 +327,9 @@ def test_a_queue_in_standard_cells(builds: dict[str, Design], tmp_path: Path) ->
     (words,) = mapped["memories"]
     assert memories.bits(mapped["memories"]) == {"1R1W": words["words"] * words["width"]}
     assert 0 < own["flip_flops"] < words["width"]
-    assert own["area"] == 2 * mapped["cells"]["nand2"] + mapped["cells"]["inv"] + 8 * mapped["cells"]["dff"]
+    counts = mapped["cells"]
+    assert own["area"] == sum(library.area[cell] * counts.get(cell, 0) for cell in library.area)
+    assert counts["nand2"] and counts["nor2"] and counts["inv"]
 
 
 def test_results_are_cached_by_content(
