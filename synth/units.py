@@ -94,7 +94,7 @@ def design(cfg: Config) -> Design:
     """Elaborate a build; cached by configuration and by the sources of the design."""
     root = Path(__file__).resolve().parent.parent
     sources = [path.read_text() for folder in ("rtl", "arch") for path in sorted((root / folder).rglob("*.py"))]
-    key = cache.key("design", repr(cfg), version("amaranth"), *sources)
+    key = cache.key("design", repr(cfg), version("amaranth"), Path(__file__).read_text(), *sources)
     known = cache.load(key)
     if known is None:
         known = {"verilog": verilog(cfg), "classes": classes(cfg)}

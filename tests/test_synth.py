@@ -219,8 +219,8 @@ def test_equal_modules_become_one() -> None:
 
 
 def test_modules_that_differ_stay_apart() -> None:
-    netlist = Netlist(TWO_LEVELS.replace(r"assign \t$19 = x", r"assign \t$19 = ~x"))
-    assert len(netlist) == 4
+    for other in (r"assign \t$19 = ~x", r"assign \u$20 = x"):
+        assert len(Netlist(TWO_LEVELS.replace(r"assign \t$19 = x", other))) == 4
 
 
 def test_a_netlist_without_its_top() -> None:
@@ -368,6 +368,7 @@ def test_cells_of_another_device() -> None:
 def test_the_harness_registers_every_port() -> None:
     text = ecp5.harness(Netlist(TWO_LEVELS)[r"\top.a"].ports)
     assert r"reg [0:0] \in_x ;" in text and r"reg [3:0] \out_y ;" in text
+    assert r"unit unit (.x (\in_x ), .y (\to_y ));" in text
 
 
 @pytest.mark.parametrize(
