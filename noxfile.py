@@ -109,6 +109,13 @@ def energy(session: nox.Session) -> None:
 
 
 @nox.session
+def synth(session: nox.Session) -> None:
+    """Synthesise: area, FPGA resources and clock of every unit, sparse and dense (--help for options)."""
+    _install(session, "synth")
+    session.run("python", "-m", "scripts.synth", *session.posargs)
+
+
+@nox.session
 def accuracy(session: nox.Session) -> None:
     """Train on the golden model over several seeds and compare test errors (--help for options)."""
     _install(session, "run")
@@ -116,12 +123,12 @@ def accuracy(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=False)
-@nox.parametrize("name", ["run", "test", "nox", "lint"])
+@nox.parametrize("name", ["run", "test", "nox", "lint", "synth"])
 def lock(session: nox.Session, name: str) -> None:
     """Write the locks requirements/NAME.txt again, with the newest versions that NAME.in allows."""
     folder = Path("requirements")
     # One version of a package in all locks, so those written before bind the others.
-    earlier = {"test": ["run"], "nox": ["run"], "lint": ["run", "nox"]}.get(name, [])
+    earlier = {"test": ["run"], "nox": ["run"], "lint": ["run", "nox"], "synth": ["run", "nox"]}.get(name, [])
     constraints = [option for lock in earlier for option in ("-c", f"{folder / lock}.txt")]
     session.install("-r", f"{folder / name}.in", *constraints)
     frozen = session.run("python", "-m", "pip", "freeze", silent=True, log=False)
