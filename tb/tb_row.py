@@ -68,7 +68,8 @@ def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tup
     if work is None or (work.job.phase == Phase.WU and (work.overflows() or work.job.sum_store)):
         return script
     if work.job.phase != Phase.WU:
-        for sums in (work.sums, 0 * work.sums):  # cleared behind the first read
+        for sums in (work.sums, 0 * work.sums):  # cleared behind the first read, but not at once
+            script.append(({}, {}))
             for at in rng.permutation(cfg.psum_depth).tolist():
                 script.append(({"side_addr": at, "side_clear": 1}, {"side_q": pack(sums[:, at], cfg.acc_bits)}))
         return script
