@@ -62,6 +62,13 @@ def workplace(name: str) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def _ending(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a tool that names no error ended: a negative status is the signal that killed it (9: perhaps memory)."""
+    if done.returncode < 0:
+        return f"killed by signal {-done.returncode}"
+    return done.stderr.strip()[-500:] or f"exit status {done.returncode}"
+
+
 def yosys(script: Sequence[str], folder: Path) -> None:
     """Run a Yosys script in a folder.
 
@@ -75,7 +82,7 @@ def yosys(script: Sequence[str], folder: Path) -> None:
     if done.returncode:
         log = folder / "yosys.log"
         errors = re.findall(r"^.*ERROR.*$", log.read_text() if log.is_file() else "", re.MULTILINE)
-        said = errors[-1] if errors else done.stderr.strip()[-500:]
+        said = errors[-1] if errors else _ending(done)
         raise SynthError(f"Yosys failed: {said} (log: {log})")
 
 
@@ -94,5 +101,5 @@ def nextpnr(arguments: Sequence[str], folder: Path) -> None:
     )
     if done.returncode:
         errors = re.findall(r"^ERROR: .*$", done.stderr, re.MULTILINE)
-        said = errors[-1] if errors else done.stderr.strip()[-500:]
+        said = errors[-1] if errors else _ending(done)
         raise SynthError(f"nextpnr failed: {said} (log: {folder / 'nextpnr.log'})")

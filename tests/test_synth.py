@@ -431,6 +431,20 @@ def test_a_tool_that_is_not_installed() -> None:
         tools.version("no-such-tool")
 
 
+def test_a_tool_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SynthError, match=r"Yosys failed: .*No such command: nonsense"):
+        tools.yosys(["nonsense"], tmp_path)
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(tools, "_program", lambda _: str(killed))
+    (tmp_path / "yosys.log").unlink()
+    with pytest.raises(SynthError, match="Yosys failed: killed by signal 9"):
+        tools.yosys([], tmp_path)
+    with pytest.raises(SynthError, match="nextpnr failed: killed by signal 9"):
+        tools.nextpnr([], tmp_path)
+
+
 def _measured(area: float, mhz: float) -> dict[str, object]:
     kinds = {"area": area, "ge": area / 2, "sequential": area / 4}
     unit = {"instances": 1, "own": {"lib": kinds}, "all": {"lib": kinds, "memory_bits": {"1R1W": 64.0}}}
