@@ -212,7 +212,7 @@ class Network(Layout):
                 wide = tile_search.wide_units(cfg, inputs, g.records, self.tiling.density, u)
                 cap, units = self._cap(Phase.BW) >> wide, -(-inputs // (cfg.lane_group << wide))
                 if units > cap * cfg.rows:
-                    raise ValueError(f"layer {layer.index}: {units} lane groups, {cfg.rows} rows of {cap} hold fewer")
+                    raise ValueError(f"layer {layer.index}: {units} units, {cfg.rows} rows of {cap} hold fewer")
                 most = min(self._image_records(g, 1), cfg.gather_depth // (u * cfg.block_k))
                 for record0, records in self._ranges(g.records, most, shared=False):
                     k0 = g.k0 + record0 * cfg.block_k

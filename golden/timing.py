@@ -25,6 +25,7 @@ from golden.waits import is_vector
 from golden.writing import Writes, block_done, block_writes, flow_done, flow_writes
 
 STAGES = ("plan", "load", "compute", "drain")
+PHASE_NAMES = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu", Phase.NOP: "other"}
 MIN_WAIT = 2  # a slot is at least one cycle longer than this
 VALIDATE = 6  # checks of a command
 WALK = 5  # pipeline behind the header words
@@ -217,13 +218,17 @@ def drained_cycles(cfg: Config, work: Work) -> int:
     return flow_done(cfg, work.command)
 
 
+def phase_of(c: dict[str, int]) -> str:
+    """Phase under which a command's cycles and beats are booked, see `golden.measure.PHASES`."""
+    return "vector" if is_vector(c) else PHASE_NAMES[Phase(c["phase"])]
+
+
 def phase_cycles(works: list[Work], timing: Schedule) -> dict[str, int]:
     """Cycles by phase: a slot belongs to the command that takes longest in it, one that only fetches to `other`."""
-    names = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu", Phase.NOP: "other"}
     out = {"fw": 0, "bw": 0, "wu": 0, "vector": 0, "other": 0}
     for slot in timing.slots:
         slowest = int(np.argmax(slot.lasts))
         index = slot.stages[slowest]
         command = {"phase": int(Phase.NOP)} if index is None else works[index].command
-        out["vector" if is_vector(command) else names[Phase(command["phase"])]] += slot.length
+        out[phase_of(command)] += slot.length
     return out

@@ -34,7 +34,7 @@ from golden.recipe import Recipe
 from scripts.energy_plots import write_plots
 from scripts.energy_report import Report, Source, build, traffic
 from scripts.options import LATENCY, LENET
-from scripts.predict import MOST_BATCH, PAPERS, PERIODS, build_of
+from scripts.predict import PAPERS, build_of, check_common
 from scripts.verilator import ROOT
 
 NET = "lenet-300-100"
@@ -86,16 +86,9 @@ def _check(given: argparse.Namespace) -> None:
     given.array = given.array or ("paper" if given.trained else "16x16")
     given.config = PRESETS[given.array] if given.array in PRESETS else build_of(given.array)
     given.batch = given.batch if given.batch is not None else 64 if given.trained else given.config.columns
-    if not 2 <= given.batch <= MOST_BATCH:
-        raise ValueError(f"batch must be between 2 and {MOST_BATCH}, not {given.batch}")
-    if given.explore not in PERIODS:
-        raise ValueError(f"explore must be one of {', '.join(map(str, PERIODS))}, not {given.explore}")
+    check_common(given)
     if given.epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {given.epochs}")
-    if not 0 <= given.seed < 1 << 32:
-        raise ValueError(f"seed must be between 0 and {(1 << 32) - 1}, not {given.seed}")
-    if given.out.is_file():
-        raise ValueError(f"--out must name a folder, {given.out} is a file")
     if given.trained:
         given.data_set = dataset.load(given.data)
         recipe.check_sizes(given.data_set, LENET)

@@ -84,6 +84,17 @@ def _check(given: argparse.Namespace) -> None:
     given.config = build_of(given.array)
     if given.batch is None:
         given.batch = given.config.columns
+    check_common(given)
+    if not given.all:
+        given.drawn = mask_sources.masks(given.masks, given.graph, given.seed)
+
+
+def check_common(given: argparse.Namespace) -> None:
+    """Refuse values of `--batch`, `--explore`, `--seed` and `--out` that cannot be.
+
+    Raises:
+        ValueError: names option, bound and value.
+    """
     if not 2 <= given.batch <= MOST_BATCH:
         raise ValueError(f"batch must be between 2 and {MOST_BATCH}, not {given.batch}")
     if given.explore not in PERIODS:
@@ -92,8 +103,6 @@ def _check(given: argparse.Namespace) -> None:
         raise ValueError(f"seed must be between 0 and {(1 << 32) - 1}, not {given.seed}")
     if given.out.is_file():
         raise ValueError(f"--out must name a folder, {given.out} is a file")
-    if not given.all:
-        given.drawn = mask_sources.masks(given.masks, given.graph, given.seed)
 
 
 def build_of(array: str) -> Config:

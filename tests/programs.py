@@ -13,6 +13,7 @@ from arch.config import PRESETS, Config
 from golden import quantile
 from golden.graph_trainer import GraphTrainer
 from golden.layout import Tiling, shapes_of
+from golden.machine import Work
 from golden.networks.graph import Graph
 from golden.recipe import weights_of
 from golden.shape import LayerShape
@@ -127,6 +128,18 @@ def train(case: Case, *, seed: int = 1, stalls: tuple[float, float, float] | Non
             trainer.step(x, y, following[0])
         x, y = following
     return lockstep.compared
+
+
+def last_step(case: Case, *, seed: int) -> tuple[Trainer, list[list[Work]], int]:
+    """Train on the golden model alone: trainer, programs of the last step, and lambda^t in it."""
+    rng, trainer = np.random.default_rng(seed), make_trainer(case)
+    x, y = minibatch(case, rng)
+    for _ in range(case.steps):
+        following = minibatch(case, rng)
+        decay = trainer.machine.decay
+        result = trainer.step(x, y, following[0])
+        x, y = following
+    return trainer, [result.forward, result.backward], decay
 
 
 TINY, SMALL, PAPER = PRESETS["tiny"], PRESETS["small"], PRESETS["paper"]

@@ -19,7 +19,7 @@ from golden.trace import operations
 from golden.waits import is_vector
 from scripts.lockstep import Lockstep
 from tests import test_predict_forecast as forecasts
-from tests.programs import LATENCY, TINY, Case, make, make_trainer, minibatch
+from tests.programs import LATENCY, TINY, Case, last_step, make, minibatch
 
 CASES = {
     "sparse": Case(TINY, (40, 30, 10, 4), 12, 24, decay=0.3),
@@ -28,19 +28,6 @@ CASES = {
     "dense mode": Case(TINY, (33, 17, 5), 9, 4, budget=None),
     "dense build": Case(TINY.with_(sparse=False), (33, 17, 5), 9, 4, budget=None, policy=Policy.NONE),
 }
-
-
-def last_step(case: Case) -> tuple[Config, list[list[Work]], int]:
-    """Programs of the last step, and lambda^t in it."""
-    rng = np.random.default_rng(5)
-    trainer = make_trainer(case)
-    x, y = minibatch(case, rng)
-    for _ in range(case.steps):
-        following = minibatch(case, rng)
-        decay = trainer.machine.decay
-        result = trainer.step(x, y, following[0])
-        x, y = following
-    return case.config, [result.forward, result.backward], decay
 
 
 def slow(cfg: Config, work: Work, decay: int) -> Events:
@@ -113,7 +100,8 @@ def slow(cfg: Config, work: Work, decay: int) -> Events:
 
 @pytest.mark.parametrize("name", CASES)
 def test_counts_are_those_of_the_trace(name: str) -> None:
-    cfg, programs, decay = last_step(CASES[name])
+    trainer, programs, decay = last_step(CASES[name], seed=5)
+    cfg = trainer.cfg
     seen = events.none()
     for work in (work for works in programs for work in works):
         found, wanted = events.of_command(cfg, work, decay), slow(cfg, work, decay)
@@ -200,7 +188,8 @@ def test_vector_commands_on_the_rtl() -> None:
 
 @pytest.mark.parametrize("name", ["sparse", "dense build"])
 def test_golden_counters_agree(name: str) -> None:
-    cfg, programs, decay = last_step(CASES[name])
+    trainer, programs, decay = last_step(CASES[name], seed=5)
+    cfg = trainer.cfg
     found = step.of_programs(cfg, programs, LATENCY, decay).total
     wanted = Tally[Counter]()
     for works in programs:
@@ -225,7 +214,8 @@ def test_predicted_events_are_those_of_the_machine(
 
 
 def test_phases_hold_all_events() -> None:
-    cfg, programs, decay = last_step(CASES["sparse"])
+    trainer, programs, decay = last_step(CASES["sparse"], seed=5)
+    cfg = trainer.cfg
     whole = step.of_programs(cfg, programs, LATENCY, decay)
     parts = [events.of_command(cfg, work, decay) for works in programs for work in works]
     parts += [events.of_time(cfg, works, timing.schedule(cfg, works, LATENCY).cycles) for works in programs]
@@ -248,7 +238,8 @@ def test_shares_sum_to_the_whole() -> None:
 
 
 def test_mean_of_steps() -> None:
-    cfg, programs, decay = last_step(CASES["sparse"])
+    trainer, programs, decay = last_step(CASES["sparse"], seed=5)
+    cfg = trainer.cfg
     one = step.of_programs(cfg, programs, LATENCY, decay)
     two = step.of_programs(cfg, programs[:1], LATENCY, decay)
     both = step.mean([one, two])

@@ -36,7 +36,7 @@ from scripts import energy as command
 from scripts.energy_plots import write_plots
 from scripts.energy_report import Source, build, sensitivity
 from scripts.options import LATENCY
-from tests.programs import TINY, Case, make_trainer, minibatch
+from tests.programs import TINY, Case, last_step
 
 PAPER, DENSE = PRESETS["paper"], PRESETS["paper"].with_(sparse=False)
 UNITS = model.units()
@@ -256,15 +256,7 @@ def test_energy_is_counts_times_prices() -> None:
 
 # -- steps ------------------------------------------------------------------------------------------------------------
 def trained(case: Case) -> tuple[step.Step, offchip.Bits, list, Config]:
-    rng = np.random.default_rng(3)
-    trainer = make_trainer(case)
-    x, y = minibatch(case, rng)
-    for _ in range(case.steps):
-        following = minibatch(case, rng)
-        decay = trainer.machine.decay
-        result = trainer.step(x, y, following[0])
-        x, y = following
-    programs = [result.forward, result.backward]
+    trainer, programs, decay = last_step(case, seed=3)
     return (
         step.of_programs(case.config, programs, LATENCY, decay),
         offchip.of_programs(case.config, programs, decay),

@@ -9,7 +9,6 @@ import numpy as np
 
 from arch.config import Config
 from golden import timing
-from golden.energy.step import phase_of
 from golden.machine import Work
 from golden.predict.traffic import traffic
 
@@ -66,7 +65,7 @@ def points(cfg: Config, programs: Sequence[list[Work]], owners: Mapping[int, str
     def of(work: Work) -> Point | None:
         if "w_addr" not in work.command or work.command["w_addr"] not in owners:
             return None
-        key = owners[work.command["w_addr"]], phase_of(work.command)
+        key = owners[work.command["w_addr"]], timing.phase_of(work.command)
         return found.setdefault(key, Point(*key))
 
     for works in filter(None, programs):

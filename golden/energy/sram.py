@@ -50,11 +50,11 @@ class Sram:
         return self._at(access, bits, depth) * self.factor
 
     def leakage(self, bits: int, depth: int) -> float:
-        """MW."""
+        """Leakage of a memory, in mW."""
         return self._at("leakage", bits, depth) * depth / max(depth, self.depths[0])
 
     def area(self, bits: int, depth: int) -> float:
-        """Mm²."""
+        """Area of a memory, in mm²."""
         return self._at("area", bits, depth) * max(1.0, depth / self.depths[-1])
 
 

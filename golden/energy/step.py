@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arch.command import Phase
 from arch.config import Config
 from golden import timing
 from golden.energy import events, model
 from golden.energy.events import Events
 from golden.machine import Work
 from golden.measure import PHASES
-from golden.waits import is_vector
 
-NAMES = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu", Phase.NOP: "other"}
 SHARED = ("cycle", "idle_psum", "idle_mask", "idle_central")
 """Events that come with time; they are booked on phases as cycles are."""
 
@@ -47,11 +44,6 @@ class Step:
         return sum(model.energy(self.cfg, self.total, u).values())
 
 
-def phase_of(c: dict[str, int]) -> str:
-    """Phase of a command."""
-    return "vector" if is_vector(c) else NAMES[Phase(c["phase"])]
-
-
 def of_programs(cfg: Config, programs: Sequence[list[Work]], latency: int, decay: int = 0) -> Step:
     """A step of so many programs.
 
@@ -67,7 +59,7 @@ def of_programs(cfg: Config, programs: Sequence[list[Work]], latency: int, decay
         schedule = timing.schedule(cfg, works, latency)
         spent = timing.phase_cycles(works, schedule)
         for work in works:
-            phase = phase_of(work.command)
+            phase = timing.phase_of(work.command)
             found[phase] = events.summed((found[phase], events.of_command(cfg, work, decay)))
         over_time = events.of_time(cfg, works, schedule.cycles)
         for name in SHARED:

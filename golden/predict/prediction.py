@@ -31,7 +31,6 @@ from golden.vector.stage import check
 from golden.waits import is_vector
 
 ARRAY_PHASES = PHASES[:3]
-NAMES = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu"}
 MARGIN = 1.05  # buffers are filled to 1 / MARGIN of the mean at first
 LARGER = 1.08  # ... and to as much less wherever a row would not have had room
 TRIES = 12
@@ -209,7 +208,7 @@ def _summed(network: CountedNetwork, works: list[Work], latency: int, fill: dict
     )
 
     def load_of(c: dict[str, int]) -> Load:
-        return layers[owners[c["w_addr"]]][_phase(c)]
+        return layers[owners[c["w_addr"]]][timing.phase_of(c)]
 
     for slot in timing.schedule(cfg, works, latency).slots:  # booked as in `golden.timing.phase_cycles`
         slowest, computes = int(np.argmax(slot.lasts)), slot.stages[timing.STAGES.index("compute")]
@@ -217,15 +216,15 @@ def _summed(network: CountedNetwork, works: list[Work], latency: int, fill: dict
             load_of(works[computes].command).computing += slot.length
         index = slot.stages[slowest]
         c = {"phase": int(Phase.NOP)} if index is None else works[index].command
-        cycles[_phase(c)] += slot.length
+        cycles[timing.phase_of(c)] += slot.length
         if is_vector(c):
             vector[Op(c["op"]).name.lower()] += slot.length
-        elif _phase(c) in ARRAY_PHASES:
+        elif timing.phase_of(c) in ARRAY_PHASES:
             load, stage = load_of(c), timing.STAGES[slowest]
             load.cycles += slot.length
             load.bound[stage] = load.bound.get(stage, 0) + slot.length
     for work in works:
-        phase, beats = _phase(work.command), traffic(cfg, work)
+        phase, beats = timing.phase_of(work.command), traffic(cfg, work)
         moved[phase] += beats
         if phase not in ARRAY_PHASES:
             continue
@@ -239,7 +238,3 @@ def _summed(network: CountedNetwork, works: list[Work], latency: int, fill: dict
     busy = sum(load.busy for phases in layers.values() for load in phases.values())
     worst = {name: max(each[name] for each in fill.values()) for name in BUFFERS}
     return Prediction(cfg, network, Cost(cycles, busy, cfg.rows), layers, vector, moved, worst, len(works), works)
-
-
-def _phase(c: dict[str, int]) -> str:
-    return "vector" if is_vector(c) else NAMES.get(Phase(c["phase"]), "other")
