@@ -41,7 +41,8 @@ class Config:
         gather_depth: operands in one of the two gather banks of a PE.
         psum_depth: partial sums in one of the two psum banks of a PE.
         mask_beats: mask beats in one of the two banks of a row's weight buffer.
-        value_beats: value beats in one of the two banks of a row's weight buffer.
+        value_beats: value beats in one of the two banks of a row's weight buffer; of rounded values (FW, BW) it holds
+            `rounded_beats`.
         units: units one working set may share out among the rows.
         gate_beats: beats in one bank of the ReLU gate buffer.
         gradients: gradients that a row stores between the tiles of one weight update.
@@ -150,6 +151,11 @@ class Config:
     def values_per_beat(self) -> int:
         """Accumulated updates in a beat."""
         return self.beat_bits // self.delta_bits
+
+    @property
+    def rounded_beats(self) -> int:
+        """Value beats of which a bank of the weight buffer holds the values rounded to weights, half as wide."""
+        return 2 * self.value_beats
 
     @property
     def words_per_beat(self) -> int:

@@ -64,7 +64,8 @@ def fill(cfg: Config, works: list[Work], memory: Memory) -> Fill:
             continue
         if c.get("load_w"):
             values, masks = _loaded(cfg, work)
-            worst |= Fill(values / cfg.value_beats, masks / cfg.mask_beats)
+            room = cfg.value_beats if c["phase"] == Phase.WU else cfg.rounded_beats
+            worst |= Fill(values / room, masks / cfg.mask_beats)
         if (c.get("sum_add") or c.get("sum_store")) and work.walk is not None:
             visits = np.bincount(work.walk.word_row, work.walk.word_visits, cfg.rows)
             worst |= Fill(gradients=float(visits.max()) / cfg.gradients)

@@ -258,13 +258,13 @@ class Layout:
         return int(-(-values // self.cfg.values_per_beat)) + (self.tiling.density < 1)
 
     def _per_row(self, words: int, spans: int) -> int:
-        """Records of each of `spans` segments a row may hold: many records even out their value beats."""
+        """FW: records of each of `spans` segments a row may hold; many records even out their value beats."""
         values = words * self.cfg.mask_bits * min(1.0, self.tiling.density * self.tiling.margin)
         beats = values / self.cfg.values_per_beat
         mean = self._record_beats(words) if self.tiling.density >= 1 else max(1.0, beats) + 0.25
         return int(
             min(
-                self.cfg.value_beats // (spans * mean),
+                self.cfg.rounded_beats // (spans * mean),
                 self.cfg.mask_beats // (spans * -(-words // self.cfg.masks_per_beat)) if self.cfg.sparse else np.inf,
             )
         )
@@ -363,7 +363,7 @@ class Layout:
         return max(
             1,
             min(
-                cfg.value_beats // (segments * self._record_beats(g.words)),
+                cfg.rounded_beats // (segments * self._record_beats(g.words)),
                 cfg.mask_beats // (segments * g.mask_beats) if cfg.sparse else cfg.units,
                 cfg.units,
             ),

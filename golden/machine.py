@@ -158,6 +158,7 @@ class Machine:
         self.peak: dict[int, tuple[int, Phase]] = {}
         self._vectors = vector.VectorMemory(cfg, memory.image)
         self._segments: list[Region] = []
+        self._loaded_for = Phase.NOP  # the segments
         self._assignment: Sequence[np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
         self._x: np.ndarray = np.zeros((0, 0, 0))
         self._aux, self._gate = self._x, self._x > 0
@@ -191,6 +192,8 @@ class Machine:
         work.slots, work.regions = self._assignment, self._segments
         if c.get("ahead"):
             pass  # what was loaded is for the next command
+        elif phase not in (Phase.NOP, self._loaded_for):
+            raise ValueError(f"a {phase.name} command computes with weights loaded for {self._loaded_for.name}")
         elif phase in (Phase.FW, Phase.BW):
             self._multiply(c, phase, work)
             if c.get("drain"):
@@ -234,7 +237,7 @@ class Machine:
         if c.get("load_w"):
             first = c.get("segment", 0)
             chosen = self._planned[first : first + c["load_segments"]]
-            self._segments = [s.region.rows(c["record0"], c["records"]) for s in chosen]
+            self._segments, self._loaded_for = [s.region.rows(c["record0"], c["records"]) for s in chosen], phase
             skipped = [s.region.rows(0, c["record0"]) for s in chosen] if c["record0"] else []
             loaded = self._segments
             work.offsets = lambda: [r.record_beats() for r in skipped] or [0] * len(loaded)

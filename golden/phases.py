@@ -65,7 +65,7 @@ def read_weights(region: Region, scale: int, salt: int) -> np.ndarray:
     else:
         weights = np.zeros(g.positions, np.int64)
     top = (1 << bits - 1) - 1
-    rounded = requantise(region.delta, bits, bits + 1)[0]  # one bit more: only the sum saturates
+    rounded = requantise(region.delta, bits, bits)[0]
     if len(region.stored) == g.positions:
         return np.clip(weights + rounded, -top - 1, top)
     weights[region.stored] = np.clip(weights[region.stored] + rounded, -top - 1, top)
@@ -100,7 +100,7 @@ def _unfolded(c: dict[str, int], x: np.ndarray, first: int, width: int) -> np.nd
     part = x[:, :, first : first + width]
     padded = np.zeros((width, x.shape[0] + 1, x.shape[1]))
     padded[: part.shape[2], :-1] = part.transpose(2, 0, 1)
-    return padded[:, boxes(c).met]  # -1, for none, is the last one: zero
+    return np.take(padded, boxes(c).met, axis=1)  # -1, for none, is the last one: zero
 
 
 def forward(

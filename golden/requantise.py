@@ -67,9 +67,10 @@ def _right(x: NDArray[np.int64], shift: int, top: int) -> tuple[NDArray[np.int64
     if shift:
         # Up where the remainder is above one half, or is one half and the quotient is odd. No sum overflows:
         # the remainder is below 2**62.
-        up = (x & (1 << shift) - 1) + (rounded & 1) > 1 << shift - 1
-        rounded = rounded + up
-    values = np.minimum(np.maximum(rounded, -top - 1), top)
+        rest = rounded & 1
+        rest += x & (1 << shift) - 1
+        rounded += rest > 1 << shift - 1
+    values = np.clip(rounded, -top - 1, top)
     return values, values != rounded
 
 

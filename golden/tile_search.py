@@ -294,8 +294,9 @@ def _record(cfg: Config, shape: LayerShape, room: Room, blocks: int) -> tuple[in
     return weights, masks, weights * room.stored / cfg.values_per_beat + 0.55
 
 
-def _rows_hold(cfg: Config, masks: int, values: float) -> int:
-    return int(min(cfg.value_beats // values, cfg.mask_beats // masks if masks else inf))
+def _rows_hold(cfg: Config, room: int, masks: int, values: float) -> int:
+    """Records of `masks` mask and `values` value beats in a row that has room for `room` of the latter."""
+    return int(min(room // values, cfg.mask_beats // masks if masks else inf))
 
 
 def _slowest(cfg: Config, visits: float, deviation: float, per_row: int, balanced: bool) -> float:
@@ -312,7 +313,7 @@ def _slowest(cfg: Config, visits: float, deviation: float, per_row: int, balance
 def _forward(cfg: Config, shape: LayerShape, room: Room, cut: Cut) -> Tile | None:
     """FW, and BW of a depthwise layer."""
     _, masks, values = _record(cfg, shape, room, cut.blocks)
-    cap = min(cfg.psum_depth // (cfg.block_k * cut.positions), _rows_hold(cfg, masks, values))
+    cap = min(cfg.psum_depth // (cfg.block_k * cut.positions), _rows_hold(cfg, cfg.rounded_beats, masks, values))
     channels = min(cut.blocks * cfg.block_c, shape.channels)
     if shape.depthwise:
         cap = min(cap, cfg.gather_depth // (cut.area * cfg.block_k * cfg.rows))
@@ -373,7 +374,9 @@ def _backward_window(
 ) -> Tile | None:
     k_records = -(-shape.outputs // cfg.block_k)
     records = min(
-        _rows_hold(cfg, segments * masks, segments * values), cfg.gather_depth // (cut.area * cfg.block_k), k_records
+        _rows_hold(cfg, cfg.rounded_beats, segments * masks, segments * values),
+        cfg.gather_depth // (cut.area * cfg.block_k),
+        k_records,
     )
     if records < k_records:
         align = max(1, cfg.bus_elements // cfg.block_k)
@@ -444,7 +447,7 @@ def _update(cfg: Config, shape: LayerShape, room: Room, cut: Cut) -> Tile | None
     channels = min(cut.blocks * cfg.block_c, shape.channels)
     cap = min(
         cfg.psum_depth * cfg.stationary_pack // (cfg.block_k * cut.positions),
-        _rows_hold(cfg, masks, values),
+        _rows_hold(cfg, cfg.value_beats, masks, values),
         int(cfg.gradients // (weights * room.seen_most)) if cut.tiles > 1 else cfg.value_beats,
     )
     if shape.depthwise:

@@ -71,6 +71,7 @@ class DenseController(wiring.Component):
         self._cfg = cfg
         ports = {
             "load_start": In(1),
+            "load_exact": In(1),
             "load_valid": In(1),
             "load_data": In(cfg.beat_bits),
             "load_mine": In(1),
@@ -166,6 +167,7 @@ class DenseController(wiring.Component):
             beat.eq(self.load_valid & self.load_mine),
             buffer.bank.eq(self.bank),
             buffer.load_start.eq(self.load_start),
+            buffer.load_exact.eq(self.load_exact),
             buffer.value_we.eq(beat),
             buffer.load_data.eq(self.load_data),
             walker.bank.eq(self.bank),
@@ -292,7 +294,7 @@ class DenseController(wiring.Component):
 
     def _operate(self, m: Module, buffer: WeightBuffer, taps: TapMemory, visit: dict[str, Value]) -> None:
         """From the counters (stage 0) to the operation (stage 3, the output registers)."""
-        cfg, a_bits = self._cfg, self._cfg.operand_bits
+        cfg = self._cfg
         updating, backward = Signal(), Signal()
         m.d.comb += [updating.eq(self.phase == Phase.WU), backward.eq(self.phase == Phase.BW)]
 
@@ -312,16 +314,13 @@ class DenseController(wiring.Component):
         bit = until(2, Cat(visit["c"], visit["k"]), "bit", flag=False)
         record_last = until(2, visit["record_last"], "record_last", flag=False)
 
-        # The weight: half to even is just under a half, and the last ulp only if the quotient is odd.
-        delta, rounded = buffer.value, Signal(signed(a_bits + 1))
         m.d.comb += [
+            buffer.exact.eq(updating),
             buffer.value_en.eq(visit["first"]),
             buffer.value_address.eq(Cat(visit["c"], visit["k"], visit["place"])),
-            rounded.eq((delta + ((1 << a_bits - 1) - 1) + delta[a_bits]) >> a_bits),
         ]
-        with m.If(first[2]):  # only rounding up can leave the range
-            over = ~rounded[-1] & rounded[-2]
-            m.d.sync += self.value.eq(Mux(updating, 0, Mux(over, (1 << a_bits - 1) - 1, rounded)))
+        with m.If(first[2]):
+            m.d.sync += self.value.eq(Mux(updating, 0, buffer.value[: cfg.operand_bits]))
 
         # The addresses: the unit's and the channel's, then through the box of the tap.
         m.submodules.walk = walk = BoxWalk(cfg)
@@ -387,7 +386,7 @@ class DenseController(wiring.Component):
             self.visit_record_last.eq(record_last[2]),
         ]
         with m.If(first[2]):
-            m.d.sync += self.visit_delta.eq(delta)
+            m.d.sync += self.visit_delta.eq(buffer.value)
 
         # A row without entries is done where the first operation would have been.
         with m.If(self.compute_start):

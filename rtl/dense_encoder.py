@@ -61,7 +61,7 @@ class DenseEncoder(wiring.Component):
         m.submodules.values = memory = ram(cfg.beat_bits, 2 * cfg.value_beats)
         write, read = memory.write_port(granularity=cfg.delta_bits), memory.read_port()
 
-        place = Signal(place_bits(cfg) + 1)  # of the word; its top bit: beyond the bank
+        place = Signal(place_bits(cfg))  # of the word; its top bit: beyond a bank of exact values
         full, next_word = Signal(), Signal.like(place)
         per_beat = cfg.dense_words(1)
         m.d.comb += [

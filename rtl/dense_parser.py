@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config
+from rtl.rounding import held
 
 BEATS_BITS = 12
 """Width of the value beats of a record: 255 words of 16 beats at most."""
@@ -31,11 +32,13 @@ class DenseParser(wiring.Component):
     LATENCY = 2
 
     def __init__(self, cfg: Config) -> None:
+        self._cfg = cfg
         super().__init__(
             {
                 "start": In(1),
                 "record_beats": In(BEATS_BITS),
                 "records": In(16),
+                "exact": In(1),
                 "in_valid": In(1),
                 "in_last": In(1),
                 "in_data": In(cfg.beat_bits),
@@ -76,7 +79,7 @@ class DenseParser(wiring.Component):
         # t+2: the outputs.
         m.d.sync += [
             self.valid.eq(taken & ~surplus),
-            self.data.eq(beat_1),
+            self.data.eq(held(self._cfg, beat_1, self.exact)),
             self.first.eq(seen == 0),
             self.region_last.eq(last_1),
         ]

@@ -62,10 +62,10 @@ class Loader(wiring.Component):
         col_we, col_addr, col_data: column bus; word address in the gather bank, a beat.
         stat_we, stat_row, stat_addr, stat_data: stationary bus; `stationary_pack` operands a column, lowest
         channel lowest, column n at bits [n * pack * A, (n + 1) * pack * A).
-        load_start: empty the load bank. load_valid, load_is_value, load_data, load_offsets, load_first, load_row,
-        load_slot, load_channel, load_kb, load_cb, load_all: load bus; a row takes a beat if load_all (BW) or
-        if load_row is its number. load_first is low in BW. load_channel: gathered channel of the first word: of the
-        segment, or with `depthwise` of the record.
+        load_start: empty the load bank. load_exact: values are as stored (WU), otherwise rounded. load_valid,
+        load_is_value, load_data, load_offsets, load_first, load_row, load_slot, load_channel, load_kb, load_cb,
+        load_all: load bus; a row takes a beat if load_all (BW) or if load_row is its number. load_first is low in BW.
+        load_channel: gathered channel of the first word: of the segment, or with `depthwise` of the record.
         entry_valid, entry_row, entry_slot, entry_word, entry_group, entry_record_base, entry_cb: entry bus (BW).
     Ports, out:
         gate_we, gate_bank, gate_addr, gate_data: to the gate buffer. `gate_bank` is the bank of the command in the
@@ -115,6 +115,7 @@ class Loader(wiring.Component):
                 "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
                 "gate_data": Out(cfg.columns * cfg.bus_elements),
                 "load_start": Out(1),
+                "load_exact": Out(1),
                 "load_valid": Out(1),
                 "load_data": Out(cfg.beat_bits),
                 **({"load_is_value": Out(1), "load_offsets": Out(offsets)} if cfg.sparse else {}),
@@ -314,6 +315,8 @@ class Loader(wiring.Component):
             m.d.comb += parser.record_beats.eq(record_beats(self._cfg, command.words))
         m.d.comb += [
             self.load_start.eq(start),
+            self.load_exact.eq(command.phase == Phase.WU),
+            parser.exact.eq(self.load_exact),
             parser.start.eq(self.slot_start),
             parser.records.eq(command.records),
             parser.in_valid.eq(self.in_valid & (self.in_kind == Kind.W)),

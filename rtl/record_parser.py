@@ -8,12 +8,13 @@ turns out to be.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl import reduction
+from rtl.rounding import held
 from rtl.weight_buffer import offset_bits
 
 
@@ -27,11 +28,12 @@ class RecordParser(wiring.Component):
         cfg: widths.
 
     Ports:
-        start: forget everything (pulse; no beat may be under way). mask_beats (at least 1), records:
+        start: forget everything (pulse; no beat may be under way). mask_beats (at least 1), records, exact:
         constant from the cycle after it.
         in_valid, in_last, in_data: beat of records; in_last marks the last one of a region.
         record: number in its region of the record whose beat is at the outputs in the next cycle.
-        valid, is_value, data: the beat. first: first mask beat of a record. region_last: last beat of a region.
+        valid, is_value, data: the beat, of values what rows hold of it (`rtl.rounding.held`). first: first mask beat
+        of a record. region_last: last beat of a region.
         offsets: for each mask word the values of its record before it, `rtl.weight_buffer.offset_bits` each
         (modulo that; a record that needs more does not fit a row).
         regions: regions that ended so far. error: a region ended within a record, or with another number of
@@ -47,6 +49,7 @@ class RecordParser(wiring.Component):
                 "start": In(1),
                 "mask_beats": In(8),
                 "records": In(16),
+                "exact": In(1),
                 "in_valid": In(1),
                 "in_last": In(1),
                 "in_data": In(cfg.beat_bits),
@@ -128,7 +131,7 @@ class RecordParser(wiring.Component):
         m.d.sync += [
             self.valid.eq(taken & ~surplus),
             self.is_value.eq(in_values),
-            self.data.eq(beat_3),
+            self.data.eq(Mux(in_values, held(cfg, beat_3, self.exact), beat_3)),
             self.first.eq(~in_values & (masks_seen == 0)),
             self.region_last.eq(last_3),
             self.offsets.eq(Cat((nonzeros + before[word])[: offset_bits(cfg)] for word in range(cfg.masks_per_beat))),

@@ -25,6 +25,7 @@ from rtl.weight_update import WeightUpdate
 #: Ports of the controller that are the same for all rows; a dense one lacks some, and `record_words` is its own.
 _CONTROLLER = (
     "load_start",
+    "load_exact",
     "load_valid",
     "load_is_value",
     "load_data",

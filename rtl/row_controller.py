@@ -56,6 +56,7 @@ class RowController(wiring.Component):
 
     Ports, load side. They fill the bank of weights and entries that compute does not read (`bank`).
         load_start: empties that bank and clears load_error; what else is presented in this cycle is lost.
+        load_exact: what is loaded is for WU; constant from load_start to the last beat.
         load_valid with load_data: a beat, of values if load_is_value, otherwise of masks, taken if load_mine. Mask
         beats of a record come first, then its values. load_offsets: values of the record before each mask word of
         the beat, `rtl.weight_buffer.offset_bits` each, lowest word lowest.
@@ -100,6 +101,7 @@ class RowController(wiring.Component):
         self._cfg = cfg
         ports = {
             "load_start": In(1),
+            "load_exact": In(1),
             "load_valid": In(1),
             "load_is_value": In(1),
             "load_data": In(cfg.beat_bits),
@@ -198,6 +200,7 @@ class RowController(wiring.Component):
             beat.eq(self.load_valid & self.load_mine),
             buffer.bank.eq(self.bank),
             buffer.load_start.eq(self.load_start),
+            buffer.load_exact.eq(self.load_exact),
             buffer.mask_we.eq(beat & ~self.load_is_value),
             buffer.value_we.eq(beat & self.load_is_value),
             buffer.load_data.eq(self.load_data),
@@ -371,10 +374,8 @@ class RowController(wiring.Component):
         visited = until(7, visited, "visited", enable=fresh)
         has_value = [v[bit_bits(cfg)] for v in visited]
 
-        # The weight.
-        rounded, delta = Signal(signed(a_bits + 1)), Signal(signed(cfg.delta_bits))
-        delta_7 = Signal(signed(cfg.delta_bits), reset_less=True)  # what is left of it: WU all, else the rounded top
-        sum_7 = Signal(signed(a_bits + 2))
+        # The weight: what is stored, in FW and BW rounded when it was loaded, and the initial one.
+        stored_7, sum_7 = Signal(signed(cfg.delta_bits), reset_less=True), Signal(signed(a_bits + 1))
         m.d.comb += [
             regenerate.enable.eq(decoder.first & ~updating),
             regenerate.k.eq((tags.walk.kb << log2_exact(cfg.block_k, "")) + (k_local if cfg.block_k > 1 else 0)),
@@ -382,15 +383,13 @@ class RowController(wiring.Component):
             regenerate.tap.eq(tags.walk.tap),
             regenerate.salt.eq(self.salt),
             regenerate.scale_t.eq(self.scale_t),
+            buffer.exact.eq(updating),
             buffer.value_en.eq(first[4] & has_value[4]),
             buffer.value_address.eq(decoder.address),
-            delta.eq(Mux(has_value[6], buffer.value, 0)),
-            # Half to even: just under a half, and the last ulp only if the quotient is odd.
-            rounded.eq((delta + ((1 << a_bits - 1) - 1) + delta[a_bits]) >> a_bits),
-            sum_7.eq(delta_7[: a_bits + 1].as_signed() + regenerate.w0),
+            sum_7.eq(stored_7[:a_bits].as_signed() + regenerate.w0),
         ]
         with m.If(first[6]):
-            m.d.sync += delta_7.eq(Mux(updating, delta, rounded))
+            m.d.sync += stored_7.eq(Mux(has_value[6], buffer.value, 0))
         with m.If(first[7]):
             m.d.sync += self.value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
 
@@ -470,7 +469,7 @@ class RowController(wiring.Component):
                     self.visit_next_explored,
                     self.visit_next_count,
                 ).eq(visited[7]),
-                self.visit_delta.eq(delta_7),
+                self.visit_delta.eq(stored_7),
             ]
 
         # A row without entries is done where the first operation would have been.

@@ -38,7 +38,7 @@ def entry_depth(cfg: Config) -> int:
     A record takes at least one mask beat (dense: the values of a word, in a beat of its own), and a lane group at
     least `lane_group` partial sums, so a working set that fits the other memories fits the list.
     """
-    records = cfg.mask_beats if cfg.sparse else min(cfg.value_beats, 1 << place_bits(cfg))
+    records = cfg.mask_beats if cfg.sparse else min(cfg.rounded_beats, 1 << place_bits(cfg))
     return max(records, cfg.psum_depth // cfg.lane_group)
 
 

@@ -48,6 +48,7 @@ _LOAD_BUS = (
     "stat_addr",
     "stat_data",
     "load_start",
+    "load_exact",
     "load_valid",
     "load_is_value",
     "load_data",

@@ -5,13 +5,17 @@ other. A mask beat carries the place of its record's first value, and each of it
 values before it in the record: a value is found by counting ones within one word, in any order of
 words, which is what makes walking the transpose free.
 
+A value is exact (2A bits, WU) or rounded to a weight (A bits, FW and BW; `rtl.rounding`). Low and high halves of the
+values lie in two memories, read and written together where values are exact; rounded ones fill the low memory, then
+the high one.
+
 Format: the modified compressed sparse blocks of Procrustes (Yang et al., MICRO 2020), counted instead
 of pointed to (docs/architecture.md, section 3).
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,8 +24,8 @@ from rtl.ram import ram
 
 
 def value_bits(cfg: Config) -> int:
-    """Width of the address of a value in a bank."""
-    return log2_exact(cfg.value_beats * cfg.values_per_beat, "values of a bank")
+    """Width of the address of a rounded value in a bank (an exact one has an address in the lower half)."""
+    return log2_exact(cfg.rounded_beats * cfg.values_per_beat, "values of a bank")
 
 
 def offset_bits(cfg: Config) -> int:
@@ -52,12 +56,14 @@ class WeightBuffer(wiring.Component):
 
     Ports:
         bank: read; the other one is written. load_start: empties the bank that is written.
-        mask_we, value_we: write load_data as the next mask beat, value beat. load_offsets: values of the
+        mask_we, value_we: write load_data as the next mask beat, value beat. load_exact: of values, all 2A bits count,
+        otherwise either half of each is its rounded value; constant from load_start on. load_offsets: values of the
         record before each mask word, `offset_bits` each.
         mask_full, value_full: combinational, the bank has no room; the write is dropped.
         mask_beat, mask_lane -> mask, offset (values of the record before the word; the top bit of load_offsets
         is not kept, only a word without values can need it), base (value beat at which the record's values begin).
-        value_address -> value: an accumulated update, signed 2A.
+        value_address -> value: with `exact` (constant while a bank is read) an accumulated update, signed 2A; without,
+        its low A bits are a rounded one, and the others anything.
     """
 
     MASK_LATENCY = 2
@@ -66,13 +72,15 @@ class WeightBuffer(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self._mask_beat_bits = log2_exact(cfg.mask_beats, "mask_beats")
-        self._value_beat_bits = log2_exact(cfg.value_beats, "value_beats")
+        self._value_beat_bits = log2_exact(cfg.rounded_beats, "value_beats")
         ports = {
             "bank": In(1),
             "load_start": In(1),
             "value_we": In(1),
+            "load_exact": In(1),
             "load_data": In(cfg.beat_bits),
             "value_full": Out(1),
+            "exact": In(1),
             "value_en": In(1),
             "value_address": In(value_bits(cfg)),
             "value": Out(signed(cfg.delta_bits)),
@@ -142,31 +150,35 @@ class WeightBuffer(wiring.Component):
             ]
 
     def _values(self, m: Module) -> Signal:
-        """Value beats. Returns: the place of the next one."""
-        cfg = self._cfg
-        m.submodules.values = values = ram(cfg.beat_bits, 2 * cfg.value_beats)
-        value_write, value_read = values.write_port(), values.read_port()
-        value_pointer = Signal(self._value_beat_bits + 1)
+        """Value beats, in two memories of half a value a lane. Returns: the number of the next one in its bank."""
+        cfg, half = self._cfg, self._cfg.operand_bits
+        pointer = Signal(self._value_beat_bits + 1)
+        lane_bits = log2_exact(cfg.values_per_beat, "values_per_beat")
+        we, is_high = Signal(), self.value_address[-1]
+        lane_1, en_1, high_1 = Signal(lane_bits, reset_less=True), Signal(), Signal(reset_less=True)
         m.d.comb += [
-            self.value_full.eq(value_pointer[-1]),
-            value_write.en.eq(self.value_we & ~self.value_full),
-            value_write.addr.eq(Cat(value_pointer[:-1], ~self.bank)),
-            value_write.data.eq(self.load_data),
+            self.value_full.eq(pointer[-1] | (self.load_exact & pointer[-2])),
+            we.eq(self.value_we & ~self.value_full),
         ]
-        m.d.sync += value_pointer.eq(value_pointer + value_write.en)
+        m.d.sync += [pointer.eq(pointer + we), en_1.eq(self.value_en)]
         with m.If(self.load_start):
-            m.d.sync += value_pointer.eq(0)
-
-        select_bits = log2_exact(cfg.values_per_beat, "values_per_beat")
-        value_en_1 = Signal()
-        value_lane_1 = Signal(select_bits, reset_less=True)
-        m.d.comb += [
-            value_read.en.eq(self.value_en),
-            value_read.addr.eq(Cat(self.value_address[select_bits:], self.bank)),
-        ]
-        m.d.sync += value_en_1.eq(self.value_en)
+            m.d.sync += pointer.eq(0)
         with m.If(self.value_en):
-            m.d.sync += value_lane_1.eq(self.value_address[:select_bits])
-        with m.If(value_en_1):
-            m.d.sync += self.value.eq(value_read.data.word_select(value_lane_1, cfg.delta_bits))
-        return value_pointer
+            m.d.sync += [lane_1.eq(self.value_address[:lane_bits]), high_1.eq(is_high & ~self.exact)]
+
+        read = []
+        for name, index in (("low", 0), ("high", 1)):
+            m.submodules[name] = values = ram(cfg.beat_bits // 2, 2 * cfg.value_beats)
+            write_port, read_port = values.write_port(), values.read_port()
+            lanes = (self.load_data.word_select(2 * lane + index, half) for lane in range(cfg.values_per_beat))
+            m.d.comb += [
+                write_port.en.eq(we & (self.load_exact | (pointer[-2] == index))),
+                write_port.addr.eq(Cat(pointer[:-2], ~self.bank)),
+                write_port.data.eq(Cat(lanes)),
+                read_port.en.eq(self.value_en & (self.exact | (is_high == index))),
+                read_port.addr.eq(Cat(self.value_address[lane_bits:-1], self.bank)),
+            ]
+            read.append(read_port.data.word_select(lane_1, half))
+        with m.If(en_1):
+            m.d.sync += self.value.eq(Cat(Mux(high_1, read[1], read[0]), read[1]))
+        return pointer

@@ -12,6 +12,7 @@ import numpy as np
 
 from arch.config import Config
 from golden.csb import Geometry, Region
+from golden.requantise import requantise
 
 Beat = tuple[int, bool]  # bits, last of its region
 
@@ -39,7 +40,18 @@ class Seen:
 
 def offset_bits(cfg: Config) -> int:
     """Width of a number of values, 0 to all that a bank holds."""
-    return (cfg.value_beats * cfg.values_per_beat).bit_length()
+    return (2 * cfg.value_beats * cfg.values_per_beat).bit_length()
+
+
+def held(cfg: Config, beat: int, exact: bool) -> int:
+    """What rows are given of a value beat: itself, or every value rounded to a weight, twice beside itself."""
+    if exact:
+        return beat
+    lanes = [beat >> lane * cfg.delta_bits & (1 << cfg.delta_bits) - 1 for lane in range(cfg.values_per_beat)]
+    signed = np.array([lane - (lane >> cfg.delta_bits - 1 << cfg.delta_bits) for lane in lanes])
+    weights = requantise(signed, cfg.operand_bits, cfg.operand_bits)[0].tolist()
+    both = [(w & (1 << cfg.operand_bits) - 1) * (1 | 1 << cfg.operand_bits) for w in weights]
+    return sum(value << lane * cfg.delta_bits for lane, value in enumerate(both))
 
 
 def parse(cfg: Config, beats: list[Beat], mask_beats: int, records: int) -> list[Seen]:

@@ -19,6 +19,11 @@ class Load:
     cycles: list[Cycle]
     errors: list[int] = field(default_factory=list)
 
+    @property
+    def exact(self) -> int:
+        """Whether values are loaded as they are."""
+        return max((c.get("load_exact", 0) for c in self.cycles), default=0)
+
 
 def load(cfg: Config, rng: np.random.Generator, job: Job, row: int, gap: float, surplus: Sequence[Cycle] = ()) -> Load:
     """Beats, entries and taps of a job, each in order, any of them first; then `surplus`, which must not fit."""
@@ -45,9 +50,10 @@ def mine(job: Job, record: int, row: int) -> int:
 
 def errors(cfg: Config, cycles: list[Cycle]) -> list[int]:
     """load_error after each cycle, from the number of things loaded."""
-    room = {"mask": cfg.mask_beats, "value": cfg.value_beats}
-    words = cfg.value_beats * cfg.values_per_beat // cfg.mask_bits
-    records = cfg.mask_beats if cfg.sparse else min(cfg.value_beats, words)
+    exact = any(c.get("load_exact", 0) for c in cycles)
+    room = {"mask": cfg.mask_beats, "value": cfg.value_beats if exact else cfg.rounded_beats}
+    words = cfg.rounded_beats * cfg.values_per_beat // cfg.mask_bits
+    records = cfg.mask_beats if cfg.sparse else min(cfg.rounded_beats, words)
     room["entry"] = max(records, cfg.psum_depth // cfg.lane_group)
     error, result = 0, []
     for c in cycles:

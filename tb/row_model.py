@@ -20,6 +20,7 @@ from golden.machine import Settings, Work
 from golden.phases import as_matrices, backward, forward, gradient, read_weights, wanted, weight_update
 from golden.trace import operations
 from tb.box_jobs import STEPS, box_of, places, taps_of
+from tb.record_model import held
 
 MAC, DOT = 1, 2
 Cycle = dict[str, int]
@@ -171,7 +172,7 @@ class Job:
     def beats(self) -> list[tuple[int, Cycle]]:
         """(record, load bus) of every beat, in the order of memory; who owns it is not in it."""
         cfg, g, result = self.cfg, self.geometry, []
-        room = 2 * cfg.value_beats * cfg.values_per_beat
+        room, exact = 4 * cfg.value_beats * cfg.values_per_beat, self.phase == Phase.WU
         for q, region in enumerate(self.regions):
             image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()[g.header_beats :]]
             at = 0
@@ -184,9 +185,10 @@ class Job:
                         offsets |= before % room << lane * (room.bit_length() - 1)
                         before += mask.bit_count()
                     bus = {
+                        "load_exact": int(exact),
                         "load_valid": 1,
                         "load_is_value": int(is_value),
-                        "load_data": image[at],
+                        "load_data": held(cfg, image[at], exact) if is_value else image[at],
                         "load_offsets": offsets,
                         "load_first": int(beat == 0 and self.phase != Phase.BW),
                         "load_channel": record * cfg.block_k if self.depthwise else q * g.blocks * cfg.block_c,
@@ -353,11 +355,11 @@ class Job:
         return cycle | {"op": MAC, "psum_addr": psum, "value": weight}
 
     def _weight(self, k: int, c: int, tap: int, delta: int) -> int:
-        """`sat(rhe(delta / 2**A) + W0)`; `round` of a fraction rounds half to even."""
+        """`sat(sat(rhe(delta / 2**A)) + W0)`; `round` of a fraction rounds half to even."""
         bits = self.cfg.operand_bits
         initial = int(regenerate.initial(k, c, tap, self.salt, self.scale, bits)) if self.scale else 0
         top = 1 << bits - 1
-        return min(max(round(Fraction(delta, 1 << bits)) + initial, -top), top - 1)
+        return min(max(min(round(Fraction(delta, 1 << bits)), top - 1) + initial, -top), top - 1)
 
     # -- golden -----------------------------------------------------------------------------
     def golden(

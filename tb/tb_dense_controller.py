@@ -164,10 +164,11 @@ async def hazards(dut: Any) -> None:
 async def full_bank_and_overflow(dut: Any) -> None:
     """A bank filled to its last value; a beat more, an entry more: the error, which the next load clears."""
     driver, cfg, rng = await environment(dut)
-    beat = {"load_valid": 1, "load_mine": 1, "load_first": 0, "load_is_value": 1, "load_data": 1, "load_offsets": 0}
+    beat = {"load_exact": 0, "load_valid": 1, "load_mine": 1, "load_first": 0, "load_is_value": 1, "load_data": 1,
+            "load_offsets": 0}  # fmt: skip
     entry = {"entry_valid": 1, "entry_mine": 1, "entry_slot": 0, "entry_word": 0}
     job = None
-    for records in range(cfg.value_beats, 0, -1):
+    for records in range(cfg.rounded_beats, 0, -1):
         try:
             job = job_of(cfg, rng, Phase.BW, records=records, rows=1, words=1, missing=(0, 0))
             break
@@ -175,9 +176,9 @@ async def full_bank_and_overflow(dut: Any) -> None:
             continue
     assert job is not None
     taken = load(cfg, rng, job, ROW, 0.0).cycles
-    beats, entries = cfg.value_beats - sum("load_valid" in c for c in taken), len(job.entries())
-    words = cfg.value_beats * cfg.values_per_beat // cfg.mask_bits
-    room = max(min(cfg.value_beats, words), cfg.psum_depth // cfg.lane_group) - entries
+    beats, entries = cfg.rounded_beats - sum("load_valid" in c for c in taken), len(job.entries())
+    words = cfg.rounded_beats * cfg.values_per_beat // cfg.mask_bits
+    room = max(min(cfg.rounded_beats, words), cfg.psum_depth // cfg.lane_group) - entries
     for index, more in enumerate(([beat] * (beats + 2), [entry] * (room + 2) + [beat] * (beats + 1))):
         loading = load(cfg, rng, job, ROW, 0.1, more)
         assert 2 in loading.errors and loading.errors[len(loading.cycles) - len(more)] in (0, 2)
@@ -189,16 +190,17 @@ async def full_bank_and_overflow(dut: Any) -> None:
 
 @cocotb.test()
 async def bank_computed_again(dut: Any) -> None:
-    """A working set without new weights computes from the same bank, forward and update in turn."""
+    """A working set without new weights computes from the same bank."""
     driver, cfg, rng = await environment(dut)
-    job = job_of(cfg, rng, Phase.FW, words=most_words(cfg, 2), records=2, positions=2)
-    await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
-    for phase in (Phase.WU, Phase.FW):
-        again = replace(job, phase=phase, command=int(phase))
-        again.boxes = sub_batches(int(rng.integers(1, job.positions + 1)), job.channels)
-        await slot(driver, cfg, rng, 0, job, Load(merged(rng, 0.2, again.tap_writes(rng))))
-        job = again
-    await slot(driver, cfg, rng, 0, job, None)
+    for phase in PHASES:
+        job = job_of(cfg, rng, phase, words=most_words(cfg, 2), records=2, positions=2)
+        await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
+        for command in range(2):
+            again = replace(job, command=command)
+            again.boxes = sub_batches(int(rng.integers(1, job.positions + 1)), job.channels)
+            await slot(driver, cfg, rng, 0, job, Load(merged(rng, 0.2, again.tap_writes(rng))))
+            job = again
+        await slot(driver, cfg, rng, 0, job, None)
 
 
 @cocotb.test()

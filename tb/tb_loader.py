@@ -18,15 +18,15 @@ from arch.command import Phase
 from arch.status import Status
 from tb.command_rules import Command, good
 from tb.pins import Pins, command_bits, compare, random_bits
-from tb.record_model import Beat, parse, random_region, record_stream
+from tb.record_model import Beat, held, parse, random_region, record_stream
 
 FETCH, PLAN, X, AUX, W, KINDS = range(6)
 X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, TAPS, SETTLE = 1, 3, 1, 4, 5, 4, 8
 STROBES = ("hold", "col_we", "stat_we", "gate_we", "load_start", "load_valid", "entry_valid")
 OUTPUTS = (*STROBES, "assign_unit", "col_addr", "col_data", "stat_row", "stat_addr", "stat_data", "gate_bank",
-           "gate_addr", "gate_data", "load_is_value", "load_data", "load_offsets", "load_first", "load_row",
-           "load_slot", "load_channel", "load_kb", "load_cb", "load_all", "entry_row", "entry_slot", "entry_word",
-           "entry_group", "entry_record_base", "entry_cb", "done", "error")  # fmt: skip
+           "gate_addr", "gate_data", "load_exact", "load_is_value", "load_data", "load_offsets", "load_first",
+           "load_row", "load_slot", "load_channel", "load_kb", "load_cb", "load_all", "entry_row", "entry_slot",
+           "entry_word", "entry_group", "entry_record_base", "entry_cb", "done", "error")  # fmt: skip
 MASK, VALUE = 1, 2
 
 
@@ -160,8 +160,14 @@ class Bench:
         segment = 0
         for t, (data, last), s in zip(times, beats, seen, strict=True):
             if s.passed:
-                want[t + WEIGHT_LATENCY] |= {"load_valid": 1, "load_is_value": s.is_value, "load_data": data,
-                                             "load_all": phase == Phase.BW}  # fmt: skip
+                exact = phase == Phase.WU
+                want[t + WEIGHT_LATENCY] |= {
+                    "load_valid": 1,
+                    "load_is_value": s.is_value,
+                    "load_exact": exact,
+                    "load_data": held(cfg, data, exact or not s.is_value),
+                    "load_all": phase == Phase.BW,
+                }
                 self._coordinates(c, want[t + WEIGHT_LATENCY], s, segment)
             segment += last
         if c["load_w"]:

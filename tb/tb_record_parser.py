@@ -14,7 +14,7 @@ import numpy as np
 import tb
 from arch.config import Config
 from tb.pins import Pins, compare, random_bits
-from tb.record_model import Beat, Seen, parse, random_region, record_stream
+from tb.record_model import Beat, Seen, held, parse, random_region, record_stream
 
 LATENCY = 4
 OUTPUTS = ("record", "valid", "is_value", "data", "first", "region_last", "offsets", "regions", "error")
@@ -37,7 +37,8 @@ class Bench:
         await self.pins.cycle(
             start=1, in_valid=0, mask_beats=int(rng.integers(1, 256)), records=int(rng.integers(1, 1 << 16))
         )
-        self.pins.drive(start=0, mask_beats=mask_beats, records=records)
+        exact = bool(rng.integers(2))
+        self.pins.drive(start=0, mask_beats=mask_beats, records=records, exact=int(exact))
         given: list[tuple[Beat, Seen] | None] = []
         number = cycle = 0
         now = Seen(0, False, False, 0, False, 0, 0, False)
@@ -56,7 +57,8 @@ class Bench:
                 want["record"] = now.records
             if leaving and leaving[1].passed:
                 beat, s = leaving
-                want |= {"valid": 1, "is_value": s.is_value, "data": beat[0], "region_last": beat[1], "first": s.first}
+                data = held(cfg, beat[0], exact or not s.is_value)
+                want |= {"valid": 1, "is_value": s.is_value, "data": data, "region_last": beat[1], "first": s.first}
                 want["offsets"] = None if s.is_value else s.offsets
             compare((self.streams, cycle), got, want)
             cycle += 1

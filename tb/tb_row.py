@@ -111,6 +111,7 @@ class Row:
         drain = drains(None if self.carry.any() else self.computed, cfg, rng)
         events = compute.events if compute else {}
         updating = compute is not None and compute.job.phase == Phase.WU and not compute.job.sum_store
+        self.write({"load_exact": int(load is not None and load.job.phase == Phase.WU)})
         self.write({**dict.fromkeys(BANKS, self.parity), "psum_bank": self.psum_bank, "number": self.number})
         wants: Cycle = {}
         if compute:

@@ -82,6 +82,7 @@ async def slot(
     for t in range(max(done + 1 if compute else 4, len(cycles) + 2)):
         driver.write("bank", bank)
         driver.write("load_start", int(t == 0 and weights))
+        driver.write("load_exact", loading.exact if weights else int(rng.integers(2)))
         given = cycles[t - 1] if 0 < t <= len(cycles) else {}
         if t == 0 and weights:  # lost
             given = {"load_valid": 1, "load_mine": 1, "load_first": 1, "load_is_value": int(rng.integers(0, 2))}
@@ -282,7 +283,8 @@ async def exploration(dut: Any) -> None:
 async def full_buffers_and_overflow(dut: Any) -> None:
     """Masks, values, entries to the last place without error; one more sets the error and harms nothing before it."""
     driver, cfg, rng = await environment(dut)
-    beat = {"load_valid": 1, "load_mine": 1, "load_first": 0, "load_is_value": 0, "load_data": 1, "load_offsets": 0}
+    beat = {"load_exact": 0, "load_valid": 1, "load_mine": 1, "load_first": 0, "load_is_value": 0, "load_data": 1,
+            "load_offsets": 0}  # fmt: skip
     surplus = {
         "mask": beat,
         "value": {**beat, "load_is_value": 1},
@@ -295,7 +297,7 @@ async def full_buffers_and_overflow(dut: Any) -> None:
         taken = load(cfg, rng, job, ROW, 0.0).cycles
         left = {
             "mask": cfg.mask_beats - sum(c.get("load_is_value", 1) == 0 for c in taken),
-            "value": cfg.value_beats - sum(c.get("load_is_value", 0) for c in taken),
+            "value": cfg.rounded_beats - sum(c.get("load_is_value", 0) for c in taken),
             "entry": max(cfg.mask_beats, cfg.psum_depth // cfg.lane_group) - len(job.entries()),
         }
         # After what does not fit, another thing that does not: the first error stays.
@@ -312,8 +314,8 @@ async def full_buffers_and_overflow(dut: Any) -> None:
 async def value_bank_filled_by_one_record(dut: Any) -> None:
     """As many values as a bank holds, all before one more word: its offset does not fit, and is not needed."""
     driver, cfg, rng = await environment(dut)
-    room = cfg.value_beats * cfg.values_per_beat
-    shape = {"words": room // cfg.mask_bits + 1, "records": 1, "rows": 8, "missing": (0, 0), "density": 1.0}
+    room = cfg.rounded_beats * cfg.values_per_beat
+    shape = {"words": room // cfg.mask_bits + 1, "records": 1, "rows": 16, "missing": (0, 0), "density": 1.0}
     for dense_visits in (False, True):
         job = random_job(cfg, rng, Phase.BW, dense_visits=dense_visits, **shape)
         full = job.regions[0]
@@ -323,17 +325,17 @@ async def value_bank_filled_by_one_record(dut: Any) -> None:
 
 @cocotb.test()
 async def bank_computed_again(dut: Any) -> None:
-    """A working set without new weights computes from the same bank, with other constants."""
+    """A working set without new weights computes from the same bank, with other constants of the same kind of phase."""
     driver, cfg, rng = await environment(dut)
-    job = random_job(cfg, rng, Phase.FW, words=most_words(cfg, 2), records=3, density=0.3, positions=2)
-    await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
-    kinds = ((Phase.FW, 9000, False), (Phase.WU, 0, True), (Phase.FW, 77, False))
-    for phase, scale, dense in kinds:
-        again = replace(job, phase=phase, scale=scale, dense=dense, command=scale)
-        again.boxes = sub_batches(int(rng.integers(1, job.positions + 1)), job.channels)
-        await slot(driver, cfg, rng, 0, job, Load(merged(rng, 0.2, again.tap_writes(rng))))
-        job = again
-    await slot(driver, cfg, rng, 0, job, None)
+    for phase, settings in ((Phase.FW, ((9000, False), (77, False))), (Phase.WU, ((0, True), (0, False), (0, True)))):
+        job = random_job(cfg, rng, phase, words=most_words(cfg, 2), records=3, density=0.3, positions=2)
+        await slot(driver, cfg, rng, 1, None, load(cfg, rng, job, ROW, 0.0))
+        for scale, dense in settings:
+            again = replace(job, scale=scale, dense=dense, command=scale)
+            again.boxes = sub_batches(int(rng.integers(1, job.positions + 1)), job.channels)
+            await slot(driver, cfg, rng, 0, job, Load(merged(rng, 0.2, again.tap_writes(rng))))
+            job = again
+        await slot(driver, cfg, rng, 0, job, None)
 
 
 @cocotb.test()

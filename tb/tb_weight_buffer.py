@@ -16,8 +16,8 @@ import tb
 from arch.config import Config
 
 Cycle = dict[str, int]
-INPUTS = ("bank", "load_start", "mask_we", "value_we", "load_data", "load_offsets", "mask_en", "mask_beat",
-          "mask_lane", "value_en", "value_address")  # fmt: skip
+INPUTS = ("bank", "load_start", "mask_we", "value_we", "load_exact", "load_data", "load_offsets", "mask_en",
+          "mask_beat", "mask_lane", "exact", "value_en", "value_address")  # fmt: skip
 MaskRead = tuple[int, int, int]
 
 
@@ -26,11 +26,12 @@ class Model:
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
-        self.value_bits = (cfg.value_beats * cfg.values_per_beat).bit_length() - 1
+        self.value_bits = (2 * cfg.value_beats * cfg.values_per_beat).bit_length() - 1
         self.masks: list[list[list[MaskRead]]] = [
             [[(0, 0, 0)] * cfg.masks_per_beat for _ in range(cfg.mask_beats)] for _ in range(2)
         ]
-        self.values = [[0] * (cfg.value_beats * cfg.values_per_beat) for _ in range(2)]
+        # Halves of values: the low ones of all beats of a bank, then the high ones.
+        self.halves = [[0] * (2 * cfg.value_beats * cfg.values_per_beat) for _ in range(2)]
         self.reset()
 
     def reset(self) -> None:
@@ -38,18 +39,18 @@ class Model:
         self.mask_beats = self.value_beats = 0
         self.mask_1: MaskRead | None = None
         self.mask_2: MaskRead | None = (0, 0, 0)
-        self.value_1: int | None = None
-        self.value_2: int | None = 0
+        self.value_1: tuple[int, int] | None = None  # value, and which of its bits are known
+        self.value_2 = (0, -1)
 
-    def shows(self) -> dict[str, int]:
-        """Outputs of this cycle that are known."""
-        cfg = self.cfg
-        full = {
-            "mask_full": int(self.mask_beats == cfg.mask_beats),
-            "value_full": int(self.value_beats == cfg.value_beats),
-        }
+    def shows(self, exact: int) -> dict[str, int]:
+        """Outputs of this cycle that are known, with `load_exact`; of the value, those bits that are."""
+        full = {"mask_full": int(self.mask_beats == self.cfg.mask_beats), "value_full": int(self.value_full(exact))}
         masks = dict(zip(("mask", "offset", "base"), self.mask_2, strict=True)) if self.mask_2 is not None else {}
-        return full | masks | ({"value": self.value_2} if self.value_2 is not None else {})
+        return full | masks | {"value": self.value_2[0]}
+
+    def value_full(self, exact: int) -> bool:
+        """Whether the bank that is loaded has no room for another value beat."""
+        return self.value_beats >= (1 if exact else 2) * self.cfg.value_beats
 
     def step(self, i: Cycle) -> None:
         """One cycle with the inputs `i`."""
@@ -58,21 +59,30 @@ class Model:
             self.mask_2, self.mask_1 = self.mask_1, self.masks[bank][i["mask_beat"]][i["mask_lane"]]
         if self.value_1 is not None:
             self.value_2 = self.value_1
-        self.value_1 = self.values[bank][i["value_address"]] if i["value_en"] else None
+        place, top = i["value_address"], cfg.value_beats * cfg.values_per_beat
+        low = self.halves[bank][place]
+        exact = (self.halves[bank][place % top + top] << cfg.operand_bits | self.halves[bank][place % top], -1)
+        self.value_1 = None if not i["value_en"] else exact if i["exact"] else (low, (1 << cfg.operand_bits) - 1)
         if i["mask_we"] and self.mask_beats < cfg.mask_beats:
             self.masks[1 - bank][self.mask_beats] = [
                 (
                     i["load_data"] >> lane * cfg.mask_bits & (1 << cfg.mask_bits) - 1,
                     i["load_offsets"] >> lane * (self.value_bits + 1) & (1 << self.value_bits) - 1,
-                    self.value_beats % cfg.value_beats,
+                    self.value_beats % (2 * cfg.value_beats),
                 )
                 for lane in range(cfg.masks_per_beat)
             ]
             self.mask_beats += 1
-        if i["value_we"] and self.value_beats < cfg.value_beats:
+        if i["value_we"] and not self.value_full(i["load_exact"]):
+            beat, half = self.value_beats, (1 << cfg.operand_bits) - 1
             for lane in range(cfg.values_per_beat):
-                value = i["load_data"] >> lane * cfg.delta_bits & (1 << cfg.delta_bits) - 1
-                self.values[1 - bank][self.value_beats * cfg.values_per_beat + lane] = value
+                value = i["load_data"] >> lane * cfg.delta_bits
+                place = beat * cfg.values_per_beat + lane
+                if i["load_exact"]:
+                    self.halves[1 - bank][place] = value & half
+                    self.halves[1 - bank][place + top] = value >> cfg.operand_bits & half
+                else:
+                    self.halves[1 - bank][place] = value >> (beat >= cfg.value_beats) * cfg.operand_bits & half
             self.value_beats += 1
         if i["load_start"]:
             self.mask_beats = self.value_beats = 0
@@ -84,7 +94,7 @@ class Bench:
     def __init__(self, dut: Any) -> None:
         self.dut, self.cfg, self.rng = dut, tb.config(), np.random.default_rng(tb.seed())
         self.model = Model(self.cfg)
-        self.now = 0
+        self.now = self.exact = 0  # `exact`: what is loaded is
 
     async def cycle(self, **given: int) -> None:
         """One cycle; inputs not given are zero, addresses and data random."""
@@ -94,14 +104,16 @@ class Bench:
             "load_offsets": self.bits(len(dut.load_offsets)),
             "mask_beat": int(rng.integers(0, cfg.mask_beats)),
             "mask_lane": int(rng.integers(0, cfg.masks_per_beat)),
-            "value_address": int(rng.integers(0, cfg.value_beats * cfg.values_per_beat)),
+            "value_address": int(rng.integers(0, 2 * cfg.value_beats * cfg.values_per_beat)),
+            "exact": int(rng.integers(2)),
+            "load_exact": self.exact,
         }
         inputs |= given
         for name, value in inputs.items():
             getattr(dut, name).value = value
         await RisingEdge(dut.clk)
-        for name, value in self.model.shows().items():
-            got = int(getattr(dut, name).value)
+        for name, value in self.model.shows(inputs["load_exact"]).items():
+            got = int(getattr(dut, name).value) & (self.model.value_2[1] if name == "value" else -1)
             assert got == value, f"{name} in cycle {self.now}: {got:#x}, not {value:#x}"
         self.model.step(inputs)
         self.now += 1
@@ -110,8 +122,9 @@ class Bench:
         """A random word."""
         return int.from_bytes(self.rng.bytes(-(-width // 8)), "little") & (1 << width) - 1
 
-    async def fill(self, bank: int, masks: int, values: int) -> None:
+    async def fill(self, bank: int, masks: int, values: int, exact: int = 0) -> None:
         """Load the bank that is not `bank`: so many beats of each kind, in random order."""
+        self.exact = exact
         await self.cycle(bank=bank, load_start=1)
         while masks or values:
             is_mask = masks > 0 and (values == 0 or self.rng.random() < 0.5)
@@ -122,11 +135,12 @@ class Bench:
         """Every mask word and every value, in random order, the pipeline never idle."""
         cfg = self.cfg
         words = self.rng.permutation(cfg.mask_beats * cfg.masks_per_beat).tolist()
-        places = self.rng.permutation(cfg.value_beats * cfg.values_per_beat).tolist()
+        places = self.rng.permutation(2 * cfg.value_beats * cfg.values_per_beat).tolist()
         for n in range(max(len(words), len(places)) + 3):
             beat, lane = divmod(words[n % len(words)], cfg.masks_per_beat)
-            given = {"mask_beat": beat, "mask_lane": lane, "value_address": places[n % len(places)]}
-            await self.cycle(bank=bank, mask_en=1, value_en=1, **given)
+            for exact in range(2):
+                given = {"mask_beat": beat, "mask_lane": lane, "value_address": places[n % len(places)]}
+                await self.cycle(bank=bank, mask_en=1, value_en=1, exact=exact, **given)
 
 
 async def start(dut: Any) -> Bench:
@@ -137,7 +151,7 @@ async def start(dut: Any) -> Bench:
     await tb.start(dut)
     for bank in (0, 1):
         await bench.cycle(bank=bank, load_start=1)
-        for _ in range(max(bench.cfg.mask_beats, bench.cfg.value_beats)):
+        for _ in range(max(bench.cfg.mask_beats, bench.cfg.rounded_beats)):
             await bench.cycle(bank=bank, mask_we=1, value_we=1)
         bench.model.reset()
         await tb.reset(dut, 1)
@@ -149,9 +163,10 @@ async def every_place(dut: Any) -> None:
     """Both banks to the last beat; every word and value is read from its place; a surplus beat goes nowhere."""
     bench = await start(dut)
     cfg = bench.cfg
-    for bank in (0, 1):
-        await bench.fill(bank, cfg.mask_beats, cfg.value_beats)
-        assert bench.model.shows()["mask_full"] and bench.model.shows()["value_full"]
+    for n in range(4):
+        bank, exact = n % 2, n // 2
+        await bench.fill(bank, cfg.mask_beats, cfg.value_beats if exact else cfg.rounded_beats, exact)
+        assert bench.model.shows(exact)["mask_full"] and bench.model.shows(exact)["value_full"]
         await bench.cycle(bank=bank, mask_we=1, value_we=1)
         await bench.read_all(1 - bank)
         await bench.read_all(bank)
@@ -167,7 +182,7 @@ async def random_traffic(dut: Any) -> None:
         if n % 40 == 0:
             share = float(rng.choice([0.1, 0.5, 1.0]))
         if rng.random() < 0.01:
-            bank = 1 - bank
+            bank, bench.exact = 1 - bank, int(rng.integers(2))
         chance = rng.random(5)
         strobes = {
             "mask_we": int(chance[0] < share),
@@ -177,7 +192,7 @@ async def random_traffic(dut: Any) -> None:
             "load_start": int(chance[4] < 0.01),
         }
         await bench.cycle(bank=bank, **strobes)
-        flips = {name: flips[name] + bench.model.shows()[name] for name in flips}
+        flips = {name: flips[name] + bench.model.shows(bench.exact)[name] for name in flips}
     assert min(flips.values()) > 10
 
 
@@ -198,7 +213,7 @@ async def reset_in_flight(dut: Any) -> None:
     """Reset empties the bank that is written and clears the outputs; what the banks hold stays."""
     bench = await start(dut)
     for n in range(8):
-        await bench.fill(n % 2, 3 + n, 5)
+        await bench.fill(n % 2, 3 + n, 5, n // 2 % 2)
         for _ in range(n % 4):
             await bench.cycle(bank=1 - n % 2, mask_en=1, value_en=1)
         dut.mask_we.value = dut.value_we.value = 0

@@ -50,7 +50,7 @@ def weights(trainer: Trainer, layer: Layer, generation: int) -> tuple[np.ndarray
             delta[g.k0 : g.k_end, g.c0 : g.c_end] = part
     k, c, tap = np.ogrid[: shape.outputs, : shape.channels, : shape.taps]
     scale = 0 if trainer.settings.dense else regenerate.decayed(layer.scale, trainer.machine.decay)
-    w = regenerate.initial(k, c, tap, layer.salt, scale, bits) + requantise(delta, bits, bits + 1)[0]
+    w = regenerate.initial(k, c, tap, layer.salt, scale, bits) + requantise(delta, bits, bits)[0]
     w = np.clip(w, -(1 << bits - 1), (1 << bits - 1) - 1)
     if shape.bias and shape.taps > 1:
         w[:, -1, np.arange(shape.taps) != shape.bias_tap] = 0

@@ -55,7 +55,9 @@ def slow(cfg: Config, work: Work, decay: int) -> Events:
                 takers = cfg.rows if phase == Phase.BW else 1
                 values = int(region.value_beats()[record])
                 out["mask_write"] += takers * region.geometry.mask_beats
-                out["value_write"] += takers * values
+                out["rounded_beat"] += values * (phase != Phase.WU)
+                for _ in ("low", "high")[: 1 + (phase == Phase.WU)]:
+                    out["value_write"] += takers * values
                 out["loaded_beat"] += region.geometry.mask_beats + values
     if work.walk is not None:
         scale = regenerate.decayed(c.get("scale", 0), decay)
@@ -63,7 +65,7 @@ def slow(cfg: Config, work: Work, decay: int) -> Events:
         for visit in zip(*(a.tolist() for a in work.walk.visit_source), strict=True):
             out["visit"] += 1
             out["tap_read"] += 1
-            out["value_read"] += visit in stored
+            out["value_read"] += (visit in stored) * (2 if phase == Phase.WU else 1)
             out["regeneration"] += phase != Phase.WU and scale > 0
             out["update"] += phase == Phase.WU
         for op in operations(cfg, work, 0)[2].tolist():

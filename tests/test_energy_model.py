@@ -211,9 +211,9 @@ def test_registers_are_those_of_the_rtl() -> None:
     assert flops(Requantise(PAPER.acc_bits, PAPER.operand_bits), 0) == regs["requantiser"]
     assert flops(Regenerate(PAPER), 0) == regs["regenerate"]
     assert flops(WeightUpdate(PAPER, 8), 0) == pytest.approx(regs["update"], rel=0.05)
-    sparse_memories = mem["masks"].bits + mem["values"].bits + regs["tap"] + 8 + 60
+    sparse_memories = mem["masks"].bits + 2 * mem["values"].bits + regs["tap"] + 8 + 60
     assert flops(RowController(PAPER), sparse_memories) == pytest.approx(regs["word"] + regs["visit"], rel=0.05)
-    assert flops(DenseController(DENSE), mem["values"].bits + 60) == pytest.approx(
+    assert flops(DenseController(DENSE), 2 * mem["values"].bits + 60) == pytest.approx(
         dense["word"] + dense["visit"], rel=0.05
     )
     assert flops(CsbEncoder(PAPER), 2 * 1024 + 32) == pytest.approx(regs["encoder"], rel=0.05)
@@ -238,7 +238,7 @@ def test_prices_by_hand() -> None:
     product = 3.1 * 16 * 16 / 1024
     assert found["mac"] == pytest.approx(product + 0.1 * bits / 32 + 0.0181 * (4 * 16 + 3 * bits) / 32 + 0.009 * 208)
     assert found["read_bits"] == found["written_bits"] == 20
-    assert found["value_read"] == pytest.approx(16 * UNITS.memory.energy("read", 64, 128))
+    assert found["value_read"] == pytest.approx(8 * UNITS.memory.energy("read", 64, 128))
     assert found["gather_read"] == pytest.approx(UNITS.memory.energy("read", 64, 512))
     assert found["loaded_beat"] == pytest.approx(0.12 * model.side(PAPER, UNITS) * 1024)
     # A weight regenerated against the same 16 bits read: the point of regenerating.

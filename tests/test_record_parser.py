@@ -34,7 +34,7 @@ def test_model_counts_what_golden_stores(name: str) -> None:
     for record, beats in enumerate(region.value_beats()):
         kinds = [s.is_value for s in seen if s.record == record]
         assert kinds == [False] * g.mask_beats + [True] * int(beats)
-    width = (cfg.value_beats * cfg.values_per_beat).bit_length()
+    width = (cfg.rounded_beats * cfg.values_per_beat).bit_length()
     words = region.per_word().reshape(g.records, g.words)
     before = np.cumsum(words, axis=1) - words
     for record in range(g.records):

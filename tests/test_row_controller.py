@@ -20,7 +20,7 @@ CONFIGS = {
         lane_group=4,
         gather_depth=512,
         psum_depth=256,
-        value_beats=512,
+        value_beats=256,
         trace=False,
     ),
     "narrow": TINY.with_(operand_bits=8, bus_elements=4, block_k=16, lane_group=1, gather_depth=512, psum_depth=256),

@@ -39,9 +39,9 @@ def test_widths() -> None:
 def test_list_holds_what_the_other_memories_hold() -> None:
     assert entry_depth(TINY) == 32  # mask beats
     assert entry_depth(TINY.with_(lane_group=1)) == 64  # partial sums
-    assert entry_depth(TINY.with_(sparse=False, value_beats=256)) == 64  # words of 16 values
-    assert entry_depth(PRESETS["paper"].with_(sparse=False)) == 32  # words of two beats
-    assert entry_depth(PRESETS["paper"].with_(sparse=False, mask_bits=16)) == 64  # records of a beat
+    assert entry_depth(TINY.with_(sparse=False, value_beats=256)) == 128  # words of 16 values
+    assert entry_depth(PRESETS["paper"].with_(sparse=False)) == 64  # words of two beats
+    assert entry_depth(PRESETS["paper"].with_(sparse=False, mask_bits=16)) == 128  # records of a beat
 
 
 def test_latency_constant() -> None:

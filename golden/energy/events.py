@@ -39,9 +39,10 @@ EVENTS: dict[str, str] = {
     "psum_clear": "partial sums cleared behind the drain",
     "row_operation": "operations of a row: control word and weight broadcast to its PEs",
     "mask_write": "mask beats written to the weight buffer of a row; in BW every row takes every beat",
-    "value_write": "value beats written there, likewise",
+    "rounded_beat": "value beats rounded to weights while they load (FW, BW)",
+    "value_write": "halves of value beats written there, likewise: two where values are exact (WU)",
     "mask_read": "mask words read from it",
-    "value_read": "values read from it",
+    "value_read": "halves of values read from it, likewise",
     "tap_write": "boxes of a tap written in a row",
     "tap_read": "boxes read, one a visit, and their counts, one a word",
     "word": "mask words that pass the decoder of a row (dense build: bounds of a word)",
@@ -135,7 +136,8 @@ def _loaded(cfg: Config, work: Work, phase: Phase) -> Events:
         masks = c["load_segments"] * c["records"] * c["mask_beats"]
         values = sum(work.totals) - masks
         beats += masks + values
-        out["mask_write"], out["value_write"] = masks * takers, values * takers
+        out["mask_write"], out["value_write"] = masks * takers, values * takers * _halves(phase)
+        out["rounded_beat"] = 0 if phase == Phase.WU else values
     out["loaded_beat"] = beats
     return out
 
@@ -152,7 +154,7 @@ def _computed(cfg: Config, work: Work, phase: Phase, regenerates: bool) -> Event
         "tap_read": walk.words + walk.visits,
         "tap_write": len(boxes(c).counts) * cfg.rows,
         "mask_read": walk.words if cfg.sparse else 0,
-        "value_read": stored_visits(cfg, work),
+        "value_read": stored_visits(cfg, work) * _halves(phase),
     }
     if phase == Phase.WU:
         out |= {"dot": products, "stationary_read": products}
@@ -170,6 +172,11 @@ def _computed(cfg: Config, work: Work, phase: Phase, regenerates: bool) -> Event
         out |= {"mac": products, "psum_read": products, "psum_write": products}
         out["regeneration"] = walk.visits if regenerates else 0
     return out
+
+
+def _halves(phase: Phase) -> int:
+    """Halves of a value that a row holds."""
+    return 2 if phase == Phase.WU else 1
 
 
 def stored_visits(cfg: Config, work: Work) -> int:

@@ -32,19 +32,19 @@ def memories(cfg: Config) -> dict[str, Shape]:
     """Memories by name."""
     pes, rows = cfg.rows * cfg.columns, cfg.rows
     wide = cfg.bus_elements * cfg.operand_bits
-    offset = log2_exact(cfg.value_beats * cfg.values_per_beat, "values of a bank")
+    offset = log2_exact(cfg.rounded_beats * cfg.values_per_beat, "values of a bank")
     out = {
         "gather": Shape(wide, 2 * cfg.gather_depth // cfg.bus_elements, pes),
         "stationary": Shape(cfg.delta_bits, 2 * cfg.psum_depth, pes),
         "psum": Shape(cfg.acc_bits, cfg.psum_depth, 2 * pes),
-        "values": Shape(cfg.beat_bits, 2 * cfg.value_beats, rows),
+        "values": Shape(cfg.beat_bits // 2, 2 * cfg.value_beats, 2 * rows),
         "updated values": Shape(cfg.beat_bits, 2 * cfg.value_beats, rows),
         "gradients": Shape(cfg.acc_bits, cfg.gradients, rows),
         "gates": Shape(cfg.columns * cfg.bus_elements, cfg.gate_beats * GATE_BANKS),
         "headers": Shape(cfg.beat_bits, PLAN_BEATS),
     }
     if cfg.sparse:
-        annotated = cfg.masks_per_beat * (cfg.mask_bits + offset) + log2_exact(cfg.value_beats, "value_beats")
+        annotated = cfg.masks_per_beat * (cfg.mask_bits + offset) + log2_exact(cfg.rounded_beats, "value_beats")
         out["masks"] = Shape(annotated, 2 * cfg.mask_beats, rows)
         out["updated masks"] = Shape(cfg.beat_bits, 2 * cfg.mask_beats, rows)
     return out

@@ -112,7 +112,8 @@ class Forecast:
         first, count = self._range
         values = np.sum([s.value_beats()[first : first + count] for s in self._segments], axis=0)
         masks = np.full(count, sum(s.geometry.mask_beats for s in self._segments))
-        for name, beats, room in (("values", values, self.cfg.value_beats), ("masks", masks, self.cfg.mask_beats)):
+        most = self.cfg.value_beats if phase == Phase.WU else self.cfg.rounded_beats
+        for name, beats, room in (("values", values, most), ("masks", masks, self.cfg.mask_beats)):
             self._filled(c, name, beats.sum(keepdims=True) if phase == Phase.BW else self._by_row(beats), room)
 
     def _plan(self, c: dict[str, int], phase: Phase, work: Work) -> None:

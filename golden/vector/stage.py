@@ -64,8 +64,8 @@ class VectorMemory:
 
     def read(self, addresses: Integers) -> Integers:
         """Mantissas of beats: (..., J) addresses -> (..., columns, J * bus elements)."""
-        beats = np.moveaxis(self.elements[addresses], -3, -2)
-        return beats.reshape(*addresses.shape[:-1], self.cfg.columns, -1).astype(np.int64)
+        beats = np.moveaxis(self.elements[addresses], -3, -2).astype(np.int64, order="C")
+        return beats.reshape(*addresses.shape[:-1], self.cfg.columns, -1)
 
     def write(self, addresses: Integers, values: Integers) -> None:
         """The opposite of `read`."""
