@@ -3,8 +3,9 @@
 import pytest
 
 from arch.config import PRESETS
-from rtl.csb_encoder import CsbEncoder, info_depth
+from rtl.csb_encoder import CsbEncoder, record_info
 from scripts.simulate import run_bench
+from tb.block_model import info_bits
 
 CONFIGS = {
     "tiny": PRESETS["tiny"],
@@ -28,4 +29,5 @@ def test_one_mask_word_a_beat_is_covered() -> None:
 
 def test_constants() -> None:
     assert CsbEncoder.LATENCY == 2
-    assert info_depth(CONFIGS["tiny"]) == CONFIGS["tiny"].mask_beats
+    for cfg in CONFIGS.values():
+        assert tuple(record_info(cfg).members.values()) == info_bits(cfg)
