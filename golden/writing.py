@@ -46,9 +46,14 @@ def flow_writes(cfg: Config, c: dict[str, int]) -> Writes:
     return Writes(beat * cfg.bus_elements + FLOW_PUSH + QUEUE, address)
 
 
+def mask_group(cfg: Config) -> int:
+    """Mask words that leave a row at once."""
+    return min(TALLY_WORDS, cfg.masks_per_beat)
+
+
 def _tally_words(cfg: Config, c: dict[str, int]) -> int:
     """Words a cycle: those of one tap, since each block has one place to be counted."""
-    return min(TALLY_WORDS, cfg.masks_per_beat, 1 << c["log2_blocks"])
+    return min(mask_group(cfg), 1 << c["log2_blocks"])
 
 
 def _record_cycles(cfg: Config, c: dict[str, int], value_beats: list[int]) -> np.ndarray:
@@ -67,7 +72,7 @@ def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writ
     masks, values = c["mask_beats"], np.asarray(value_beats, np.int64)
     begins = BLOCK_START + BLOCK_RECORD + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
     firsts = c["out_addr"] + c["header_beats"] + np.concatenate([[0], np.cumsum(masks + values)[:-1]])
-    group = min(TALLY_WORDS, cfg.masks_per_beat)
+    group = mask_group(cfg)
     # The last mask group of each beat; those behind the last word of a record are not taken.
     last = np.minimum(np.arange(1, masks + 1) * (cfg.masks_per_beat // group), -(-c["words"] // group)) - 1
     mask = last * (group // _tally_words(cfg, c))

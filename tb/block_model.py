@@ -15,7 +15,7 @@ import numpy as np
 from arch.command import Phase
 from arch.config import Config
 from golden.csb import Geometry, Region
-from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_RECORD, BLOCK_START, TALLY_WORDS
+from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_RECORD, BLOCK_START, mask_group
 from tb.command_rules import Command, good
 from tb.pins import random_bits
 from tb.script import Script
@@ -95,14 +95,9 @@ def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int
     return BlockJob(c, owners, infos, counts, masks, values, stored, header[: c["header_beats"]])
 
 
-def group_words(cfg: Config) -> int:
-    """Words of a mask group."""
-    return min(TALLY_WORDS, cfg.masks_per_beat)
-
-
 def groups_of(cfg: Config, beats: list[int]) -> list[int]:
     """The mask groups of beats of masks."""
-    bits = group_words(cfg) * cfg.mask_bits
+    bits = mask_group(cfg) * cfg.mask_bits
     return [beat >> at & (1 << bits) - 1 for beat in beats for at in range(0, cfg.beat_bits, bits)]
 
 
@@ -234,7 +229,7 @@ class BlockModel(Script):
 
     def _group(self, t: int, row: int, room: bool) -> bool:
         """A mask group in cycle t, unless it is the last one of a beat for which there is no room."""
-        most = group_words(self.cfg)
+        most = mask_group(self.cfg)
         count, at_once = min(self.words_left, most), min(most, 1 << self.job.command["log2_blocks"])
         ends = (self.groups_taken + 1) * most == self.cfg.masks_per_beat or count == self.words_left
         if ends and not room:

@@ -16,8 +16,8 @@ import numpy as np
 import tb
 from arch.command import FIELDS
 from golden.csb import Region
-from golden.writing import BLOCK_DONE, QUEUE, block_done, block_writes
-from tb.block_model import BlockJob, BlockModel, group_words, info_bits, job_of, random_region
+from golden.writing import BLOCK_DONE, QUEUE, block_done, block_writes, mask_group
+from tb.block_model import BlockJob, BlockModel, info_bits, job_of, random_region
 from tb.pins import Pins, command_bits, compare, random_bits
 from tb.script import placed
 
@@ -46,7 +46,7 @@ class Bench:
         noise = {"start": 0, "command": random_bits(rng, COMMAND_BITS)}
         for row, info in given.get("info", []):
             self.infos = placed(self.infos, row, self.info_bits, info)
-        group_bits = group_words(cfg) * cfg.mask_bits
+        group_bits = mask_group(cfg) * cfg.mask_bits
         for name, width in (("data", cfg.beat_bits), ("mask", group_bits))[: 1 + cfg.sparse]:
             noise[f"rows_{name}"] = random_bits(rng, cfg.rows * width)
             if name in given:

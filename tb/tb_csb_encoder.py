@@ -17,7 +17,8 @@ from cocotb.triggers import RisingEdge
 import tb
 from arch.config import Config
 from golden.csb import Geometry, Region
-from tb.block_model import group_words, groups_of
+from golden.writing import mask_group
+from tb.block_model import groups_of
 
 LATENCY = 2
 FLAGS = ("keep", "word_last", "record_last", "next_explored")
@@ -83,7 +84,7 @@ def working_set(
     image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()[geometry.header_beats :]]
     masks, values = [], []
     for beats in region.value_beats():
-        masks.append(groups_of(cfg, image[: geometry.mask_beats])[: -(-words // group_words(cfg))])
+        masks.append(groups_of(cfg, image[: geometry.mask_beats])[: -(-words // mask_group(cfg))])
         values.append(image[geometry.mask_beats : geometry.mask_beats + beats])
         image = image[geometry.mask_beats + beats :]
     return WorkingSet(events, masks, values, infos, errors(cfg, events))
@@ -110,7 +111,7 @@ def errors(cfg: Config, events: list[Event]) -> list[bool]:
 def drain_script(cfg: Config, rng: np.random.Generator, ws: WorkingSet, gap: float) -> list[tuple[dict, dict]]:
     """Per cycle: strobes, and what the outputs show from the next cycle on."""
     script: list[tuple[dict, dict]] = [({"drain_start": 1}, dict(ws.infos[0]) if ws.infos else {})]
-    mask_beats = [-(-len(groups) * group_words(cfg) // cfg.masks_per_beat) for groups in ws.masks]
+    mask_beats = [-(-len(groups) * mask_group(cfg) // cfg.masks_per_beat) for groups in ws.masks]
     fit = int(np.searchsorted(np.cumsum(mask_beats), cfg.mask_beats, side="right"))  # records whose masks fit
     value_room = cfg.value_beats
     for r in range(fit):

@@ -16,7 +16,7 @@ import tb
 from arch.command import FIELDS, Phase
 from arch.status import Status
 from golden.timing import COMMIT_EXTRA, DRAIN_END
-from golden.writing import QUEUE, block_done, block_writes, flow_done, flow_writes
+from golden.writing import QUEUE, block_done, block_writes, flow_done, flow_writes, mask_group
 from tb import block_model, flow_model
 from tb.block_model import BlockJob, BlockModel
 from tb.command_rules import Command, good
@@ -102,7 +102,7 @@ class Bench:
             self.infos = placed(self.infos, row, self.info_bits, info)
         wide = {"side_q": cfg.columns * cfg.acc_bits, "rows_data": cfg.beat_bits}
         if cfg.sparse:
-            wide["rows_mask"] = block_model.group_words(cfg) * cfg.mask_bits
+            wide["rows_mask"] = mask_group(cfg) * cfg.mask_bits
         noise = {
             **{name: random_bits(rng, cfg.rows * width) for name, width in wide.items()},
             "gate_q": give.get("gate_q", random_bits(rng, cfg.columns * cfg.bus_elements)),

@@ -19,7 +19,8 @@ from cocotb.triggers import RisingEdge
 import tb
 from arch.command import Phase
 from arch.config import Config
-from tb.block_model import group_words, groups_of, info_bits
+from golden.writing import mask_group
+from tb.block_model import groups_of, info_bits
 from tb.row_jobs import NoRoom, random_job
 from tb.row_load import merged
 from tb.row_model import Cycle
@@ -76,7 +77,7 @@ def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tup
         return script
     for number, record in enumerate(work.records):
         script.append(({"drain_start" if number == 0 else "drain_record_next": 1}, {"drain_info": record.info}))
-        groups = groups_of(cfg, record.masks)[: -(-work.job.geometry.words // group_words(cfg))]
+        groups = groups_of(cfg, record.masks)[: -(-work.job.geometry.words // mask_group(cfg))]
         for strobe, output, beats in (
             ("drain_mask_next", "drain_mask", groups),
             ("drain_next", "drain_data", record.values),
