@@ -1,8 +1,9 @@
 """Timing of the drain: in which cycle of a slot each beat is written, and where.
 
 Partial sums leave one element of all columns a cycle, so a beat of E elements takes E cycles. New blocks leave record
-by record, a beat a cycle: a mask beat whenever the lane tally has counted the words of the one before, up to four a
-cycle, value beats in between and after; the header comes last, a word a cycle. All cycles count from the slot's start.
+by record, a beat a cycle: masks are taken in groups of up to four words, each when the lane tally has counted the one
+before, and a mask beat goes with its last group; value beats go in all other cycles. The header comes last, a word a
+cycle. All cycles count from the slot's start.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BLOCK_RECORD = 2  # cycles between the beats of two records
 BLOCK_PUSH = 2  # beat taken from its row to push
 BLOCK_HEADER = 3
 BLOCK_DONE = 3
-TALLY_WORDS = 4  # mask words counted a cycle, if a beat has as many
+TALLY_WORDS = 4  # mask words counted a cycle and taken at once, if a beat has as many
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,14 @@ def flow_writes(cfg: Config, c: dict[str, int]) -> Writes:
     return Writes(beat * cfg.bus_elements + FLOW_PUSH + QUEUE, address)
 
 
+def mask_group(cfg: Config) -> int:
+    """Mask words that leave a row at once."""
+    return min(TALLY_WORDS, cfg.masks_per_beat)
+
+
 def _tally_words(cfg: Config, c: dict[str, int]) -> int:
     """Words a cycle: those of one tap, since each block has one place to be counted."""
-    return min(TALLY_WORDS, cfg.masks_per_beat, 1 << c["log2_blocks"])
+    return min(mask_group(cfg), 1 << c["log2_blocks"])
 
 
 def _record_cycles(cfg: Config, c: dict[str, int], value_beats: list[int]) -> np.ndarray:
@@ -66,7 +72,10 @@ def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writ
     masks, values = c["mask_beats"], np.asarray(value_beats, np.int64)
     begins = BLOCK_START + BLOCK_RECORD + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
     firsts = c["out_addr"] + c["header_beats"] + np.concatenate([[0], np.cumsum(masks + values)[:-1]])
-    mask = np.arange(masks) * (cfg.masks_per_beat // _tally_words(cfg, c))
+    group = mask_group(cfg)
+    # The last mask group of each beat; those behind the last word of a record are not taken.
+    last = np.minimum(np.arange(1, masks + 1) * (cfg.masks_per_beat // group), -(-c["words"] // group)) - 1
+    mask = last * (group // _tally_words(cfg, c))
     cycles, addresses = [], []
     for begin, first, count in zip(begins[:-1].tolist(), firsts.tolist(), value_beats, strict=True):
         between = np.setdiff1d(np.arange(masks * cfg.masks_per_beat + count), mask)[:count]

@@ -1,8 +1,9 @@
 """Drainer of new blocks (WU): the rows' update buffers, record by record, become a region in memory.
 
 Records lie in the rows that own their units; this module visits them in stored order, so the region
-comes out as if one unit had encoded it. The words of the header (counts) are only known at the end
-and are written last, into the room left for them.
+comes out as if one unit had encoded it. Masks come in groups, each when the lane tally is ready for it,
+and are put together here, once for all rows. The words of the header (counts) are only known at the end
+and are written last, into the room left for them; their beats are put together where those of masks were.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from amaranth.lib.wiring import In, Out
 from arch.config import Config, log2_exact
 from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
+from rtl.csb_encoder import record_info
 from rtl.lane_tally import COUNT_BITS, LaneTally, log2_words, words_per_cycle
 
 
@@ -28,8 +30,8 @@ class BlockDrainer(wiring.Component):
 
     where value_beats = ceil(nnz / values_per_beat), and words' = ceil(words / T) (0 mask beats: 1), as long as
     mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally: `lane_tally.words_per_cycle`, but no
-    more than the 2^log2_blocks of one tap. A record's mask beats are due every masks_per_beat / T cycles, when the
-    tally has used up the one before; value beats fill the cycles between and after.
+    more than the 2^log2_blocks of one tap. A mask group is taken when the tally has used up the one before, and with
+    the last one of a beat the beat is due; value beats fill all other cycles, also those of groups within a beat.
     A full write queue adds its stalls. On overflow `done` rises with `error`.
 
     Args:
@@ -37,14 +39,15 @@ class BlockDrainer(wiring.Component):
 
     Ports:
         start: pulse. command: WU command in the drain stage, stable from start to done; one region:
-        block_rows records, words, log2_blocks, mask_beats, groups, header_beats, out_addr, limit are used. Lane groups
-        are those of the blocks, each counted over all taps.
+        block_rows records, words, log2_blocks, mask_beats, log2_cycles, groups, header_beats, out_addr, limit are used.
+        Lane groups are those of the blocks, each counted over all taps.
         error: the region does not fit `limit` beats; held until the next start. Nothing is written beyond.
         done: nothing is left to push after this cycle (beats may still be in the write queue).
         assign_unit: record looked up; assign_row: its row, one cycle later.
-        rows_start: every row: back to the first record. rows_kind: 0 mask, 1 value beat. rows_next, rows_record_next:
-        one bit a row: read a beat of rows_kind; go to the next record. rows_info: nnz | cycles_next << 16 of each row's
-        current record, one cycle after rows_start or rows_record_next. rows_data: beat, one cycle after rows_next.
+        rows_start: every row: back to the first record. One bit a row: rows_next: read a beat of values;
+        rows_mask_next: a mask group; rows_record_next: go to the next record. rows_info: `record_info` of each row's
+        current record, one cycle after rows_start or rows_record_next. rows_data, rows_mask: beat, group, one cycle
+        after it was asked.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.
     """
 
@@ -63,11 +66,12 @@ class BlockDrainer(wiring.Component):
                 "assign_unit": Out(unit_bits(cfg)),
                 "assign_row": In(row_bits(cfg)),
                 "rows_start": Out(1),
-                "rows_kind": Out(1),
                 "rows_next": Out(cfg.rows),
+                "rows_mask_next": Out(cfg.rows),
                 "rows_record_next": Out(cfg.rows),
-                "rows_info": In(data.ArrayLayout(32, cfg.rows)),
+                "rows_info": In(data.ArrayLayout(record_info(cfg), cfg.rows)),
                 "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
+                "rows_mask": In(data.ArrayLayout(words_per_cycle(cfg) * cfg.mask_bits, cfg.rows)),
                 "reserve": Out(1),
                 "room": In(1),
                 "push": Out(1),
@@ -84,64 +88,69 @@ class BlockDrainer(wiring.Component):
 
         record, next_record = Signal(16), Signal(16)
         row = Signal(row_bits(cfg), reset_less=True)
-        info = Signal(32, reset_less=True)
+        info = Signal(record_info(cfg), reset_less=True)
         used = Signal(32)  # beats of the records so far
-        masks_left, values_left = Signal(8), Signal(16)
-        words_left, tally_left = Signal(8), Signal(range(cfg.masks_per_beat + 1))  # tally_left: cycles
+        most = words_per_cycle(cfg)
+        words_left, values_left = Signal(8), Signal(16)  # words whose group has not been taken, value beats
+        part = Signal(range(max(2, cfg.masks_per_beat // most)))  # groups of the beat so far
+        tally_left = Signal(range(most + 1))  # cycles
         mask_addr, value_addr, next_addr = Signal(32), Signal(32), Signal(32)
 
         # CHECK: sizes of the record whose info has arrived.
         value_beats, beats, used_next = Signal(16), Signal(17), Signal(33)
         m.d.comb += [
-            value_beats.eq((info[:16] + ((1 << lane_bits) - 1)) >> lane_bits),
+            value_beats.eq((info.nnz + ((1 << lane_bits) - 1)) >> lane_bits),
             beats.eq(value_beats + command.mask_beats),
             used_next.eq(used + beats),
         ]
 
-        # STREAM: mask beats as the tally asks for them, value beats in between.
-        take_mask, take_value, first_mask = Signal(), Signal(), Signal()
-        count = Signal(range(cfg.masks_per_beat + 1))
-        most = log2_exact(words_per_cycle(cfg), "words of a cycle")
+        # STREAM: mask groups as the tally asks for them, value beats where no beat of masks ends.
+        take_group, take_mask, take_value, due = Signal(), Signal(), Signal(), Signal()
+        last_group, beat_last, first_group = Signal(), Signal(), Signal()  # last, first of the record; last of a beat
+        count = Signal(range(most + 1))
         log2_now = log2_words(m, cfg, command.log2_blocks)
-        cycles_of_count = Array((count + ((1 << n) - 1)) >> n for n in range(most + 1))[log2_now]
+        cycles_of_count = Array((count + ((1 << n) - 1)) >> n for n in range(log2_exact(most, "") + 1))[log2_now]
         tally_cycles, tally_after = Signal.like(tally_left), Signal.like(tally_left)
-        record_end, streaming = Signal(), Signal()
+        groups_over, record_end, streaming = Signal(), Signal(), Signal()
         m.d.comb += [
-            take_mask.eq(streaming & self.room & masks_left.any() & ~tally_left.any()),
+            last_group.eq(words_left <= most),
+            count.eq(Mux(last_group, words_left, most)),
+            beat_last.eq(last_group | (part == cfg.masks_per_beat // most - 1)),
+            due.eq(streaming & words_left.any() & ~tally_left.any()),
+            take_group.eq(due & (self.room | ~beat_last)),
+            take_mask.eq(due & self.room & beat_last),
             take_value.eq(streaming & self.room & values_left.any() & ~take_mask),
-            count.eq(Mux(words_left < cfg.masks_per_beat, words_left, cfg.masks_per_beat)),
-            tally_cycles.eq(Mux(take_mask, cycles_of_count, tally_left)),
+            tally_cycles.eq(Mux(take_group, cycles_of_count, tally_left)),
             tally_after.eq(Mux(tally_cycles == 0, 0, tally_cycles - 1)),
-            record_end.eq(streaming & (masks_left == take_mask) & (values_left == take_value) & (tally_after == 0)),
-        ]
-        m.d.comb += [
-            self.rows_kind.eq(take_value),
-            self.rows_next.eq(Mux(take_mask | take_value, 1 << row, 0)),
+            groups_over.eq(~words_left.any() | (take_group & last_group)),
+            record_end.eq(streaming & groups_over & (values_left == take_value) & (tally_after == 0)),
+            self.rows_next.eq(Mux(take_value, 1 << row, 0)),
+            self.rows_mask_next.eq(Mux(take_group, 1 << row, 0)),
             self.rows_record_next.eq(Mux(record_end, 1 << row, 0)),
         ]
         with m.If(streaming):
             m.d.sync += tally_left.eq(tally_after)
-        with m.If(take_mask):
-            m.d.sync += [
-                masks_left.eq(masks_left - 1),
-                words_left.eq(words_left - count),
-                mask_addr.eq(mask_addr + 1),
-                first_mask.eq(0),
-            ]
+        with m.If(take_group):
+            m.d.sync += [words_left.eq(words_left - count), part.eq(Mux(beat_last, 0, part + 1)), first_group.eq(0)]
+            with m.If(beat_last):
+                m.d.sync += mask_addr.eq(mask_addr + 1)
         with m.If(take_value):
             m.d.sync += [values_left.eq(values_left - 1), value_addr.eq(value_addr + 1)]
 
         # The counts of records wait here for the header.
         m.submodules.infos = infos = Memory(shape=32, depth=cfg.units, init=[])
         infos_write, infos_read = infos.write_port(), infos.read_port()
-        m.d.comb += [infos_write.addr.eq(record), infos_write.data.eq(info)]
+        cycles_next = (info.visits << command.log2_cycles) + info.empty  # a word takes a cycle at least
+        m.d.comb += [
+            infos_write.addr.eq(record),
+            infos_write.data[:16].eq(info.nnz),
+            infos_write.data[16:].eq(cycles_next[:16] | cycles_next[16:].any().replicate(16)),
+        ]
 
         # HEADER: word after word: beats, records, lane groups, zeros.
         word_index, in_beat = Signal(range(256 * cfg.words_per_beat)), Signal(range(max(2, cfg.words_per_beat)))
-        group, header_left = Signal(16), Signal(8)
-        take_word, is_total, is_record, is_group = Signal(), Signal(), Signal(), Signal()
-        beat_end = Signal()
-        header_reserve = Signal()
+        group, header_left, header_reserve = Signal(16), Signal(8), Signal()
+        take_word, is_total, is_record, is_group, beat_end = Signal(), Signal(), Signal(), Signal(), Signal()
         group_bits = log2_exact(cfg.groups_per_word, "groups_per_word")
         m.d.comb += [
             is_total.eq(word_index == 0),
@@ -185,11 +194,11 @@ class BlockDrainer(wiring.Component):
             with m.State("CHECK"):
                 m.d.comb += infos_write.en.eq(1)
                 m.d.sync += [
-                    masks_left.eq(command.mask_beats),
                     values_left.eq(value_beats),
-                    words_left.eq(command.words),
+                    words_left.eq(Mux(command.mask_beats.any(), command.words, 0)),
                     tally_left.eq(0),
-                    first_mask.eq(1),
+                    part.eq(0),
+                    first_group.eq(1),
                     mask_addr.eq(next_addr),
                     value_addr.eq(next_addr + command.mask_beats),
                     next_addr.eq(next_addr + beats),
@@ -227,73 +236,65 @@ class BlockDrainer(wiring.Component):
                 m.d.sync += self.done.eq(1)
                 m.next = "IDLE"
 
-        # Beats of records: one cycle in the row, one to take it out of R.
+        # Beats of values and mask groups: one cycle in the row, one to take them out of R.
         row_1 = Signal.like(row, name="row_1")
-        mask_1, value_1, mask_2, value_2 = Signal(), Signal(), Signal(), Signal()
-        count_1, count_2 = Signal.like(count), Signal.like(count)
-        first_1, first_2, region_1, region_2 = Signal(), Signal(), Signal(), Signal()
+        group_1, mask_1, value_1, mask_2, value_2 = Signal(), Signal(), Signal(), Signal(), Signal()
+        part_1 = Signal.like(part, name="part_1")
         addr_1, addr_2 = Signal(32, reset_less=True), Signal(32, reset_less=True)
         taken = Signal(cfg.beat_bits, reset_less=True)
         m.d.sync += [
             row_1.eq(row),
+            group_1.eq(take_group),
             mask_1.eq(take_mask),
             value_1.eq(take_value),
             mask_2.eq(mask_1),
             value_2.eq(value_1),
-            count_1.eq(count),
-            count_2.eq(count_1),
-            first_1.eq(first_mask),
-            first_2.eq(first_1),
-            region_1.eq(record == 0),
-            region_2.eq(region_1),
+            part_1.eq(part),
+            tally.count.eq(count),
+            tally.record_first.eq(first_group),
+            tally.region_first.eq(record == 0),
             addr_1.eq(Mux(take_mask, mask_addr, value_addr)),
             addr_2.eq(addr_1),
         ]
-        with m.If(mask_1 | value_1):
+        with m.If(value_1):
             m.d.sync += taken.eq(Array(self.rows_data[r] for r in range(cfg.rows))[row_1])
         m.d.comb += [
             tally.log2_blocks.eq(command.log2_blocks),
-            tally.load.eq(mask_2),
-            tally.beat.eq(taken),
-            tally.count.eq(count_2),
-            tally.record_first.eq(first_2),
-            tally.region_first.eq(region_2),
+            tally.load.eq(group_1),
+            tally.masks.eq(Array(self.rows_mask[r] for r in range(cfg.rows))[row_1]),
         ]
 
-        # Header words, a cycle after they were asked for, enter a shift register from above.
+        # Header words are known a cycle after they were asked for.
         word_1, end_1, pushed_1 = Signal(), Signal(), Signal()
-        total_1, record_1, group_1 = Signal(), Signal(), Signal()
-        group_lane_1 = Signal(range(max(2, cfg.groups_per_word)))
-        header = Signal(cfg.beat_bits, reset_less=True)
-        word = Signal(32)
+        total_1, record_1, counts_1, word = Signal(), Signal(), Signal(), Signal(32)
+        group_lane_1, in_beat_1 = Signal(range(max(2, cfg.groups_per_word))), Signal.like(in_beat, name="in_beat_1")
         m.d.sync += [
             word_1.eq(take_word),
             end_1.eq(take_word & beat_end),
             pushed_1.eq(end_1),
             total_1.eq(is_total),
             record_1.eq(is_record),
-            group_1.eq(is_group),
+            counts_1.eq(is_group & command.mask_beats.any()),
             group_lane_1.eq(group[:group_bits]),
+            in_beat_1.eq(in_beat),
         ]
-        m.d.comb += word.eq(
-            Mux(
-                total_1,
-                used,
-                Mux(
-                    record_1,
-                    infos_read.data,
-                    Mux(group_1 & command.mask_beats.any(), tally.read_counts.word_select(group_lane_1, COUNT_BITS), 0),
-                ),
-            )
-        )
-        with m.If(word_1):
-            m.d.sync += header.eq(Cat(header[32:], word))
+        counts = Mux(counts_1, tally.read_counts.word_select(group_lane_1, COUNT_BITS), 0)
+        m.d.comb += word.eq(Mux(total_1, used, Mux(record_1, infos_read.data, counts)))
         with m.If(pushed_1):
             m.d.sync += next_addr.eq(next_addr + 1)
 
+        # A beat of masks or of the header. The first group is written with zeros beside it: there may be no others.
+        lanes, per_group, beside = [], most * cfg.mask_bits // 32, Mux(part_1 == 0, 0, tally.masks)
+        for number in range(cfg.words_per_beat):
+            lane = Signal(32, name=f"lane{number}", reset_less=True)
+            of_group = (tally.masks if number < per_group else beside).word_select(number % per_group, 32)
+            mine = (part_1 == number // per_group) | (part_1 == 0)
+            with m.If((word_1 & (in_beat_1 == number)) | (group_1 & mine)):
+                m.d.sync += lane.eq(Mux(group_1, of_group, word))
+            lanes.append(lane)
         m.d.comb += [
             self.push.eq(mask_2 | value_2 | pushed_1),
             self.push_addr.eq(Mux(pushed_1, next_addr, addr_2)),
-            self.push_data.eq(Mux(pushed_1, header, taken)),
+            self.push_data.eq(Mux(value_2, taken, Cat(*lanes))),
         ]
         return m

@@ -3,125 +3,125 @@
 Weights are updated in stored order, so new masks, values and counts simply append: no sorting, no
 pointers. A row encodes its own records alone, in one bank, while the other one is drained.
 
-Unused lanes must read as zero, and no register collects a beat: the first word (value) of a beat
-writes the whole beat, zeros beside it, and each later one writes its own lane.
+Unused lanes must read as zero, and no register collects a line: the first word (value) of a line
+writes the whole line, zeros beside it, and each later one writes its own lane. A line of values is a
+beat; one of masks is a mask group, as many words as the lane tally takes at once, so that no row
+chooses between masks and values over the width of a beat.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from arch.command import FIELDS
 from arch.config import Config, log2_exact
+from rtl.lane_tally import words_per_cycle
 from rtl.ram import ram
 from rtl.weight_update import word_count_bits
 
-COUNT_BITS = 24
-INFO_BITS = 16
-LOG2_POSITIONS_BITS = 4
-COUNTS = ("kept", "seen", "adopted", "evicted", "saturated")
 
-
-def info_depth(cfg: Config) -> int:
-    """Records of a bank: each takes at least one mask beat (without masks, one value beat)."""
-    return cfg.mask_beats if cfg.sparse else cfg.value_beats
+def record_info(cfg: Config) -> data.StructLayout:
+    """What the drainer is told of a record: nnz, its visits in the next update, its words without any then."""
+    words = (1 << FIELDS["words"].bits) - 1
+    bits = (words * cfg.mask_bits).bit_length()
+    return data.StructLayout({"nnz": bits, "visits": bits, "empty": words.bit_length()})
 
 
 class _Appender:
-    """Lane-granular appending to one bank of a beat memory: pointer, room, registered write.
+    """Lane-granular appending to one bank of a memory: pointer, room, write.
 
-    A write presented in cycle t reaches the memory at the end of cycle t + 1. `close` ends a beat.
+    Args:
+        m: module that gets the memory.
+        name: of the memory.
+        beats: room of a bank.
+        lines: of a beat.
+        lanes: of a line.
+        lane_bits: width of a lane.
+        start: back to the first lane.
+        bank: bank written.
+        push, word: into the next lane, in the same cycle.
+        close: the next word begins a beat.
     """
 
     def __init__(
         self,
         m: Module,
         name: str,
-        depth: int,
+        beats: int,
+        lines: int,
         lanes: int,
         lane_bits: int,
         *,
-        start: Signal,
-        bank: Signal,
-        push: Signal,
-        word: object,
-        close: object,
+        start: Value,
+        bank: Value,
+        push: Value,
+        word: Value,
+        close: Value,
     ) -> None:
-        m.submodules[name] = memory = ram(lanes * lane_bits, 2 * depth)
+        m.submodules[name] = memory = ram(lanes * lane_bits, 2 * beats * lines)
         write = memory.write_port(granularity=lane_bits)
         self.read = memory.read_port()
         self.full = Signal(name=f"{name}_full")
-        beat = Signal(range(depth + 1), name=f"{name}_beat")
+        part_bits, inner_bits = log2_exact(lanes, name), log2_exact(lanes * lines, name)
+        place = Signal(range(2 * beats * lines * lanes), name=f"{name}_place")  # its top bit: beyond the bank
         lane = Signal(range(max(2, lanes)), name=f"{name}_lane")
-        we, word_1 = Signal(name=f"{name}_we"), Signal(lane_bits, name=f"{name}_word", reset_less=True)
-        place = Signal(range(2 * depth), name=f"{name}_place", reset_less=True)
-        lane_1 = Signal.like(lane, name=f"{name}_lane_1", reset_less=True)
-        next_lane = Signal(range(lanes + 1), name=f"{name}_next_lane")
-        first, beside = Signal(name=f"{name}_first"), Signal(lane_bits, name=f"{name}_beside")
-        taken = Signal(name=f"{name}_taken")
-        beat_bits = log2_exact(depth, name)
+        begun, first = Signal(name=f"{name}_begun"), Signal(name=f"{name}_first")
+        taken, ends = Signal(name=f"{name}_taken"), Signal(name=f"{name}_ends")
+        beside = Signal(lane_bits, name=f"{name}_beside")
         m.d.comb += [
-            self.full.eq(beat[beat_bits]),
+            self.full.eq(place[-1]),
             taken.eq(push & ~self.full),
-            next_lane.eq(lane + taken),
-            first.eq(lane_1 == 0),
-            beside.eq(Mux(first, 0, word_1)),
-            write.en.eq(Cat(we & (first | (lane_1 == i)) for i in range(lanes))),
-            write.addr.eq(place),
-            write.data.eq(Cat(word_1, *[beside] * (lanes - 1))),
+            begun.eq(place[:inner_bits].any() if inner_bits else 0),
+            ends.eq(close & (taken | begun)),
+            lane.eq(place[:part_bits]),
+            first.eq(lane == 0),
+            beside.eq(Mux(first, 0, word)),
+            write.en.eq(Cat(taken & (first | (lane == i)) for i in range(lanes))),
+            write.addr.eq(Cat(place[part_bits:-1], bank)),
+            write.data.eq(Cat(word, *[beside] * (lanes - 1))),
         ]
-        m.d.sync += we.eq(taken & ~start)
-        with m.If(taken):
-            m.d.sync += [word_1.eq(word), place.eq(Cat(beat[:beat_bits], bank)), lane_1.eq(lane)]
-        with m.If(start):
-            m.d.sync += [beat.eq(0), lane.eq(0)]
-        with m.Elif((next_lane == lanes) | (close & next_lane.any())):
-            m.d.sync += [beat.eq(beat + 1), lane.eq(0)]
-        with m.Else():
-            m.d.sync += lane.eq(next_lane)
+        m.d.sync += place.eq((Mux(start, 0, place) | Mux(ends, lanes * lines - 1, 0)) + (taken | ends))
 
 
 class CsbEncoder(wiring.Component):
     """Update buffer of a row: records of the working set in compute are written, the last one's are read.
 
-    A record is its mask beats, its values from a fresh beat on, and its info: nnz and cycles_next (the sum over
-    words of max(1, n << log2_positions), n = next_explored ? next_count : kept; at most 65535). It has
-    ceil(words / masks_per_beat) mask beats, lanes
-    without a word are zero; so a command's mask_beats must be exactly that. Without `sparse` there
-    are no masks.
+    A record is its masks, its values from a fresh beat on, and its info: nnz, the sum over its words of n (n =
+    next_explored ? next_count : kept), and how many of its words have n = 0. It has ceil(words / masks_per_beat) beats
+    of masks, so a command's mask_beats must be exactly that. A mask group is `lane_tally.words_per_cycle` words; lanes
+    without a word are zero in the groups that hold some.
 
-    Latency: an input in cycle t is counted in cycle t + 1 and can be drained from cycle t + `LATENCY` on
-    (drain_start or drain_next in that cycle). One input a cycle, no stall. Drain: `drain_nnz` and
-    `drain_cycles_next` are those of the next record one cycle after drain_record_next, and those of the first
-    record one cycle after drain_start; `drain_data` comes one cycle after drain_next and stays until the next.
+    Latency: an input in cycle t can be drained from cycle t + `LATENCY` on (drain_start or a drain_*next in that
+    cycle). One input a cycle, no stall. Drain: info is that of the next record one cycle after drain_record_next, and
+    that of the first record one cycle after drain_start; `drain_data` comes one cycle after drain_next, `drain_mask`
+    one after drain_mask_next, each stays until the next.
 
     Args:
         cfg: widths and depths.
 
     Ports:
-        start: a working set begins: empty the bank, clear counts and error. Inputs of that cycle are lost.
+        start: a working set begins: empty the bank, clear error. Inputs of that cycle are lost.
         bank: bank written; the drain reads the other one.
-        log2_positions: cycles of a visit, their logarithm, rounded up; constant from start to the last input.
-        valid, keep, candidate, bit, word_last, record_last, next_explored, next_count, adopted, evicted,
-        saturated: of `WeightUpdate`. record_last acts with word_last only.
-        error: mask words, values or records did not fit; stays until start. What did not fit is
-        dropped, what came before is kept; counts and info go on.
-        count_kept, count_seen, count_adopted, count_evicted, count_saturated: of the working set, 24 bits.
-        drain_start: back to the first record. drain_next: read a beat of drain_kind (0 mask, 1 value) and
-        move on in it. drain_record_next: info of the next record.
+        keep, candidate, bit, word_last, record_last, next_explored, next_count: of `WeightUpdate`. record_last acts
+        with word_last only.
+        error: mask words or values did not fit; stays until start. What did not fit is dropped, what came before is
+        kept.
+        drain_start: back to the first record. drain_next: read a beat of values. drain_mask_next: read a mask group.
+        drain_record_next: info of the next record; the rest of a beat of masks is passed over.
+        drain_nnz, drain_visits, drain_empty: info. drain_data, drain_mask: what was read.
     """
 
     LATENCY = 2
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
+        info = record_info(cfg).members
         super().__init__(
             {
                 "start": In(1),
                 "bank": In(1),
-                "log2_positions": In(LOG2_POSITIONS_BITS),
-                "valid": In(1),
                 "keep": In(1),
                 "candidate": In(signed(cfg.delta_bits)),
                 "bit": In(max(1, log2_exact(cfg.mask_bits, "mask_bits"))),
@@ -129,108 +129,102 @@ class CsbEncoder(wiring.Component):
                 "record_last": In(1),
                 "next_explored": In(1),
                 "next_count": In(word_count_bits(cfg)),
-                "adopted": In(1),
-                "evicted": In(1),
-                "saturated": In(1),
                 "error": Out(1),
-                **{f"count_{name}": Out(COUNT_BITS) for name in COUNTS},
                 "drain_start": In(1),
-                "drain_kind": In(1),
                 "drain_next": In(1),
+                "drain_mask_next": In(1),
                 "drain_record_next": In(1),
                 "drain_data": Out(cfg.beat_bits),
-                "drain_nnz": Out(INFO_BITS),
-                "drain_cycles_next": Out(INFO_BITS),
+                "drain_mask": Out(words_per_cycle(cfg) * cfg.mask_bits),
+                **{f"drain_{name}": Out(info[name]) for name in info},
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
         m = Module()
-        keep, record_end = Signal(), Signal()
-        m.d.comb += [keep.eq(self.valid & self.keep), record_end.eq(self.word_last & self.record_last)]
+        keep, word_end, record_end = Signal(), Signal(), Signal()
+        m.d.comb += [
+            keep.eq(self.keep & ~self.start),
+            word_end.eq(self.word_last & ~self.start),
+            record_end.eq(word_end & self.record_last),
+        ]
 
-        # What the current word and record have gathered so far.
+        # What the current word has gathered so far.
         word_kept, word_kept_now = Signal(word_count_bits(cfg)), Signal(word_count_bits(cfg))
-        nnz, nnz_now = Signal(INFO_BITS), Signal(INFO_BITS)
-        cycles, cycles_now, cycles_sum = Signal(INFO_BITS), Signal(INFO_BITS), Signal(INFO_BITS + 1)
+        mask, mask_now = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
         visits = Signal(word_count_bits(cfg))  # of this word in the next update
         m.d.comb += [
             word_kept_now.eq(word_kept + keep),
-            nnz_now.eq(nnz + keep),
+            mask_now.eq(mask | (keep << self.bit)),
             visits.eq(Mux(self.next_explored, self.next_count, word_kept_now)),
-            cycles_sum.eq(cycles + Mux(visits.any(), visits << self.log2_positions, 1)),
-            cycles_now.eq(cycles_sum[:INFO_BITS] | cycles_sum[-1].replicate(INFO_BITS)),
         ]
-        m.d.sync += [word_kept.eq(word_kept_now), nnz.eq(nnz_now)]
-        with m.If(self.word_last):
-            m.d.sync += [word_kept.eq(0), cycles.eq(cycles_now)]
-        with m.If(record_end):
-            m.d.sync += [nnz.eq(0), cycles.eq(0)]
+        m.d.sync += [word_kept.eq(word_kept_now), mask.eq(mask_now)]
+        with m.If(self.word_last | self.start):
+            m.d.sync += [word_kept.eq(0), mask.eq(0)]
 
-        info = data.StructLayout({"nnz": INFO_BITS, "cycles_next": INFO_BITS})
-        common = {"start": self.start, "bank": self.bank}
-        infos = _Appender(
-            m, "infos", info_depth(cfg), 1, info.size, push=record_end, word=Cat(nnz_now, cycles_now), close=0, **common
-        )
+        group = words_per_cycle(cfg)
+        groups = cfg.masks_per_beat // group
+        common = {"start": self.start, "bank": self.bank, "close": record_end}
         values = _Appender(
             m,
             "values",
             cfg.value_beats,
+            1,
             cfg.values_per_beat,
             cfg.delta_bits,
             push=keep,
             word=self.candidate,
-            close=record_end,
             **common,
         )
-        overflow = (record_end & infos.full) | (keep & values.full)
-        if cfg.sparse:
-            mask, mask_now = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
-            m.d.comb += mask_now.eq(mask | (keep << self.bit))
-            m.d.sync += mask.eq(Mux(self.word_last | self.start, 0, mask_now))
-            masks = _Appender(
-                m,
-                "masks",
-                cfg.mask_beats,
-                cfg.masks_per_beat,
-                cfg.mask_bits,
-                push=self.word_last,
-                word=mask_now,
-                close=record_end,
-                **common,
-            )
-            overflow = overflow | (self.word_last & masks.full)
-
-        with m.If(overflow):
-            m.d.sync += self.error.eq(1)
-        counts = [getattr(self, f"count_{name}") for name in COUNTS]
-        for count, event in zip(counts, (keep, 1, self.adopted, self.evicted, self.saturated), strict=True):
-            m.d.sync += count.eq(count + (self.valid & event))
+        masks = _Appender(
+            m, "masks", cfg.mask_beats, groups, group, cfg.mask_bits, push=word_end, word=mask_now, **common
+        )
         with m.If(self.start):
-            m.d.sync += [r.eq(0) for r in (word_kept, nnz, cycles, self.error, *counts)]
+            m.d.sync += self.error.eq(0)
+        with m.Elif((keep & values.full) | (word_end & masks.full)):
+            m.d.sync += self.error.eq(1)
+
+        # Info is summed up in the registers from which it is written, one cycle after the record's end. A record has a
+        # beat of masks at least, so there is room for the info of each whose masks fit.
+        info = Signal(record_info(cfg))
+        ended = Signal()
+        m.submodules.infos = infos = ram(info.shape().size, 2 * cfg.mask_beats)
+        write, read = infos.write_port(), infos.read_port()
+        number = Signal(range(cfg.mask_beats))
+        m.d.comb += [write.en.eq(ended), write.addr.eq(Cat(number, self.bank)), write.data.eq(info.as_value())]
+        m.d.sync += [
+            ended.eq(record_end & ~masks.full),
+            number.eq(Mux(self.start, 0, number + ended)),
+        ]
+        fresh = Signal()
+        m.d.comb += fresh.eq(ended | self.start)
+        terms = {"nnz": keep, "visits": Mux(word_end, visits, 0), "empty": word_end & ~visits.any()}
+        for name, term in terms.items():
+            m.d.sync += info[name].eq(Mux(fresh, 0, info[name]) + term)
 
         # Drain: the other bank, from pointers that only move on.
         other = Signal()
-        m.d.comb += other.eq(~self.bank)
-        record, next_record = Signal(range(info_depth(cfg))), Signal(range(info_depth(cfg)))
+        record, next_record = Signal(range(cfg.mask_beats)), Signal(range(cfg.mask_beats))
+        beat, place = Signal(range(cfg.value_beats)), Signal(range(cfg.mask_beats * groups))
+        begun, passes = Signal(), Signal()
         m.d.comb += [
+            other.eq(~self.bank),
             next_record.eq(Mux(self.drain_start, 0, record + self.drain_record_next)),
-            infos.read.addr.eq(Cat(next_record, other)),
-            Cat(self.drain_nnz, self.drain_cycles_next).eq(infos.read.data),
+            read.addr.eq(Cat(next_record, other)),
+            *(getattr(self, f"drain_{name}").eq(data.View(info.shape(), read.data)[name]) for name in terms),
+            values.read.en.eq(self.drain_next),
+            values.read.addr.eq(Cat(beat, other)),
+            self.drain_data.eq(values.read.data),
+            masks.read.en.eq(self.drain_mask_next),
+            masks.read.addr.eq(Cat(place, other)),
+            self.drain_mask.eq(masks.read.data),
+            begun.eq(place[: log2_exact(groups, "groups")].any() if groups > 1 else 0),
+            passes.eq(self.drain_record_next & (self.drain_mask_next | begun)),
         ]
-        m.d.sync += record.eq(next_record)
-        kind = Signal(reset_less=True)
-        with m.If(self.drain_next):
-            m.d.sync += kind.eq(self.drain_kind)
-        memories = [(1, values, cfg.value_beats), *([(0, masks, cfg.mask_beats)] if cfg.sparse else [])]
-        for chosen, appender, depth in memories:
-            taken, pointer = Signal(name=f"drains{chosen}"), Signal(range(depth), name=f"drain_beat{chosen}")
-            m.d.comb += [
-                taken.eq(self.drain_next & (self.drain_kind == chosen)),
-                appender.read.en.eq(taken),
-                appender.read.addr.eq(Cat(pointer, other)),
-            ]
-            m.d.sync += pointer.eq(Mux(self.drain_start, 0, pointer + taken))
-        m.d.comb += self.drain_data.eq(Mux(kind, values.read.data, masks.read.data) if cfg.sparse else values.read.data)
+        m.d.sync += [
+            record.eq(next_record),
+            beat.eq(Mux(self.drain_start, 0, beat + self.drain_next)),
+            place.eq(Mux(self.drain_start, 0, (place | Mux(passes, groups - 1, 0)) + (self.drain_mask_next | passes))),
+        ]
         return m

@@ -16,9 +16,11 @@ from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
 from rtl.block_drainer import BlockDrainer
 from rtl.command import COMMAND
+from rtl.csb_encoder import record_info
 from rtl.dense_drainer import DenseDrainer
 from rtl.drainer import FlowDrainer
 from rtl.exponents import ACC_EXPONENT_BITS
+from rtl.lane_tally import words_per_cycle
 from rtl.requantise import SHIFT_BITS, bit_length
 from rtl.write_queue import WriteQueue
 
@@ -57,9 +59,10 @@ class DrainStage(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         records = {
-            "rows_kind": Out(1),
+            "rows_mask_next": Out(cfg.rows),
             "rows_record_next": Out(cfg.rows),
-            "rows_info": In(data.ArrayLayout(32, cfg.rows)),
+            "rows_info": In(data.ArrayLayout(record_info(cfg), cfg.rows)),
+            "rows_mask": In(data.ArrayLayout(words_per_cycle(cfg) * cfg.mask_bits, cfg.rows)),
         }
         super().__init__(
             {

@@ -1,9 +1,10 @@
 """Lane tally: nonzero counts of the lane groups of a region, counted while the region is written.
 
 The backward phase shares lane groups out among the rows and needs their counts in the region's
-header. Here they are counted from the mask words on their way to memory: up to four words a cycle,
-a popcount for each of their lane groups, added to a memory of counters whose entries cover as many
-blocks. A word is a block of one tap of the filter; all taps of a block are counted in the same place.
+header. Here they are counted from the mask words on their way to memory: up to four words a cycle (a
+mask group, in which they come), a popcount for each of their lane groups, added to a memory of counters
+whose entries cover as many blocks. A word is a block of one tap of the filter; all taps of a block are
+counted in the same place.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MOST_WORDS = 4
 
 
 def words_per_cycle(cfg: Config) -> int:
-    """Most mask words counted in a cycle; a power of two that divides those of a beat."""
+    """Most mask words counted in a cycle, those of a mask group; a power of two that divides those of a beat."""
     return min(MOST_WORDS, cfg.masks_per_beat)
 
 
@@ -36,19 +37,19 @@ def log2_words(m: Module, cfg: Config, log2_blocks: Value) -> Signal:
 class LaneTally(wiring.Component):
     """Counters of `groups_per_word` lane groups for each block of a tap.
 
-    Word n of a record belongs to block n mod 2^log2_blocks. A mask beat given with `load` in cycle t is counted in
+    Word n of a record belongs to block n mod 2^log2_blocks. A mask group given with `load` in cycle t is counted in
     cycles t+1 to t+n, n = ceil(count / T), T = min(words_per_cycle, 2^log2_blocks); the next may be loaded in cycle t +
     max(n, 1) or later. Counters may be counted again in the next cycle: what is being written is handed on. They are
-    readable 2 cycles after their last word was counted. All beats of a record but its last are full. Counters of blocks
-    behind a record's last word mean nothing.
+    readable 2 cycles after their last word was counted. All groups of a record but its last are full. Counters of
+    blocks behind a record's last word mean nothing.
 
     Args:
         cfg: widths; there are gather_depth / block_c blocks (what a gather bank can serve).
 
     Ports:
         log2_blocks: 0 to 8; stable from the first load of a region until its last word is counted.
-        load, beat, count: mask beat and how many of its words to count (0 to masks_per_beat).
-        record_first: this beat starts a record (word 0). region_first: it belongs to the first record of a region,
+        load, masks, count: mask group and how many of its words to count (0 to words_per_cycle).
+        record_first: this group starts a record (word 0). region_first: it belongs to the first record of a region,
         whose counts replace those of the region before.
         read_word: block; read_counts: its counters one cycle later (only while nothing is counted), lane group g at
         bits [16 g, 16 g + 16).
@@ -63,8 +64,8 @@ class LaneTally(wiring.Component):
             {
                 "log2_blocks": In(4),
                 "load": In(1),
-                "beat": In(cfg.beat_bits),
-                "count": In(range(cfg.masks_per_beat + 1)),
+                "masks": In(words_per_cycle(cfg) * cfg.mask_bits),
+                "count": In(range(words_per_cycle(cfg) + 1)),
                 "record_first": In(1),
                 "region_first": In(1),
                 "read_word": In(range(self.depth)),
@@ -83,14 +84,13 @@ class LaneTally(wiring.Component):
         write = memory.write_port()
         read = memory.read_port(transparent_for=(write,))
 
-        beat = Signal(cfg.beat_bits, reset_less=True)
-        left = Signal(range(cfg.masks_per_beat + 1))
+        masks = Signal(at_once * cfg.mask_bits, reset_less=True)
+        left, word = Signal(range(at_once + 1)), Signal(range(max(2, at_once)))  # word: the first one counted now
         line = Signal(range(lines))
         # Lines of a tap; one that holds fewer blocks than a line has room for is one line.
-        log2_now = log2_words(m, cfg, self.log2_blocks)
         words_now = Signal(range(at_once + 1))
         last_line = Signal(8)
-        m.d.comb += words_now.eq(1 << log2_now)
+        m.d.comb += words_now.eq(1 << log2_words(m, cfg, self.log2_blocks))
         m.d.sync += last_line.eq(((1 << self.log2_blocks) - 1) >> shift)
         first, next_line, tap_ends = Signal(), Signal.like(line), Signal()
         m.d.comb += [
@@ -98,10 +98,18 @@ class LaneTally(wiring.Component):
             next_line.eq(Mux(tap_ends, 0, line + left.any())),
         ]
         with m.If(self.load):
-            m.d.sync += [beat.eq(self.beat), left.eq(self.count), line.eq(Mux(self.record_first, 0, next_line))]
+            m.d.sync += [
+                masks.eq(self.masks),
+                left.eq(self.count),
+                word.eq(0),
+                line.eq(Mux(self.record_first, 0, next_line)),
+            ]
         with m.Elif(left.any()):
-            passed = Array(beat >> (cfg.mask_bits << n) for n in range(shift + 1))[log2_now]
-            m.d.sync += [beat.eq(passed), left.eq(Mux(left > words_now, left - words_now, 0)), line.eq(next_line)]
+            m.d.sync += [
+                left.eq(Mux(left > words_now, left - words_now, 0)),
+                word.eq(word + words_now),
+                line.eq(next_line),
+            ]
         with m.If(self.load & self.record_first):
             m.d.sync += first.eq(self.region_first)
         with m.Elif(tap_ends):
@@ -120,20 +128,26 @@ class LaneTally(wiring.Component):
         counted_line = Signal.like(line)
         counted_first = Signal()
         m.d.sync += [counted.eq(counting), counted_line.eq(line), counted_first.eq(first)]
+        ones = [[self._ones(masks, n, group) for group in range(cfg.groups_per_word)] for n in range(at_once)]
         sums = []
         for entry in range(at_once * cfg.groups_per_word):
-            word, group = divmod(entry, cfg.groups_per_word)
-            lanes = (
-                beat[word * cfg.mask_bits + k * cfg.block_c + group * cfg.lane_group + lane]
-                for k in range(cfg.block_k)
-                for lane in range(cfg.lane_group)
-            )
+            place, group = divmod(entry, cfg.groups_per_word)
+            # The words that are ever counted in this place: every one, every other, every fourth.
+            step = place.bit_length()
+            counted_here = [ones[n][group] for n in range(place, at_once, 1 << step)]
+            here = Array(counted_here)[word[step:shift]] if len(counted_here) > 1 else counted_here[0]
             number = Signal(range(cfg.block_k * cfg.lane_group + 1), name=f"number{entry}")
             added = Signal(COUNT_BITS, name=f"added{entry}")
             before = read.data.word_select(entry, COUNT_BITS)
             # Behind the record's words, and beyond those of this cycle: nothing.
-            m.d.sync += number.eq(Mux((left > word) & (words_now > word), total(lanes), 0))
+            m.d.sync += number.eq(Mux((left > place) & (words_now > place), here, 0))
             m.d.comb += added.eq(Mux(counted_first, 0, before) + number)
             sums.append(added)
         m.d.comb += [write.en.eq(counted), write.addr.eq(counted_line), write.data.eq(Cat(*sums))]
         return m
+
+    def _ones(self, masks: Value, word: int, group: int) -> Value:
+        """Ones of a word of the mask group in one of its lane groups."""
+        cfg = self._cfg
+        lanes = range(group * cfg.lane_group, (group + 1) * cfg.lane_group)
+        return total(masks[word * cfg.mask_bits + k * cfg.block_c + c] for k in range(cfg.block_k) for c in lanes)

@@ -13,10 +13,11 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.config import Config, log2_exact
 from rtl.box_walk import AXES
-from rtl.csb_encoder import LOG2_POSITIONS_BITS, CsbEncoder
+from rtl.csb_encoder import CsbEncoder, record_info
 from rtl.dense_controller import DenseController
 from rtl.dense_encoder import DenseEncoder
 from rtl.gradient_buffer import GradientBuffer
+from rtl.lane_tally import words_per_cycle
 from rtl.pe_row import RowDatapath
 from rtl.requantise import SHIFT_BITS
 from rtl.row_controller import RowController
@@ -87,9 +88,6 @@ _UPDATED = (
     "record_last",
     "next_explored",
     "next_count",
-    "adopted",
-    "evicted",
-    "saturated",
 )
 
 
@@ -107,7 +105,7 @@ class Row(wiring.Component):
         col_*, stat_*: column and stationary bus; stat_row owns the word.
         side_addr, side_clear, side_q: partial sums, bank that compute does not use.
         drain_*: update buffer, bank that compute does not write.
-        sum_add, sum_store: see `GradientBuffer`; what is stored is not updated. log2_cycles: see `CsbEncoder`.
+        sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
         kept, seen, adopted, evicted, saturated: events of the weight update, one cycle each.
     """
 
@@ -155,10 +153,10 @@ class Row(wiring.Component):
         if cfg.sparse:
             ports |= {
                 "theta": In(cfg.delta_bits),
-                "log2_cycles": In(LOG2_POSITIONS_BITS),
-                "drain_kind": In(1),
+                "drain_mask_next": In(1),
                 "drain_record_next": In(1),
-                "drain_info": Out(32),
+                "drain_mask": Out(words_per_cycle(cfg) * cfg.mask_bits),
+                "drain_info": Out(record_info(cfg).size),
             }
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
@@ -239,10 +237,10 @@ class Row(wiring.Component):
         ]
         if cfg.sparse:
             m.d.comb += [
-                encoder.log2_positions.eq(self.log2_cycles),
-                encoder.drain_kind.eq(self.drain_kind),
+                encoder.drain_mask_next.eq(self.drain_mask_next),
                 encoder.drain_record_next.eq(self.drain_record_next),
-                self.drain_info.eq(Cat(encoder.drain_nnz, encoder.drain_cycles_next)),
+                self.drain_mask.eq(encoder.drain_mask),
+                self.drain_info.eq(Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)),
                 self.kept.eq(update.keep),
                 self.adopted.eq(update.adopted),
                 self.evicted.eq(update.evicted),

@@ -76,7 +76,6 @@ _FIELDS = (
     "log2_blocks",
     *(f"{name}_{axis}" for name in ("gather", "psum") for axis in AXES),
     "log2_positions",
-    "log2_cycles",
     "k_end",
     "c_end",
     "bias",
@@ -334,7 +333,7 @@ class Accelerator(wiring.Component):
             first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k"))),
             filter_taps.eq(command.kernel_rows * command.kernel_cols),
         ]
-        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt", "log2_cycles")]
+        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt")]
         common: dict[str, Value] = {
             **{name: getattr(loader, name) for name in _LOAD_BUS if name in loader.signature.members},
             **{name: getattr(processor, name) for name in _BANKS},
@@ -358,7 +357,6 @@ class Accelerator(wiring.Component):
                 "step": sequencer.slot_step,
                 "log2_period": registers.log2_period,
                 "theta": self._quantile.theta,
-                "drain_kind": drain.rows_kind,
             }
         else:
             common["record_words"] = dense_words(cfg, command.words)
@@ -386,6 +384,7 @@ class Accelerator(wiring.Component):
                 "drain_next": drain.rows_next[number],
             }
             if cfg.sparse:
+                inputs["drain_mask_next"] = drain.rows_mask_next[number]
                 inputs["drain_record_next"] = drain.rows_record_next[number]
             assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
             outputs = {
@@ -410,7 +409,10 @@ class Accelerator(wiring.Component):
                 drain.rows_data[number].eq(outputs["drain_data"]),
             ]
             if cfg.sparse:
-                m.d.comb += drain.rows_info[number].eq(outputs["drain_info"])
+                m.d.comb += [
+                    drain.rows_info[number].eq(outputs["drain_info"]),
+                    drain.rows_mask[number].eq(outputs["drain_mask"]),
+                ]
             if cfg.trace:
                 m.d.comb += self.trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
         m.d.comb += registers.row_busy.eq(sequencer.row_busy)

@@ -1,8 +1,9 @@
 """Model of the drain of new blocks: which beat of which record is read when, and what the header then says.
 
 Contents are those of the golden encoder. Cycles of a run without pauses are those of the golden model (the bench
-compares them); those with pauses follow from the rules: a beat needs room, a record's masks go first but no faster than
-the lane tally counts them, values fill the cycles between, and a begun beat of the header never waits.
+compares them); those with pauses follow from the rules: a mask group is taken when the lane tally has counted the one
+before, the last one of a beat needs room for it, values fill the cycles in which no beat of masks ends, and a begun
+beat of the header never waits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from arch.command import Phase
 from arch.config import Config
 from golden.csb import Geometry, Region
-from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_RECORD, BLOCK_START, TALLY_WORDS
+from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_RECORD, BLOCK_START, mask_group
 from tb.command_rules import Command, good
 from tb.pins import random_bits
 from tb.script import Script
@@ -31,6 +32,7 @@ class BlockJob:
         command: what the drain stage is told.
         owners: row of each record.
         infos: counts of each record as its row shows them.
+        counts: word of each record in the header.
         masks, values: beats of each record in its row.
         stored: beats of each record in memory; others than those of the rows in a dense build.
         header: beats of the header.
@@ -39,6 +41,7 @@ class BlockJob:
     command: Command
     owners: list[int]
     infos: list[int]
+    counts: list[int]
     masks: list[list[int]]
     values: list[list[int]]
     stored: list[list[int]]
@@ -62,6 +65,7 @@ def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int
         bias=int(g.bias_tap >= 0),
         bias_tap=max(g.bias_tap, 0),
         log2_blocks=(g.blocks - 1).bit_length() if g.taps > 1 else 8,
+        log2_cycles=int(rng.integers(0, 8)),
         groups=g.groups,
         header_beats=g.header_beats,
         out_addr=int(rng.integers(1 << 32)),
@@ -72,6 +76,8 @@ def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int
         c_end=g.c_end,
     )
     c |= changes
+    infos, cycles = infos_of(cfg, rng, region, c["log2_cycles"])
+    region = Region(g, region.stored, region.delta, cycles)
     image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()]
     header, at = image[: g.header_beats], g.header_beats
     header += [0] * (c["header_beats"] - g.header_beats)
@@ -84,9 +90,35 @@ def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int
         values.append(list(stored[-1]))
     if not cfg.sparse:
         values = _beside_weights(cfg, rng, g, values)
-    infos = (region.nnz_per_record() | region.cycles_next << 16).tolist()
+    counts = (region.nnz_per_record() | region.cycles_next << 16).tolist()
     owners = rng.integers(0, cfg.rows, g.records).tolist()
-    return BlockJob(c, owners, infos, masks, values, stored, header[: c["header_beats"]])
+    return BlockJob(c, owners, infos, counts, masks, values, stored, header[: c["header_beats"]])
+
+
+def groups_of(cfg: Config, beats: list[int]) -> list[int]:
+    """The mask groups of beats of masks."""
+    bits = mask_group(cfg) * cfg.mask_bits
+    return [beat >> at & (1 << bits) - 1 for beat in beats for at in range(0, cfg.beat_bits, bits)]
+
+
+def info_bits(cfg: Config) -> tuple[int, int, int]:
+    """Widths of what a row shows of a record: nnz, visits in the next update, words without any."""
+    most = 255 * cfg.mask_bits
+    return most.bit_length(), most.bit_length(), 8
+
+
+def infos_of(
+    cfg: Config, rng: np.random.Generator, region: Region, log2_cycles: int
+) -> tuple[list[int], np.ndarray | None]:
+    """Counts of each record in its row, and cycles_next made of them; a dense build has no such counts."""
+    if not cfg.sparse:
+        return [0] * region.geometry.records, None
+    nnz, (nnz_bits, visits_bits, _) = region.nnz_per_record(), info_bits(cfg)
+    few = rng.integers(0, 2, len(nnz), dtype=bool)  # cycles of many visits are beyond what a header can say
+    visits = rng.integers(0, np.where(few, 300, 255 * cfg.mask_bits + 1))
+    empty = rng.integers(0, 256, len(nnz))
+    words = nnz | visits << nnz_bits | empty << nnz_bits + visits_bits
+    return words.tolist(), np.minimum((visits << log2_cycles) + empty, (1 << 16) - 1)
 
 
 def _beside_weights(cfg: Config, rng: np.random.Generator, g: Geometry, values: list[list[int]]) -> list[list[int]]:
@@ -124,14 +156,13 @@ def random_region(
     g = Geometry(cfg, k0, ends[0], c0, ends[1], words * taps, taps, bias_tap)
     stored = np.flatnonzero(g.valid & (rng.random(g.positions) < density)) if cfg.sparse else g.valid_positions
     top = 1 << cfg.delta_bits - 1
-    visits = rng.integers(0, 1 << 16, records) if cfg.sparse else None
-    return Region(g, stored, rng.integers(-top, top, len(stored)), visits)  # type: ignore[arg-type]
+    return Region(g, stored, rng.integers(-top, top, len(stored)))
 
 
 class BlockModel(Script):
     """One run, stepped cycle by cycle; `step` before the cycle's inputs are driven.
 
-    `give` holds `info` (row, counts; they stay) and `data` (row, beat; for one cycle).
+    `give` holds `info` (row, counts; they stay), `data` and `mask` (row, beat or mask group; for one cycle).
 
     Attributes:
         done_from: cycle from which the drainer is done; None until that is known.
@@ -163,7 +194,8 @@ class BlockModel(Script):
         self.masks = [(base + i, beat, beat) for i, beat in enumerate(masks)]
         self.values = [(base + len(masks) + i, *pair) for i, pair in enumerate(zip(values, stored, strict=True))]
         self.used += len(masks) + len(values)
-        self.words_left, self.tally_free, self.at = c["words"], 0, t
+        self.words_left, self.groups_taken = c["words"], 0
+        self.tally_free, self.at = 0, t
         if self.used + c["header_beats"] > c["limit"]:
             self.error, self.done_from = True, t
 
@@ -175,14 +207,14 @@ class BlockModel(Script):
             self._header(t, room)
             return
         row = self.job.owners[self.record]
-        if room and self.masks and t >= self.tally_free:
-            count = min(self.words_left, self.cfg.masks_per_beat)
-            self.words_left -= count
-            at_once = min(TALLY_WORDS, self.cfg.masks_per_beat, 1 << self.job.command["log2_blocks"])
-            self.tally_free = t + max(1, -(-count // at_once))
-            self._take(t, row, 0, *self.masks.pop(0))
-        elif room and self.values:
-            self._take(t, row, 1, *self.values.pop(0))
+        pushed = False
+        if self.masks and t >= self.tally_free:
+            pushed = self._group(t, row, room)
+        if room and self.values and not pushed:
+            address, beat, stored = self.values.pop(0)
+            self.want[t] |= {"reserve": 1, "rows_next": 1 << row}
+            self.give[t + DATA]["data"] = (row, beat)
+            self._push(t + BLOCK_PUSH, address, stored)
         if self.masks or self.values or self.tally_free > t + 1:
             return
         self.want[t]["rows_record_next"] = 1 << row
@@ -195,10 +227,24 @@ class BlockModel(Script):
             if not self.job.header:
                 self.done_from = t + 1 + BLOCK_HEADER
 
-    def _take(self, t: int, row: int, kind: int, address: int, beat: int, stored: int) -> None:
-        self.want[t] |= {"reserve": 1, "rows_next": 1 << row, "rows_kind": kind}
-        self.give[t + DATA]["data"] = (row, beat)
-        self._push(t + BLOCK_PUSH, address, stored)
+    def _group(self, t: int, row: int, room: bool) -> bool:
+        """A mask group in cycle t, unless it is the last one of a beat for which there is no room."""
+        most = mask_group(self.cfg)
+        count, at_once = min(self.words_left, most), min(most, 1 << self.job.command["log2_blocks"])
+        ends = (self.groups_taken + 1) * most == self.cfg.masks_per_beat or count == self.words_left
+        if ends and not room:
+            return False
+        address, beat, _ = self.masks[0]
+        self.want[t]["rows_mask_next"] = 1 << row
+        self.give[t + DATA]["mask"] = (row, groups_of(self.cfg, [beat])[self.groups_taken])
+        self.words_left -= count
+        self.tally_free = t + -(-count // at_once)
+        self.groups_taken = 0 if ends else self.groups_taken + 1
+        if ends:
+            self.masks.pop(0)
+            self.want[t]["reserve"] = 1
+            self._push(t + BLOCK_PUSH, address, beat)
+        return ends
 
     def _push(self, t: int, address: int, beat: int) -> None:
         self.want[t] |= {"push": 1, "push_addr": address & (1 << 32) - 1, "push_data": beat}

@@ -1,8 +1,8 @@
 """Bench of the drainers of new blocks, sparse and dense: the region in memory is the golden one, beat for beat.
 
-The bench plays assignment table, rows and write queue. A row shows its counts until it is told to go on, and a beat
-only in the cycle after it was asked; everything else that the unit could read is noise. A dense build has no masks, no
-counts, and no ports for them.
+The bench plays assignment table, rows and write queue. A row shows its counts until it is told to go on, a beat and a
+mask group only in the cycle after it was asked; everything else that the unit could read is noise. A dense build has no
+masks, no counts, and no ports for them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import numpy as np
 import tb
 from arch.command import FIELDS
 from golden.csb import Region
-from golden.writing import BLOCK_DONE, QUEUE, block_done, block_writes
-from tb.block_model import BlockJob, BlockModel, job_of, random_region
+from golden.writing import BLOCK_DONE, QUEUE, block_done, block_writes, mask_group
+from tb.block_model import BlockJob, BlockModel, info_bits, job_of, random_region
 from tb.pins import Pins, command_bits, compare, random_bits
 from tb.script import placed
 
 COMMAND_BITS = sum(field.bits for field in FIELDS.values())
-INFO_BITS = 32
 
 
 class Bench:
@@ -30,12 +29,13 @@ class Bench:
 
     def __init__(self, dut: Any) -> None:
         self.cfg, self.rng = tb.config(), np.random.default_rng(tb.seed())
-        self.silent = ["rows_start", "rows_next", "reserve", "push"] + ["rows_record_next"] * self.cfg.sparse
-        kind = ["rows_kind"] * self.cfg.sparse
-        self.pins = Pins(dut, [*self.silent, *kind, "done", "error", "assign_unit", "push_addr", "push_data"])
+        self.silent = ["rows_start", "rows_next", "reserve", "push"]
+        self.silent += ["rows_mask_next", "rows_record_next"] if self.cfg.sparse else []
+        self.pins = Pins(dut, [*self.silent, "done", "error", "assign_unit", "push_addr", "push_data"])
+        self.info_bits = sum(info_bits(self.cfg))
         self.owner = 0  # answer of the assignment table
         self.owners = [0] * self.cfg.units
-        self.infos = random_bits(self.rng, INFO_BITS * self.cfg.rows)
+        self.infos = random_bits(self.rng, self.info_bits * self.cfg.rows)
         self.error = 0
         self.jobs = 0
         self.pins.drive(rst=0, start=0)
@@ -45,14 +45,16 @@ class Bench:
         cfg, rng = self.cfg, self.rng
         noise = {"start": 0, "command": random_bits(rng, COMMAND_BITS)}
         for row, info in given.get("info", []):
-            self.infos = placed(self.infos, row, INFO_BITS, info)
-        data = random_bits(rng, cfg.rows * cfg.beat_bits)
-        if "data" in given:
-            row, beat = given["data"]
-            data = placed(data, row, cfg.beat_bits, beat)
+            self.infos = placed(self.infos, row, self.info_bits, info)
+        group_bits = mask_group(cfg) * cfg.mask_bits
+        for name, width in (("data", cfg.beat_bits), ("mask", group_bits))[: 1 + cfg.sparse]:
+            noise[f"rows_{name}"] = random_bits(rng, cfg.rows * width)
+            if name in given:
+                row, bits = given[name]
+                noise[f"rows_{name}"] = placed(noise[f"rows_{name}"], row, width, bits)
         if cfg.sparse:
             noise["rows_info"] = self.infos
-        got = await self.pins.cycle(**(noise | inputs), rows_data=data, room=int(room), assign_row=self.owner)
+        got = await self.pins.cycle(**(noise | inputs), room=int(room), assign_row=self.owner)
         self.owner = self.owners[got["assign_unit"]]
         return got
 
@@ -68,7 +70,7 @@ class Bench:
         self.jobs += 1
         self.owners[: len(job.owners)] = job.owners
         command, pushed, t = command_bits(c), [], 0
-        self.infos = random_bits(rng, INFO_BITS * cfg.rows)
+        self.infos = random_bits(rng, self.info_bits * cfg.rows)
         while model.done_from is None or t < model.done_from:
             free = bool(rng.random() < room)
             model.step(t, free)
@@ -197,7 +199,7 @@ async def no_masks(dut: Any) -> None:
                 new = region(4, words, density)
                 bare = job(new, mask_beats=0)
                 bare.masks = [[] for _ in bare.owners]
-                counts = [sum(bare.value_beats()), *bare.infos]
+                counts = [sum(bare.value_beats()), *bare.counts]
                 words_of_header = counts + [0] * (len(bare.header) * bench.cfg.words_per_beat - len(counts))
                 bare.header = [
                     sum(word << 32 * i for i, word in enumerate(words_of_header[at : at + bench.cfg.words_per_beat]))

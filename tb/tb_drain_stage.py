@@ -16,7 +16,7 @@ import tb
 from arch.command import FIELDS, Phase
 from arch.status import Status
 from golden.timing import COMMIT_EXTRA, DRAIN_END
-from golden.writing import QUEUE, block_done, block_writes, flow_done, flow_writes
+from golden.writing import QUEUE, block_done, block_writes, flow_done, flow_writes, mask_group
 from tb import block_model, flow_model
 from tb.block_model import BlockJob, BlockModel
 from tb.command_rules import Command, good
@@ -27,7 +27,7 @@ from tb.script import Script, placed
 Job = FlowJob | BlockJob | Command  # a command alone drains nothing
 FLOWS = (Phase.FW, Phase.BW)
 DEPTH = 8
-INFO_BITS, EXPONENT_BITS = 32, 9
+EXPONENT_BITS = 9
 SILENT = ("side_clear", "saturated", "rows_start", "rows_next", "wr_valid", "peak_valid", "commit")
 SHOWN = ("done", "error", "assign_unit", "side_addr", "gate_addr", "wr_addr", "wr_data",
          "peak_tensor", "peak_bits", "peak_exponent", "peak_bw")  # fmt: skip
@@ -60,8 +60,9 @@ class Bench:
 
     def __init__(self, dut: Any) -> None:
         self.cfg, self.rng = tb.config(), np.random.default_rng(tb.seed())
-        self.silent = [*SILENT, *["rows_record_next"] * self.cfg.sparse]
-        self.pins = Pins(dut, [*self.silent, *SHOWN, *["rows_kind"] * self.cfg.sparse])
+        self.silent = [*SILENT, *(("rows_mask_next", "rows_record_next") if self.cfg.sparse else ())]
+        self.pins = Pins(dut, [*self.silent, *SHOWN])
+        self.info_bits = sum(block_model.info_bits(self.cfg))
         self.shift_bits = len(dut.shift)
         self.table = [(0, 0)] * self.cfg.units
         self.place = (0, 0)
@@ -98,8 +99,10 @@ class Bench:
         """One cycle; what nobody gives is noise."""
         cfg, rng = self.cfg, self.rng
         for row, info in give.get("info", []):
-            self.infos = placed(self.infos, row, INFO_BITS, info)
+            self.infos = placed(self.infos, row, self.info_bits, info)
         wide = {"side_q": cfg.columns * cfg.acc_bits, "rows_data": cfg.beat_bits}
+        if cfg.sparse:
+            wide["rows_mask"] = mask_group(cfg) * cfg.mask_bits
         noise = {
             **{name: random_bits(rng, cfg.rows * width) for name, width in wide.items()},
             "gate_q": give.get("gate_q", random_bits(rng, cfg.columns * cfg.bus_elements)),
@@ -107,7 +110,8 @@ class Bench:
             "ones": random_bits(rng, cfg.operand_bits),
             "acc_exponent": random_bits(rng, EXPONENT_BITS),
         }
-        for name, given in (("side_q", give.get("side_q")), ("rows_data", give.get("data"))):
+        for name in wide:
+            given = give.get(name.removeprefix("rows_"))
             if given is not None:
                 noise[name] = placed(noise[name], given[0], wide[name], given[1])
         if cfg.sparse:
@@ -125,7 +129,7 @@ class Bench:
         if isinstance(job, BlockJob):
             self.table = [(row, int(self.rng.integers(self.cfg.units))) for row in job.owners]
             self.table += [(0, 0)] * (self.cfg.units - len(self.table))
-            self.infos = random_bits(self.rng, INFO_BITS * self.cfg.rows)
+            self.infos = random_bits(self.rng, self.info_bits * self.cfg.rows)
             return job.command, BlockModel(self.cfg, job)
         return job, None
 

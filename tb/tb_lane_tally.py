@@ -1,4 +1,4 @@
-"""Bench of the lane tally: beats as tight as allowed; every counter read back as soon as it may be."""
+"""Bench of the lane tally: mask groups as tight as allowed; every counter read back as soon as it may be."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Bench:
     def __init__(self, dut: Any) -> None:
         self.cfg, self.rng = tb.config(), np.random.default_rng(tb.seed())
         self.depth = max(2, self.cfg.gather_depth // self.cfg.block_c)
+        self.most = min(4, self.cfg.masks_per_beat)
         self.log2_blocks = 8
         self.pins = Pins(dut, ("read_counts",))
         self.counters: dict[int, list[int]] = {}
@@ -27,7 +28,7 @@ class Bench:
     @property
     def at_once(self) -> int:
         """Words counted in a cycle."""
-        return min(4, self.cfg.masks_per_beat, 1 << self.log2_blocks)
+        return min(self.most, 1 << self.log2_blocks)
 
     async def cycle(self, **inputs: int) -> int:
         """One cycle; the inputs that do not matter are noise."""
@@ -35,8 +36,8 @@ class Bench:
         noise = {
             "load": 0,
             "log2_blocks": self.log2_blocks,
-            "beat": random_bits(rng, cfg.beat_bits),
-            "count": int(rng.integers(cfg.masks_per_beat + 1)),
+            "masks": random_bits(rng, self.most * cfg.mask_bits),
+            "count": int(rng.integers(self.most + 1)),
             "record_first": int(rng.integers(2)),
             "region_first": int(rng.integers(2)),
             "read_word": int(rng.integers(self.depth)),
@@ -56,21 +57,21 @@ class Bench:
         """Records of `words` words, 2^log2_blocks a tap; then all counters are read."""
         cfg, rng = self.cfg, self.rng
         idle, self.log2_blocks = 0, log2_blocks
-        blocks, line = min(words, 1 << log2_blocks), min(4, cfg.masks_per_beat)
-        for block in range(blocks, -(-blocks // line) * line):
+        blocks = min(words, 1 << log2_blocks)
+        for block in range(blocks, -(-blocks // self.most) * self.most):
             self.counters.pop(block, None)  # of blocks that do not exist, beside some that do: anything
         for record in range(records):
-            for first in range(0, max(words, 1), cfg.masks_per_beat):
-                count = min(cfg.masks_per_beat, words - first)
-                ones = rng.random(cfg.beat_bits) < density
-                beat = sum(1 << i for i in np.flatnonzero(ones).tolist())  # ones beyond `count` words as well
+            for first in range(0, max(words, 1), self.most):
+                count = min(self.most, words - first)
+                ones = rng.random(self.most * cfg.mask_bits) < density
+                masks = sum(1 << i for i in np.flatnonzero(ones).tolist())  # ones beyond `count` words as well
                 for _ in range(idle):
                     await self.cycle()
                 while rng.random() < gap:
                     await self.cycle()
-                await self.cycle(load=1, beat=beat, count=count, record_first=first == 0, region_first=record == 0)
+                await self.cycle(load=1, masks=masks, count=count, record_first=first == 0, region_first=record == 0)
                 for i in range(count):
-                    word = beat >> i * cfg.mask_bits & (1 << cfg.mask_bits) - 1
+                    word = masks >> i * cfg.mask_bits & (1 << cfg.mask_bits) - 1
                     self.counted(first + i, word, record == 0)
                 idle = self.cycles(count) - 1
         await self.read(idle, words)
@@ -96,11 +97,11 @@ class Bench:
 
 @cocotb.test()
 async def corner_cases(dut: Any) -> None:
-    """One word, a full beat, a word more, as many as there are; no ones, all ones; one record or many."""
+    """One word, a full group, a word more, as many as there are; no ones, all ones; one record or many."""
     await tb.start(dut)
     bench = Bench(dut)
-    per = bench.cfg.masks_per_beat
-    for words in sorted({1, 2, min(per, bench.depth), min(per + 1, bench.depth), bench.depth}):
+    most = bench.most
+    for words in sorted({1, 2, min(most, bench.depth), min(most + 1, bench.depth), bench.depth}):
         for density in (0.0, 1.0, 0.3):
             for records in (1, 5):
                 await bench.region(records, words, density)
@@ -108,7 +109,7 @@ async def corner_cases(dut: Any) -> None:
 
 @cocotb.test()
 async def random_regions(dut: Any) -> None:
-    """Ragged beats, gaps or none; counters of positions far behind a region's words keep their counts."""
+    """Ragged groups, gaps or none; counters of positions far behind a region's words keep their counts."""
     await tb.start(dut)
     bench = Bench(dut)
     rng = bench.rng
@@ -137,7 +138,7 @@ async def taps(dut: Any) -> None:
 
 
 @cocotb.test()
-async def beats_without_words(dut: Any) -> None:
+async def groups_without_words(dut: Any) -> None:
     """A count of zero counts nothing and takes one cycle."""
     await tb.start(dut)
     bench = Bench(dut)
@@ -149,17 +150,19 @@ async def beats_without_words(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_flight(dut: Any) -> None:
-    """Reset in the middle of a beat: nothing more is counted, the next region is right."""
+    """Reset in the middle of a group: nothing more is counted, the next region is right."""
     await tb.start(dut)
     bench = Bench(dut)
-    for wait in range(bench.cycles(bench.cfg.masks_per_beat)):
-        await bench.region(2, bench.depth, 0.5)
-        await bench.cycle(load=1, count=bench.cfg.masks_per_beat, record_first=1, region_first=0)
-        for _ in range(wait):
-            await bench.cycle()
-        await bench.cycle(rst=1)
-        bench.pins.drive(rst=0)
-        for word in range((wait + 1) * bench.at_once):
-            bench.counters.pop(word, None)  # counted or not
-        await bench.read(0, bench.depth)
-        await bench.region(2, bench.depth, 0.5)
+    for log2_blocks in range(bench.most.bit_length()):
+        for wait in range(bench.most >> log2_blocks):
+            await bench.region(2, bench.depth, 0.5)
+            bench.log2_blocks = log2_blocks
+            await bench.cycle(load=1, count=bench.most, record_first=1, region_first=0)
+            for _ in range(wait):
+                await bench.cycle()
+            await bench.cycle(rst=1)
+            bench.pins.drive(rst=0)
+            for word in range(bench.most):
+                bench.counters.pop(word, None)  # counted or not
+            await bench.read(0, bench.depth)
+            await bench.region(2, bench.depth, 0.5)

@@ -19,6 +19,8 @@ from cocotb.triggers import RisingEdge
 import tb
 from arch.command import Phase
 from arch.config import Config
+from golden.writing import mask_group
+from tb.block_model import groups_of, info_bits
 from tb.row_jobs import NoRoom, random_job
 from tb.row_load import merged
 from tb.row_model import Cycle
@@ -29,7 +31,7 @@ ENCODED = 2  # cycles from an event until it can be drained
 DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 after the last MAC
 BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
 VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_clear")
-DRAIN = ("drain_start", "drain_kind", "drain_next", "drain_record_next")
+DRAIN = ("drain_start", "drain_next", "drain_mask_next", "drain_record_next")
 
 
 def pack(numbers: np.ndarray, bits: int) -> int:
@@ -75,11 +77,22 @@ def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tup
         return script
     for number, record in enumerate(work.records):
         script.append(({"drain_start" if number == 0 else "drain_record_next": 1}, {"drain_info": record.info}))
-        for kind, beats in ((0, record.masks), (1, record.values)):
+        groups = groups_of(cfg, record.masks)[: -(-work.job.geometry.words // mask_group(cfg))]
+        for strobe, output, beats in (
+            ("drain_mask_next", "drain_mask", groups),
+            ("drain_next", "drain_data", record.values),
+        ):
             for beat in beats:
                 script += [({}, {})] * int(rng.random() < 0.2)
-                script.append(({"drain_next": 1, "drain_kind": kind}, {"drain_data": beat}))
+                script.append(({strobe: 1}, {output: beat}))
     return script
+
+
+def header_word(cfg: Config, info: int, log2_cycles: int) -> int:
+    """What the header says of a record, from what the row shows of it."""
+    nnz_bits, visits_bits, _ = info_bits(cfg)
+    nnz, visits, empty = info & (1 << nnz_bits) - 1, info >> nnz_bits & (1 << visits_bits) - 1, info >> 2 * nnz_bits
+    return nnz | min((visits << log2_cycles) + empty, (1 << 16) - 1) << 16
 
 
 class Row:
@@ -116,7 +129,7 @@ class Row:
         wants: Cycle = {}
         if compute:
             job = compute.job
-            sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store), "log2_cycles": job.log2_cycles}
+            sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store)}
             self.write({**job.settings(), **compute.constants, **sums})
         last = end + (to_event + ENCODED if updating else 1) if compute else 0
         for t in range(max(last, len(loading) + 1, len(drain) + 1)):
@@ -141,6 +154,8 @@ class Row:
             if t == 0 and self.computed is None:
                 del wanted["load_error"]
             seen = {name: int(getattr(self.dut, name).value) for name in wanted}
+            if "drain_info" in seen:
+                seen["drain_info"] = header_word(cfg, seen["drain_info"], self.computed.job.log2_cycles)
             assert seen == wanted, f"cycle {t} (first operation in {first}): {seen}, not {wanted}"
             wants = shows
             if t == reset_at:

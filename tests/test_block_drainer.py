@@ -14,6 +14,7 @@ CONFIGS = {
     "tiny": TINY,
     "small": PRESETS["small"],
     "one_mask": TINY.with_(rows=3, operand_bits=8, mask_bits=64, block_k=4, lane_group=8),
+    "two_masks": TINY.with_(mask_bits=64, block_k=8, lane_group=4),
     "one_lane": TINY.with_(columns=8, block_k=1, lane_group=1),
 }
 
@@ -57,5 +58,5 @@ def test_constants() -> None:
 
 def test_configurations_cover_the_extremes() -> None:
     shapes = [(cfg.masks_per_beat, cfg.groups_per_word) for cfg in CONFIGS.values()]
-    assert min(shapes)[0] == 1 and max(shapes)[0] > MOST_WORDS
+    assert {1, 2, 2 * MOST_WORDS, 4 * MOST_WORDS} == {masks for masks, _ in shapes}
     assert max(groups for _, groups in shapes) == 16

@@ -3,12 +3,16 @@
 import pytest
 
 from arch.config import PRESETS
-from rtl.csb_encoder import CsbEncoder, info_depth
+from rtl.csb_encoder import CsbEncoder, record_info
+from rtl.lane_tally import words_per_cycle
 from scripts.simulate import run_bench
+from tb.block_model import info_bits
 
 CONFIGS = {
     "tiny": PRESETS["tiny"],
     "small": PRESETS["small"].with_(mask_beats=16, value_beats=32),
+    "wide": PRESETS["tiny"].with_(columns=8, mask_beats=16),
+    "two": PRESETS["tiny"].with_(mask_bits=64, block_k=8, lane_group=4, value_beats=128),
     "tiny8": PRESETS["tiny"].with_(operand_bits=8, mask_bits=64, block_k=4, mask_beats=16, value_beats=32),
 }
 
@@ -20,12 +24,13 @@ def test_drain_equals_golden(name: str) -> None:
     assert results.tests == 6
 
 
-def test_one_mask_word_a_beat_is_covered() -> None:
-    """A beat as narrow as a mask word has no lanes to choose from: the corner case of the writes."""
-    assert CONFIGS["tiny8"].masks_per_beat == 1
-    assert CONFIGS["tiny"].masks_per_beat > 1
+def test_configurations_cover_the_extremes() -> None:
+    """A beat as narrow as a mask word has no lanes to choose from, one of a group no groups; others have several."""
+    shapes = {(cfg.masks_per_beat, words_per_cycle(cfg)) for cfg in CONFIGS.values()}
+    assert shapes == {(1, 1), (2, 2), (8, 4), (16, 4)}
 
 
 def test_constants() -> None:
     assert CsbEncoder.LATENCY == 2
-    assert info_depth(CONFIGS["tiny"]) == CONFIGS["tiny"].mask_beats
+    for cfg in CONFIGS.values():
+        assert tuple(record_info(cfg).members.values()) == info_bits(cfg)

@@ -86,8 +86,11 @@ def slow(cfg: Config, work: Work, decay: int) -> Events:
     if c.get("drain") and phase == Phase.WU:
         out["encoded_value"] = work.kept
         out["encoded_mask"] = out["mask_read"]
-        out["encoded_read"] = c["mask_beats"] * len(work.drained) + sum(work.drained)
-        out["written_bits"] = (c["header_beats"] + out["encoded_read"]) * cfg.beat_bits
+        out["encoded_read"] = sum(work.drained)
+        for _ in work.drained if c["mask_beats"] else ():
+            out["encoded_group"] += len(range(0, c["words"], min(4, cfg.masks_per_beat)))
+        beats = c["header_beats"] + c["mask_beats"] * len(work.drained) + sum(work.drained)
+        out["written_bits"] = beats * cfg.beat_bits
     elif c.get("drain"):
         for _ in range(c["positions"]):
             for channel in range(c["out_run"] * cfg.bus_elements):

@@ -22,6 +22,7 @@ from golden.predict.traffic import traffic
 from golden.reading import stationary_interval
 from golden.vector.law import passed
 from golden.waits import is_vector
+from golden.writing import mask_group
 
 Events = dict[str, float]
 """Numbers of events by name, see `EVENTS`; whole numbers, or means of steps."""
@@ -53,7 +54,8 @@ EVENTS: dict[str, str] = {
     "gradient_read": "gradients read again",
     "encoded_value": "values written to the update buffer of a row",
     "encoded_mask": "mask words written there",
-    "encoded_read": "beats read from it by the drain",
+    "encoded_read": "value beats read from it by the drain",
+    "encoded_group": "mask groups read from it by the drain",
     "requantised": "elements that pass the requantiser of the drain",
     "gate_write": "beats of gates written",
     "gate_read": "gates read by the drain",
@@ -197,7 +199,8 @@ def stored_visits(cfg: Config, work: Work) -> int:
 def _drained(cfg: Config, work: Work, phase: Phase) -> Events:
     c = work.command
     if phase == Phase.WU:
-        return {"encoded_read": len(work.drained) * c["mask_beats"] + sum(work.drained)}
+        groups = -(-c["words"] // mask_group(cfg)) if c["mask_beats"] else 0
+        return {"encoded_read": sum(work.drained), "encoded_group": len(work.drained) * groups}
     beats = c["positions"] * c["out_run"]
     sums = c["positions"] * c["out_channels"] * cfg.columns
     return {

@@ -14,6 +14,7 @@ from arch.config import Config
 from golden.energy import sram, table
 from golden.energy.events import EVENTS, Events
 from golden.energy.structure import memories, registers
+from golden.writing import mask_group
 
 COMPONENTS = (
     "MAC",
@@ -59,6 +60,7 @@ OF: dict[str, str] = {
     "encoded_value": "row buffers",
     "encoded_mask": "row buffers",
     "encoded_read": "row buffers",
+    "encoded_group": "row buffers",
     "requantised": "drain and vector",
     "gate_write": "drain and vector",
     "gate_read": "drain and vector",
@@ -181,8 +183,9 @@ def prices(cfg: Config, u: Units) -> dict[str, float]:
         "gradient_read": access("read", "gradients"),
         "encoded_value": access("write", "updated values", delta)
         + access("write", "updated values") / cfg.values_per_beat,
-        "encoded_mask": access("write", "updated masks", mask) + access("write", "updated masks") / cfg.masks_per_beat,
+        "encoded_mask": access("write", "updated masks", mask) + access("write", "updated masks") / mask_group(cfg),
         "encoded_read": access("read", "updated values"),
+        "encoded_group": access("read", "updated masks"),
         "requantised": requantise,
         "gate_write": access("write", "gates"),
         "gate_read": access("read", "gates"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from arch.config import Config, log2_exact
+from golden.writing import mask_group
 
 PLAN_BEATS = 64
 GATE_BANKS = 4
@@ -46,7 +47,8 @@ def memories(cfg: Config) -> dict[str, Shape]:
     if cfg.sparse:
         annotated = cfg.masks_per_beat * (cfg.mask_bits + offset) + log2_exact(cfg.rounded_beats, "value_beats")
         out["masks"] = Shape(annotated, 2 * cfg.mask_beats, rows)
-        out["updated masks"] = Shape(cfg.beat_bits, 2 * cfg.mask_beats, rows)
+        group = mask_group(cfg)
+        out["updated masks"] = Shape(group * cfg.mask_bits, 2 * cfg.mask_beats * cfg.masks_per_beat // group, rows)
     return out
 
 
@@ -76,7 +78,7 @@ def registers(cfg: Config) -> dict[str, int]:
         "requantiser": scaled(122),
         "regenerate": 153,
         "update": scaled(421),
-        "encoder": 313 if cfg.sparse else 56,
+        "encoder": 158 if cfg.sparse else 56,
         "tap": 33,
         "vector": scaled(150),
         "word": 1000 if cfg.sparse else 150,
