@@ -170,7 +170,8 @@ class Row(wiring.Component):
         m.submodules.datapath = datapath = RowDatapath(cfg, emit=self._emit)
         dots = RowDatapath.dot_latency(cfg)
         m.submodules.gradients = gradients = GradientBuffer(cfg, dots)
-        m.submodules.update = update = WeightUpdate(cfg, dots + GradientBuffer.LATENCY)
+        leads = (controller.VISIT_LEAD, controller.DELTA_LEAD)
+        m.submodules.update = update = WeightUpdate(cfg, dots + GradientBuffer.LATENCY, *leads)
         m.submodules.encoder = encoder = CsbEncoder(cfg) if cfg.sparse else DenseEncoder(cfg)
 
         mine = Signal()
