@@ -29,6 +29,7 @@ _CONTROLLER = (
     "load_is_value",
     "load_data",
     "load_offsets",
+    "load_words",
     "load_slot",
     "load_channel",
     "load_kb",

@@ -59,7 +59,7 @@ class RowController(wiring.Component):
         load_start: empties that bank and clears load_error; what else is presented in this cycle is lost.
         load_valid with load_data: a beat, of values if load_is_value, otherwise of masks, taken if load_mine. Mask
         beats of a record come first, then its values. load_offsets: values of the record before each mask word of
-        the beat, `rtl.weight_buffer.offset_bits` each, lowest word lowest.
+        the beat, `rtl.weight_buffer.offset_bits` each, lowest word lowest; load_words: which of them hold a weight.
         load_first: with a mask beat, the first of its record: the row (if load_mine) takes the record as an entry:
         load_slot, load_channel (gathered channel of word 0), load_kb, load_cb (block of word 0, absolute).
         Low in BW, where every row takes every beat and entries come by the entry bus.
@@ -108,6 +108,7 @@ class RowController(wiring.Component):
             "load_is_value": In(1),
             "load_data": In(cfg.beat_bits),
             "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
+            "load_words": In(cfg.masks_per_beat),
             "load_mine": In(1),
             "load_first": In(1),
             "load_slot": In(slot_bits(cfg)),
@@ -202,9 +203,7 @@ class RowController(wiring.Component):
             walker.bank.eq(self.bank),
             walker.load_start.eq(self.load_start),
             walker.mask_push.eq(buffer.mask_we),
-            walker.mask_words.eq(
-                Cat(self.load_data.word_select(w, self._cfg.mask_bits).any() for w in range(self._cfg.masks_per_beat))
-            ),
+            walker.mask_words.eq(self.load_words),
             walker.record_push.eq(beat & ~self.load_is_value & self.load_first),
             walker.record_slot.eq(self.load_slot),
             walker.record_channel.eq(self.load_channel),

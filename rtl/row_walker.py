@@ -304,12 +304,13 @@ class RowWalker(wiring.Component):
                 m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
 
         # As with the entries, the memory always shows the flags of the beat under way.
-        passed = Signal(at_once)  # lanes behind us
+        begins, passed = Signal(), Signal(at_once)  # no lane of the beat is behind us; those that are
         left = Signal(WORD_COUNT_BITS)  # words of the record from this beat on
         wanted, rest_less, lowest = (Signal(at_once, name=name) for name in ("wanted", "rest_less", "lowest"))
         beat_done = Signal()
         inside = Cat(left > lane for lane in range(at_once))
         m.d.comb += [
+            passed.eq(Cat(~begins & (self.lane >= lane) for lane in range(at_once))),
             wanted.eq(inside & (read.data | self.every.replicate(at_once)) & ~passed),
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
@@ -318,11 +319,11 @@ class RowWalker(wiring.Component):
             read.en.eq(self.start | step),
         ]
         with m.If(step):
-            m.d.sync += passed.eq(Mux(beat_done, 0, passed | lowest))
+            m.d.sync += begins.eq(beat_done)
             with m.If(beat_done):
                 m.d.sync += left.eq(Mux(inner_last, self.words, Mux(left > at_once, left - at_once, 0)))
         with m.If(self.start):
-            m.d.sync += [passed.eq(0), left.eq(self.words)]
+            m.d.sync += [begins.eq(1), left.eq(self.words)]
         bits = log2_exact(at_once, "masks_per_beat")
         lane = Cat(Cat(lowest[i] for i in range(at_once) if i >> n & 1).any() for n in range(bits))
         return lane, beat_done

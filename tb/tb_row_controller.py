@@ -49,9 +49,9 @@ class Driver:
         return handle.to_signed() if name in SIGNED else int(handle)
 
 
-LOAD = ("load_valid", "load_is_value", "load_data", "load_offsets", "load_mine", "load_first", "load_slot",
-        "load_channel", "load_kb", "load_cb", "entry_valid", "entry_mine", "entry_slot", "entry_word", "entry_group",
-        "entry_record_base", "entry_cb", "tap_we", "tap", "box", "count")  # fmt: skip
+LOAD = ("load_valid", "load_is_value", "load_data", "load_offsets", "load_words", "load_mine", "load_first",
+        "load_slot", "load_channel", "load_kb", "load_cb", "entry_valid", "entry_mine", "entry_slot", "entry_word",
+        "entry_group", "entry_record_base", "entry_cb", "tap_we", "tap", "box", "count")  # fmt: skip
 STROBES = ("load_valid", "entry_valid", "tap_we")
 
 
