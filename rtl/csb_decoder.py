@@ -5,8 +5,8 @@ ascending order, each for U positions (U comes with the word), and finds the sto
 stored bits below it. A word takes max(1, n * U) cycles; the next one follows in the very next cycle. A word without
 visits that may be passed over makes room for the next one while another is still under way, and then takes none.
 
-How a gap is avoided: the visited bits are counted one stage ahead, so that the end of a word is known from
-two flags, and the stages before the decoder all advance together when it takes a word.
+How a gap is avoided: whether one visit is left is found while the one before it is under way, so that the end of a
+word is known from flags, and the stages before the decoder all advance together when it takes a word.
 
 Counting ones instead of keeping values in sequence is what lets a row walk the transpose (backward
 phase) of blocks that are stored once; the mask-and-packed-values format is that of Procrustes.
@@ -14,7 +14,7 @@ phase) of blocks that are stored once; the mask-and-packed-values format is that
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Shape, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,8 +44,9 @@ class CsbDecoder(wiring.Component):
 
     Ports:
         valid, ready: input stream; a transfer happens when both are high. ready does not depend on valid.
-        positions: U, at least 1. visit: bits to visit. mask: stored bits. offset: place of the word's first value.
-        skip: the word may be passed over if it has nothing to visit. tags: anything.
+        positions: U, 0 counts as 1. visit: bits to visit. none: there is nothing to visit, whatever `visit` says.
+        mask: stored bits. offset: place of the word's first value. skip: the word may be passed over if it has nothing
+        to visit. tags: anything.
         issue: this cycle visits a bit at a position. scan: this cycle is the one of a word with nothing to visit.
         first, last: with issue, its first, its last position. word_last: the word's last cycle (issue or scan).
         bit, has_value: the bit, and whether it is stored. tags_out: of its word. These three keep until
@@ -67,6 +68,7 @@ class CsbDecoder(wiring.Component):
                 "ready": Out(1),
                 "positions": In(position_bits(cfg)),
                 "visit": In(cfg.mask_bits),
+                "none": In(1),
                 "mask": In(cfg.mask_bits),
                 "offset": In(value_bits(cfg)),
                 "skip": In(1),
@@ -90,74 +92,68 @@ class CsbDecoder(wiring.Component):
         def register(shape: object, name: str) -> Signal:
             return Signal(Shape.cast(shape), name=name, reset_less=True)
 
-        # Counted: the word waits here with the number of its visits.
-        counted = Signal()
-        take = Signal()
+        # Waiting: the word that follows.
+        waiting, take = Signal(), Signal()
         next_visit, next_mask = register(cfg.mask_bits, "next_visit"), register(cfg.mask_bits, "next_mask")
         next_offset, next_tags = register(value_bits(cfg), "next_offset"), register(self._tag_bits, "next_tags")
-        next_count = register(range(cfg.mask_bits + 1), "next_count")
-        next_more, next_one = register(position_bits(cfg), "next_more"), register(1, "next_one")
-        next_passed = register(1, "next_passed")
-        m.d.comb += self.ready.eq(~counted | take | next_passed)
+        next_more = register(position_bits(cfg), "next_more")
+        next_none, next_passed = register(1, "next_none"), register(1, "next_passed")
+        m.d.comb += self.ready.eq(~waiting | take | next_passed)
         with m.If(self.ready):
-            m.d.sync += counted.eq(self.valid)
-            with m.If(self.valid):
-                m.d.sync += [
-                    next_visit.eq(self.visit),
-                    next_mask.eq(self.mask),
-                    next_offset.eq(self.offset),
-                    next_tags.eq(self.tags),
-                    next_count.eq(total(self.visit)),
-                    next_more.eq(self.positions - 1),
-                    next_one.eq(self.positions == 1),
-                    next_passed.eq(self.skip & ~self.visit.any()),
-                ]
+            m.d.sync += [
+                waiting.eq(self.valid),
+                next_visit.eq(self.visit),
+                next_mask.eq(self.mask),
+                next_offset.eq(self.offset),
+                next_tags.eq(self.tags),
+                next_more.eq(Mux(self.positions == 0, 0, self.positions - 1)),
+                next_none.eq(self.none),
+                next_passed.eq(self.skip & (self.none | ~self.visit.any())),
+            ]
 
         # Walked: the visits that are left, and flags that say a cycle ahead where it ends.
         busy, empty, single = Signal(), register(1, "empty"), register(1, "single")
         first, last = register(1, "at_first"), register(1, "at_last")
-        left, more = register(range(cfg.mask_bits + 1), "left"), register(position_bits(cfg), "more")
-        again, one = register(position_bits(cfg), "again"), register(1, "one")  # of every visit of the word
         rest, mask = register(cfg.mask_bits, "rest"), register(cfg.mask_bits, "mask_0")
         offset, tags = register(value_bits(cfg), "offset_0"), register(self._tag_bits, "tags_0")
-        rest_less = Signal(cfg.mask_bits)
+        more, again = (
+            register(position_bits(cfg), "more"),
+            register(position_bits(cfg), "again"),
+        )  # of this, of any visit
+        rest_less, following = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
+        following_more = Signal.like(more, name="following_more")
+        any_left, two_left = some(following)
         m.d.comb += [
             rest_less.eq(rest - 1),
             take.eq(~busy | empty | (single & last)),
+            following.eq(Mux(take, next_visit, rest & rest_less)),
+            following_more.eq(Mux(take, next_more, Mux(last, again, more - 1))),
         ]
+        m.d.sync += [more.eq(following_more), first.eq(take | last), last.eq(following_more == 0)]
         with m.If(take):
-            m.d.sync += busy.eq(counted)
-            with m.If(counted):
-                m.d.sync += [
-                    rest.eq(next_visit),
-                    mask.eq(next_mask),
-                    offset.eq(next_offset),
-                    tags.eq(next_tags),
-                    left.eq(next_count),
-                    empty.eq(next_count == 0),
-                    single.eq(next_count == 1),
-                    more.eq(next_more),
-                    again.eq(next_more),
-                    first.eq(1),
-                    last.eq(next_one),
-                    one.eq(next_one),
-                ]
-        with m.Elif(last):
             m.d.sync += [
-                rest.eq(rest & rest_less),
-                left.eq(left - 1),
-                single.eq(left == 2),
-                more.eq(again),
-                first.eq(1),
-                last.eq(one),
+                busy.eq(waiting),
+                empty.eq(next_none | ~any_left),
+                mask.eq(next_mask),
+                offset.eq(next_offset),
+                tags.eq(next_tags),
+                again.eq(next_more),
             ]
-        with m.Else():
-            m.d.sync += [more.eq(more - 1), first.eq(0), last.eq(more == 1)]
+        with m.If(take | last):
+            m.d.sync += [rest.eq(following), single.eq(~two_left)]
 
-        # Shown: the lowest bit that is left, and the stored bits below it.
-        lowest, under = Signal(cfg.mask_bits), register(cfg.mask_bits, "under_1")
+        # Shown: the lowest bit that is left, and the stored bits below it, some of them together.
+        lowest, under = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
         fresh, offset_1 = Signal(), register(value_bits(cfg), "offset_1")
-        m.d.comb += [lowest.eq(rest & ~rest_less), fresh.eq(busy & (empty | first))]
+        parts = [
+            register(range(min(_POPCOUNT_CHUNK, cfg.mask_bits) + 1), f"part_{n}")
+            for n in range(-(-cfg.mask_bits // _POPCOUNT_CHUNK))
+        ]
+        m.d.comb += [
+            lowest.eq(rest & ~rest_less),
+            under.eq(~rest & rest_less & mask),
+            fresh.eq(busy & (empty | first)),
+        ]
         m.d.sync += [
             self.issue.eq(busy & ~empty),
             self.scan.eq(busy & empty),
@@ -172,22 +168,19 @@ class CsbDecoder(wiring.Component):
                 ),
                 self.has_value.eq((lowest & mask).any()),
                 self.tags_out.eq(tags),
-                under.eq(~rest & rest_less & mask),
                 offset_1.eq(offset),
+                *(part.eq(total(under.word_select(n, _POPCOUNT_CHUNK))) for n, part in enumerate(parts)),
             ]
 
-        # Addressed: ones counted in two stages, then the word's place added.
-        chunks = -(-cfg.mask_bits // _POPCOUNT_CHUNK)
-        parts = [register(range(_POPCOUNT_CHUNK + 1), f"part_{n}") for n in range(chunks)]
-        below = register(range(cfg.mask_bits), "below_3")
-        offset_2, offset_3 = register(value_bits(cfg), "offset_2"), register(value_bits(cfg), "offset_3")
-        first_2, first_3 = Signal(), Signal()
-        m.d.sync += [first_2.eq(self.first), first_3.eq(first_2)]
-        with m.If(self.first):
-            m.d.sync += offset_2.eq(offset_1)
-            m.d.sync += [part.eq(total(under.word_select(n, _POPCOUNT_CHUNK))) for n, part in enumerate(parts)]
-        with m.If(first_2):
-            m.d.sync += [offset_3.eq(offset_2), below.eq(total(parts))]
-        with m.If(first_3):
-            m.d.sync += self.address.eq(offset_3 + below)
+        # Addressed, and kept until the value is wanted: an address has fewer bits than what it is made of.
+        address_2, address_3 = register(value_bits(cfg), "address_2"), register(value_bits(cfg), "address_3")
+        m.d.sync += [address_2.eq(offset_1 + total(parts)), address_3.eq(address_2), self.address.eq(address_3)]
         return m
+
+
+def some(bits: Value) -> tuple[Value, Value]:
+    """Whether any of the bits is set, and whether two are."""
+    if len(bits) == 1:
+        return bits[0], Const(0, 1)
+    (any_low, two_low), (any_high, two_high) = some(bits[: len(bits) // 2]), some(bits[len(bits) // 2 :])
+    return any_low | any_high, two_low | two_high | (any_low & any_high)

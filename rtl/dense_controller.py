@@ -64,6 +64,8 @@ class DenseController(wiring.Component):
     START_LATENCY = RowController.START_LATENCY
     #: Cycles from the walker's start to the operation: walker, bounds, counters, value, rounding.
     LATENCY = RowWalker.LATENCY + 2 + WeightBuffer.VALUE_LATENCY + 1
+    VISIT_LEAD = WeightBuffer.VALUE_LATENCY + 1
+    DELTA_LEAD = 1
 
     def __init__(self, cfg: Config) -> None:
         if cfg.sparse:
@@ -311,8 +313,6 @@ class DenseController(wiring.Component):
         flags = {name: until(2, visit[name], name) for name in names}
         issue, first, last = flags["issue"], flags["first"], flags["last"]
         final = until(3, visit["final"], "final")
-        bit = until(2, Cat(visit["c"], visit["k"]), "bit", flag=False)
-        record_last = until(2, visit["record_last"], "record_last", flag=False)
 
         m.d.comb += [
             buffer.exact.eq(updating),
@@ -338,7 +338,7 @@ class DenseController(wiring.Component):
         )
         with m.If(visit["first"]):
             m.d.sync += [
-                channel_1.eq(visit["channel"] + Mux(backward | self.depthwise, lane_k, visit["c"])),
+                channel_1.eq(visit["channel"] | Mux(backward | self.depthwise, lane_k, visit["c"])),
                 unit_1.eq(unit << self.log2_positions),
                 half_1.eq(lane_k[:pack]),
             ]
@@ -382,11 +382,12 @@ class DenseController(wiring.Component):
             self.psum_addr.eq(psum),
             self.half.eq(half),
             self.bypass.eq(Mux(updating, 0, bypass)),
-            self.visit_bit.eq(bit[2]),
-            self.visit_record_last.eq(record_last[2]),
         ]
-        with m.If(first[2]):
-            m.d.sync += self.visit_delta.eq(buffer.value)
+        m.d.comb += [
+            self.visit_bit.eq(Cat(visit["c"], visit["k"])),
+            self.visit_record_last.eq(visit["record_last"]),
+            self.visit_delta.eq(buffer.value),
+        ]
 
         # A row without entries is done where the first operation would have been.
         with m.If(self.compute_start):

@@ -31,6 +31,7 @@ _CONTROLLER = (
     "load_is_value",
     "load_data",
     "load_offsets",
+    "load_words",
     "load_slot",
     "load_channel",
     "load_kb",
@@ -169,7 +170,8 @@ class Row(wiring.Component):
         m.submodules.datapath = datapath = RowDatapath(cfg, emit=self._emit)
         dots = RowDatapath.dot_latency(cfg)
         m.submodules.gradients = gradients = GradientBuffer(cfg, dots)
-        m.submodules.update = update = WeightUpdate(cfg, dots + GradientBuffer.LATENCY)
+        leads = (controller.VISIT_LEAD, controller.DELTA_LEAD)
+        m.submodules.update = update = WeightUpdate(cfg, dots + GradientBuffer.LATENCY, *leads)
         m.submodules.encoder = encoder = CsbEncoder(cfg) if cfg.sparse else DenseEncoder(cfg)
 
         mine = Signal()

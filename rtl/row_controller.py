@@ -42,7 +42,8 @@ from rtl.row_walker import (
     word_bits,
 )
 from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
-from rtl.weight_buffer import WeightBuffer, offset_bits, value_bits
+from rtl.weight_buffer import WeightBuffer, offset_bits
+from rtl.weight_update import word_count_bits
 
 ERROR_MASK = 1
 ERROR_VALUE = 2
@@ -59,7 +60,7 @@ class RowController(wiring.Component):
         load_exact: what is loaded is for WU; constant from load_start to the last beat.
         load_valid with load_data: a beat, of values if load_is_value, otherwise of masks, taken if load_mine. Mask
         beats of a record come first, then its values. load_offsets: values of the record before each mask word of
-        the beat, `rtl.weight_buffer.offset_bits` each, lowest word lowest.
+        the beat, `rtl.weight_buffer.offset_bits` each, lowest word lowest; load_words: which of them hold a weight.
         load_first: with a mask beat, the first of its record: the row (if load_mine) takes the record as an entry:
         load_slot, load_channel (gathered channel of word 0), load_kb, load_cb (block of word 0, absolute).
         Low in BW, where every row takes every beat and entries come by the entry bus.
@@ -84,16 +85,19 @@ class RowController(wiring.Component):
         trace: the record of this cycle, all zero without an operation.
     Ports, visit (WU only, low otherwise), in the cycle of the last position's operation:
         visit_void: its tap has no positions, this is a cycle without an operation.
-        visit_valid, visit_bit, visit_has_value, visit_delta (zero without value); visit_word_last: last visit of
-        its word, or, in its scan cycle and without visit_valid, a word that has none; with it visit_record_last:
-        last word of its record, visit_next_explored: the word is explored in the next step (low in dense mode),
-        visit_next_count: its number of valid positions.
+        visit_valid; visit_word_last: last visit of its word, or, in its scan cycle and without visit_valid, a word that
+        has none. `DELTA_LEAD` cycles before visit_valid: visit_has_value, visit_delta (zero without value).
+        `VISIT_LEAD` cycles before: visit_bit, and with visit_word_last visit_record_last: last word of its record,
+        visit_next_explored: the word is explored in the next step (low in dense mode), visit_next_count: its number of
+        valid positions.
 
     Raises:
         ValueError: cfg.sparse is False.
     """
 
-    START_LATENCY = RowWalker.LATENCY + WeightBuffer.MASK_LATENCY + 1 + CsbDecoder.LATENCY + Regenerate.LATENCY + 1
+    START_LATENCY = RowWalker.LATENCY + WeightBuffer.MASK_LATENCY + CsbDecoder.LATENCY + Regenerate.LATENCY + 1
+    VISIT_LEAD = Regenerate.LATENCY + 1  # what the decoder knows need not wait for the operation
+    DELTA_LEAD = 2  # value and operation register
 
     def __init__(self, cfg: Config) -> None:
         if not cfg.sparse:
@@ -106,6 +110,7 @@ class RowController(wiring.Component):
             "load_is_value": In(1),
             "load_data": In(cfg.beat_bits),
             "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
+            "load_words": In(cfg.masks_per_beat),
             "load_mine": In(1),
             "load_first": In(1),
             "load_slot": In(slot_bits(cfg)),
@@ -167,18 +172,11 @@ class RowController(wiring.Component):
             "visit_word_last": Out(1),
             "visit_record_last": Out(1),
             "visit_next_explored": Out(1),
-            "visit_next_count": Out(cfg.mask_bits.bit_length()),
+            "visit_next_count": Out(word_count_bits(cfg)),
         }
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
-        self._tags = data.StructLayout(
-            {
-                "walk": walk_layout(cfg),
-                "void": 1,
-                "next_explored": 1,
-                "next_count": cfg.mask_bits.bit_length(),
-            }
-        )
+        self._tags = data.StructLayout({"walk": word_layout(cfg)})
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -208,9 +206,7 @@ class RowController(wiring.Component):
             walker.bank.eq(self.bank),
             walker.load_start.eq(self.load_start),
             walker.mask_push.eq(buffer.mask_we),
-            walker.mask_words.eq(
-                Cat(self.load_data.word_select(w, self._cfg.mask_bits).any() for w in range(self._cfg.masks_per_beat))
-            ),
+            walker.mask_words.eq(self.load_words),
             walker.record_push.eq(beat & ~self.load_is_value & self.load_first),
             walker.record_slot.eq(self.load_slot),
             walker.record_channel.eq(self.load_channel),
@@ -233,7 +229,7 @@ class RowController(wiring.Component):
                 m.d.sync += self.load_error.eq(ERROR_VALUE)
 
     def _decode(self, m: Module, buffer: WeightBuffer, walker: RowWalker, taps: TapMemory, decoder: CsbDecoder) -> None:
-        """From the walker's word to the decoder's: read, hash and count valid positions, then the rule."""
+        """From the walker's word (stage 0) to the decoder's (stage 2): read, hash and clip, then the rule."""
         cfg = self._cfg
         m.submodules.exploration = exploration = Exploration()
         m.submodules.rule = rule = VisitRule(cfg)
@@ -264,29 +260,28 @@ class RowController(wiring.Component):
             taps.box_in.eq(self.box),
             taps.count_in.eq(self.count),
             taps.count_en.eq(advance),
-            taps.count_tap.eq(walker.info.tap),
             exploration.step.eq(self.step),
             exploration.log2_period.eq(self.log2_period),
         ]
 
-        valid_1, valid_2, valid_3 = Signal(), Signal(), Signal()
-        walk_1, walk_2 = (Signal(walk_layout(cfg), name=f"walk_{n}", reset_less=True) for n in (1, 2))
-        valid_k_1, valid_k_2 = (Signal.like(rule.valid_k, name=f"valid_k_{n}", reset_less=True) for n in (1, 2))
-        valid_c_1, valid_c_2 = (Signal.like(rule.valid_c, name=f"valid_c_{n}", reset_less=True) for n in (1, 2))
-        count_2 = Signal.like(self.visit_next_count, name="count_2", reset_less=True)
+        valid_1, valid_2 = Signal(), Signal()
+        walk_1, walk_2 = Signal(walk_layout(cfg), reset_less=True), Signal(word_layout(cfg), reset_less=True)
+        group_2 = Signal.like(walk_1.group, name="group_2", reset_less=True)
+        record_last_2 = Signal(reset_less=True)
+        valid_k_2 = Signal.like(rule.valid_k, name="valid_k_2", reset_less=True)
+        valid_c_2 = Signal.like(rule.valid_c, name="valid_c_2", reset_less=True)
         c_inner, c_last = Signal.like(self.c_end), Signal.like(self.c_end)  # without and with the bias
-        positions_2, void_2 = Signal(position_bits(cfg), reset_less=True), Signal(reset_less=True)
-        positions = Signal(position_bits(cfg), reset_less=True)
+        void = Signal()
         m.d.sync += c_inner.eq(self.c_end - 1)
-        m.d.comb += c_last.eq(Mux(self.bias & (walker.info.tap != self.bias_tap), c_inner, self.c_end))
-        visit, mask = Signal(cfg.mask_bits, reset_less=True), Signal(cfg.mask_bits, reset_less=True)
-        offset, tags = Signal(value_bits(cfg), reset_less=True), Signal(self._tags, reset_less=True)
         m.d.comb += [
+            c_last.eq(Mux(self.bias & (walk_1.tap != self.bias_tap), c_inner, self.c_end)),
+            taps.count_tap.eq(walk_1.tap),
+            void.eq(taps.count == 0),
             rule.mask.eq(buffer.mask),
             rule.valid_k.eq(valid_k_2),
             rule.valid_c.eq(valid_c_2),
             rule.lanes_only.eq(self.phase == Phase.BW),
-            rule.group.eq(walk_2.group),
+            rule.group.eq(group_2),
             rule.wide.eq(self.wide),
             rule.everything.eq(Mux(self.phase == Phase.WU, exploration.explored & updating, self.scale_t.any())),
         ]
@@ -294,34 +289,31 @@ class RowController(wiring.Component):
             m.d.sync += [
                 valid_1.eq(walker.valid),
                 walk_1.eq(walker.info),
-                valid_k_1.eq(clip_valid(self.k_end, walker.info.kb, cfg.block_k)),
-                valid_c_1.eq(clip_valid(c_last, walker.info.cb, cfg.block_c)),
                 valid_2.eq(valid_1),
-                walk_2.eq(walk_1),
-                valid_k_2.eq(valid_k_1),
-                valid_c_2.eq(valid_c_1),
-                count_2.eq(valid_k_1 * valid_c_1),
-                positions_2.eq(taps.count),
-                void_2.eq(taps.count == 0),
-                valid_3.eq(valid_2),
-                visit.eq(Mux(walk_2.null | (void_2 & (self.phase != Phase.WU)), 0, rule.visit)),
-                positions.eq(Mux(void_2, 1, positions_2)),
-                tags.void.eq(void_2),
-                mask.eq(buffer.mask),
-                offset.eq(Cat(Const(0, log2_exact(cfg.values_per_beat, "")), buffer.base) + buffer.offset),
-                tags.walk.eq(walk_2),
-                tags.next_explored.eq(exploration.explored_next & updating),
-                tags.next_count.eq(count_2),
+                *(walk_2[name].eq(walk_1[name]) for name, _ in word_layout(cfg)),
+                group_2.eq(walk_1.group),
+                record_last_2.eq(walk_1.record_last),
+                valid_k_2.eq(clip_valid(self.k_end, walk_1.kb, cfg.block_k)),
+                valid_c_2.eq(clip_valid(c_last, walk_1.cb, cfg.block_c)),
             ]
+        tags, end = Signal(self._tags), Signal(end_layout(cfg))
         m.d.comb += [
-            decoder.positions.eq(positions),
-            decoder.valid.eq(valid_3),
-            decoder.visit.eq(visit),
-            decoder.mask.eq(mask),
-            decoder.offset.eq(offset),
-            decoder.skip.eq((self.phase == Phase.BW) & ~tags.walk.final),
+            end.void.eq(void),
+            end.record_last.eq(record_last_2),
+            end.next_explored.eq(exploration.explored_next & updating),
+            end.next_count.eq(valid_k_2 * valid_c_2),
+            tags.walk.eq(walk_2),
+            decoder.positions.eq(taps.count),
+            decoder.valid.eq(valid_2),
+            decoder.visit.eq(rule.visit),
+            decoder.none.eq(walk_2.null | (void & (self.phase != Phase.WU))),
+            decoder.mask.eq(buffer.mask),
+            decoder.offset.eq(Cat(Const(0, log2_exact(cfg.values_per_beat, "")), buffer.base) + buffer.offset),
+            decoder.skip.eq((self.phase == Phase.BW) & ~walk_2.final),
             decoder.tags.eq(tags.as_value()),
         ]
+        with m.If(self.phase == Phase.WU):
+            m.d.comb += word_end(cfg, tags.walk).eq(end)
 
     def _operate(self, m: Module, buffer: WeightBuffer, taps: TapMemory, decoder: CsbDecoder) -> None:
         """From the decoder's visit (stage 1) to the operation (stage 8, the output registers)."""
@@ -336,11 +328,12 @@ class RowController(wiring.Component):
             name: str,
             since: int = 1,
             enable: list[Value] | None = None,
+            flag: bool = True,
         ) -> list[Value]:
-            """`source` at stage `since` and its copies up to stage `last`, indexed by stage."""
+            """`source` at stage `since` and its copies up to stage `last`, indexed by stage; a `flag` is reset."""
             stages = [source] * (since + 1)
             for stage in range(since + 1, last + 1):
-                copy = Signal(source.shape(), name=f"{name}_{stage}", reset_less=enable is not None)
+                copy = Signal(source.shape(), name=f"{name}_{stage}", reset_less=not flag)
                 if enable is None:
                     m.d.sync += copy.eq(stages[-1])
                 else:
@@ -351,31 +344,30 @@ class RowController(wiring.Component):
 
         tags = Signal(self._tags)
         k_local, c_local = Signal(max(1, log2_exact(cfg.block_k, ""))), Signal(max(1, log2_exact(cfg.block_c, "")))
-        scan_1, final_1, fresh_1 = Signal(), Signal(), Signal()
+        end = word_end(cfg, tags.walk)
+        void_1, ended_1, final_2, acts_1 = Signal(), Signal(), Signal(), Signal()
         block_c = log2_exact(cfg.block_c, "block_c")
         m.d.comb += [
             tags.as_value().eq(decoder.tags_out),
             k_local.eq(decoder.bit[block_c:]),
             c_local.eq(decoder.bit[:block_c]),
-            scan_1.eq(decoder.scan & ~tags.walk.null),
-            final_1.eq(decoder.word_last & tags.walk.final),
-            fresh_1.eq(decoder.first | decoder.scan),
+            void_1.eq(updating & end.void),
+            acts_1.eq(decoder.issue & ~void_1),
+            ended_1.eq(decoder.word_last & ~tags.walk.null),
         ]
-        issue = until(7, decoder.issue, "issue")
+        m.d.sync += final_2.eq(ended_1 & tags.walk.final)
+        acts = until(7, acts_1, "acts")
         first = until(7, decoder.first, "first")
         last = until(7, decoder.last, "last")
-        word_last = until(7, decoder.word_last, "word_last")
-        scan = until(7, scan_1, "scan")
-        final = until(8, final_1, "final")
-        null = until(7, tags.walk.null & decoder.scan, "null")
-        void = until(7, decoder.issue & tags.void, "void")
-        fresh = until(7, fresh_1, "fresh")
-        visited = Cat(decoder.bit, decoder.has_value, tags.walk.record_last, tags.next_explored, tags.next_count)
-        visited = until(7, visited, "visited", enable=fresh)
-        has_value = [v[bit_bits(cfg)] for v in visited]
+        word_last = until(7, ended_1 & updating, "word_last")
+        waits = until(7, (decoder.scan & ~tags.walk.null) | (decoder.issue & void_1), "waits")
+        # A row without entries is done where the first operation would have been, another a cycle after its last.
+        over = until(7, (decoder.scan & tags.walk.null) | final_2, "over")
+        has_value = until(6, decoder.has_value, "has_value", flag=False)
 
         # The weight: what is stored, in FW and BW rounded when it was loaded, and the initial one.
-        stored_7, sum_7 = Signal(signed(cfg.delta_bits), reset_less=True), Signal(signed(a_bits + 1))
+        delta, sum_7 = Signal(signed(cfg.delta_bits)), Signal(signed(a_bits + 1))
+        stored_7 = Signal(signed(a_bits), reset_less=True)
         m.d.comb += [
             regenerate.enable.eq(decoder.first & ~updating),
             regenerate.k.eq((tags.walk.kb << log2_exact(cfg.block_k, "")) + (k_local if cfg.block_k > 1 else 0)),
@@ -386,10 +378,11 @@ class RowController(wiring.Component):
             buffer.exact.eq(updating),
             buffer.value_en.eq(first[4] & has_value[4]),
             buffer.value_address.eq(decoder.address),
-            sum_7.eq(stored_7[:a_bits].as_signed() + regenerate.w0),
+            delta.eq(Mux(has_value[6], buffer.value, 0)),
+            sum_7.eq(stored_7 + regenerate.w0),
         ]
         with m.If(first[6]):
-            m.d.sync += stored_7.eq(Mux(has_value[6], buffer.value, 0))
+            m.d.sync += stored_7.eq(delta[:a_bits])
         with m.If(first[7]):
             m.d.sync += self.value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
 
@@ -409,7 +402,7 @@ class RowController(wiring.Component):
         half_2 = Signal(reset_less=True)
         with m.If(decoder.first):
             m.d.sync += [
-                channel_2.eq(tags.walk.channel + Mux(backward | self.depthwise, lane_k, c_local)),
+                channel_2.eq(tags.walk.channel | Mux(backward | self.depthwise, lane_k, c_local)),
                 unit_2.eq(unit << self.log2_positions),
                 half_2.eq(lane_k[:pack]),
             ]
@@ -417,7 +410,7 @@ class RowController(wiring.Component):
             taps.box_en.eq(decoder.first),
             taps.box_tap.eq(tags.walk.tap),
             walk.first.eq(first[2]),
-            walk.issue.eq(issue[2]),
+            walk.issue.eq(acts[2]),
             walk.box.eq(taps.box),
             walk.gather_base.eq(channel_2),
             walk.psum_base.eq(unit_2),
@@ -425,58 +418,79 @@ class RowController(wiring.Component):
         for axis in AXES:
             for name in ("gather", "psum"):
                 m.d.comb += getattr(walk, f"{name}_{axis}").eq(getattr(self, f"{name}_{axis}"))
-        gather = until(7, walk.gather, "gather", since=3, enable=issue)
-        psum = until(7, walk.psum, "psum", since=3, enable=issue)
-        half = until(7, half_2, "half", since=2, enable=issue)
+        gather = until(7, walk.gather, "gather", since=3, enable=acts, flag=False)
+        psum = until(7, walk.psum, "psum", since=3, enable=acts, flag=False)
+        half = until(7, half_2, "half", since=2, enable=acts, flag=False)
 
-        # The hazard: how long ago did a MAC touch this partial sum?
-        mac_7, acts = Signal(), Signal()
-        m.d.comb += [acts.eq(issue[7] & ~void[7]), mac_7.eq(acts & ~updating)]
-        history, near = [], []
-        valid, address = mac_7, psum[7]
-        for distance in range(1, 4):
-            valid_d, address_d = Signal(name=f"mac_{distance}"), Signal.like(walk.psum, name=f"mac_psum_{distance}")
-            m.d.sync += [valid_d.eq(valid), address_d.eq(address)]
-            history.append((valid_d, address_d))
-            valid, address = valid_d, address_d
-            near.append(valid_d & (address_d == psum[7]))
-        bypass = Signal(2)
-        m.d.comb += bypass.eq(Mux(near[0], 1, Mux(near[1], 2, Mux(near[2], 3, 0))))
+        # The hazard: how long ago did a MAC touch this partial sum? Those before it are in the stages ahead.
+        bypass_5 = Signal(2)
+        ahead = ((acts[6], psum[6]), (acts[7], psum[7]), (self.is_busy, self.psum_addr))
+        near = [on & (address == psum[5]) for on, address in ahead]
+        m.d.comb += bypass_5.eq(Mux(near[0], 1, Mux(near[1], 2, Mux(near[2], 3, 0))))
+        bypass = until(7, bypass_5, "bypass", since=5, flag=False)
 
         m.d.sync += [
-            self.op.eq(Mux(acts, Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
-            self.is_busy.eq(acts),
-            self.is_scan.eq(scan[7] | void[7]),
+            self.op.eq(Mux(acts[7], Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
+            self.is_busy.eq(acts[7]),
+            self.is_scan.eq(waits[7]),
             self.dot_first.eq(first[7] & updating),
             self.dot_last.eq(last[7] & updating),
             self.visit_valid.eq(last[7] & updating),
-            self.visit_void.eq(void[7]),
-            self.visit_word_last.eq(word_last[7] & ~null[7] & updating),
+            self.visit_void.eq(waits[7] & last[7]),
+            self.visit_word_last.eq(word_last[7]),
+            self.bypass.eq(Mux(updating, 0, bypass[7])),
         ]
-        with m.If(issue[7]):
+        with m.If(acts[7]):
             m.d.sync += [
                 self.gather_addr.eq(gather[7]),
                 self.psum_addr.eq(psum[7]),
                 self.half.eq(half[7]),
-                self.bypass.eq(Mux(updating, 0, bypass)),
             ]
-        with m.If(updating & fresh[7]):
-            m.d.sync += [
-                Cat(
-                    self.visit_bit,
-                    self.visit_has_value,
-                    self.visit_record_last,
-                    self.visit_next_explored,
-                    self.visit_next_count,
-                ).eq(visited[7]),
-                self.visit_delta.eq(stored_7),
-            ]
-
-        # A row without entries is done where the first operation would have been.
+        m.d.comb += [
+            self.visit_bit.eq(decoder.bit),
+            self.visit_record_last.eq(end.record_last),
+            self.visit_next_explored.eq(end.next_explored),
+            self.visit_next_count.eq(end.next_count),
+            self.visit_has_value.eq(has_value[6]),
+            self.visit_delta.eq(delta),
+        ]
         with m.If(self.compute_start):
             m.d.sync += self.done.eq(0)
-        with m.Elif((final[8] & ~self.done) | null[7]):
+        with m.Elif(over[7]):
             m.d.sync += self.done.eq(1)
+
+
+def word_layout(cfg: Config) -> data.StructLayout:
+    """What is known of a mask word behind the visiting rule: a part of `walk_layout`, and in WU see `word_end`."""
+    return data.StructLayout(
+        {
+            "slot": slot_bits(cfg),
+            "kb": kb_bits(cfg) - 1,  # no word beyond the last channel has visits
+            "cb": cb_bits(cfg) - 1,
+            "channel": channel_bits(cfg),
+            "tap": TAP_BITS,
+            "final": 1,
+            "null": 1,
+        }
+    )
+
+
+def end_layout(cfg: Config) -> data.StructLayout:
+    """What a weight update must know of a mask word at its end."""
+    return data.StructLayout(
+        {
+            "void": 1,  # its tap has no positions
+            "record_last": 1,
+            "next_explored": 1,
+            "next_count": word_count_bits(cfg),
+        }
+    )
+
+
+def word_end(cfg: Config, word: data.View) -> data.View:
+    """The end of a word of WU. It takes the place of the block, which nobody asks for: no weight is regenerated."""
+    layout = end_layout(cfg)
+    return data.View(layout, Cat(word.kb, word.cb)[: layout.size])
 
 
 def lane_of_unit(cfg: Config, c_local: Value, slot: Value, wide: Value) -> Value:

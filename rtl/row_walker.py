@@ -117,8 +117,9 @@ class RowWalker(wiring.Component):
         of its records come in the order of the records. Dropped if `cfg.mask_beats` are there.
     Ports, compute side (all but start and advance constant from start to the final word):
         start: begin. phase: FW and WU walk records, BW lane groups. words: mask words of a record, at least 1.
-        mask_beats: mask beats of a record, dense: words that it takes in the bank. block_rows: records of a segment, at
-        least 1. k0: first output channel of record 0 (BW). log2_blocks: blocks of a tap; taps: of the filter (BW).
+        mask_beats: mask beats that these take, dense: words that a record takes in the bank. block_rows: records of a
+        segment, at least 1. k0: first output channel of record 0 (BW). log2_blocks: blocks of a tap; taps: of the
+        filter (BW).
         every (sparse): FW and WU walk all words.
         valid, info: a mask word, see `walk_layout`. Sparse: beat, lane: where it is; dense: place: its number in the
         bank.
@@ -304,12 +305,14 @@ class RowWalker(wiring.Component):
                 m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
 
         # As with the entries, the memory always shows the flags of the beat under way.
-        passed = Signal(at_once)  # lanes behind us
-        left = Signal(WORD_COUNT_BITS)  # words of the record from this beat on
+        begins, passed = Signal(), Signal(at_once)  # no lane of the beat is behind us; those that are
         wanted, rest_less, lowest = (Signal(at_once, name=name) for name in ("wanted", "rest_less", "lowest"))
         beat_done = Signal()
-        inside = Cat(left > lane for lane in range(at_once))
+        bits = log2_exact(at_once, "masks_per_beat")
+        rest = self.words[:bits]  # words of the last beat of a record, 0 if it is full
+        inside = Cat(~inner_last | (rest == 0) | (rest > lane) for lane in range(at_once))
         m.d.comb += [
+            passed.eq(Cat(~begins & (self.lane >= lane) for lane in range(at_once))),
             wanted.eq(inside & (read.data | self.every.replicate(at_once)) & ~passed),
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
@@ -318,11 +321,8 @@ class RowWalker(wiring.Component):
             read.en.eq(self.start | step),
         ]
         with m.If(step):
-            m.d.sync += passed.eq(Mux(beat_done, 0, passed | lowest))
-            with m.If(beat_done):
-                m.d.sync += left.eq(Mux(inner_last, self.words, Mux(left > at_once, left - at_once, 0)))
+            m.d.sync += begins.eq(beat_done)
         with m.If(self.start):
-            m.d.sync += [passed.eq(0), left.eq(self.words)]
-        bits = log2_exact(at_once, "masks_per_beat")
+            m.d.sync += begins.eq(1)
         lane = Cat(Cat(lowest[i] for i in range(at_once) if i >> n & 1).any() for n in range(bits))
         return lane, beat_done

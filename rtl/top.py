@@ -351,7 +351,9 @@ class Accelerator(wiring.Component):
             "drain_start": drain.rows_start,
         }
         if cfg.sparse:
+            words = (loader.load_data.word_select(word, cfg.mask_bits) for word in range(cfg.masks_per_beat))
             common |= {
+                "load_words": Cat(word.any() for word in words),
                 "scale_t": sequencer.scale_t,
                 "dense_mode": registers.dense_mode,
                 "step": sequencer.slot_step,

@@ -1,9 +1,9 @@
 """Weight update of a row: gradient times learning rate, subtract, compare with the threshold.
 
 The row controller announces a visit with the operation that completes its gradient; the gradient
-leaves the adder tree a fixed number of cycles later. `VisitDelay` carries the visit there, and
-`WeightUpdate` turns the two into the stream that the CSB encoder stores. Words without a visit flow
-through as bare markers, so the encoder sees every word in order.
+leaves the adder tree a fixed number of cycles later. What is known of the visit is sent as soon as it is known,
+`VisitDelay` carries it there, and `WeightUpdate` turns the two into the stream that the CSB encoder stores. Words
+without a visit flow through as bare markers, so the encoder sees every word in order.
 
 DropBack's rule (Golub et al., arXiv 1806.06949) with a threshold for the sort (Yang et al., Procrustes,
 MICRO 2020): adoption and eviction are one comparison.
@@ -34,7 +34,7 @@ class VisitDelay(wiring.Component):
 
     Args:
         width: of the payload, at least 1.
-        delay: cycles, 3 to 64.
+        delay: cycles, 3 to 96.
 
     Raises:
         ValueError: width or delay out of range.
@@ -43,8 +43,8 @@ class VisitDelay(wiring.Component):
     def __init__(self, width: int, delay: int) -> None:
         if width < 1:
             raise ValueError(f"width must be at least 1, not {width}")
-        if not 3 <= delay <= 64:
-            raise ValueError(f"delay must be between 3 and 64, not {delay}")
+        if not 3 <= delay <= 96:
+            raise ValueError(f"delay must be between 3 and 96, not {delay}")
         self._width, self._delay = width, delay
         super().__init__({"d": In(width), "q": Out(width)})
 
@@ -78,35 +78,41 @@ class WeightUpdate(wiring.Component):
             visit_has_value, visit_next_explored, visit_next_count, keep, next_explored, next_count, adopted, evicted.
         dot_latency: cycles from the operation with which a visit is announced to its gradient
             (`RowDatapath.dot_latency`), 3 to 59.
+        visit_lead, delta_lead: cycles by which ports come before that announcement, 0 to 16.
 
     Ports (constants are stable from the first visit to the last output):
         lr: mantissa of the learning rate, unsigned. shift: right shift of g * lr, -31 to 63.
         theta: threshold, unsigned 2A bits. dense_mode: keep every visited weight, explore none.
         g: exact gradient, signed `acc_bits`; used in the cycles that belong to a visit.
-        visit_valid: a visit is completed. visit_bit: its place in the mask word. visit_has_value,
-        visit_delta: whether it is stored, and its accumulated update (anything if it is not).
-        visit_word_last: the last visit of its word, or without visit_valid a word that has none.
-        visit_record_last: with visit_word_last, the last word of a record.
-        visit_next_explored, visit_next_count: with visit_word_last, whether the word is explored in the next
-        step, and its number of valid positions.
+        visit_valid: a visit is completed. visit_word_last: the last visit of its word, or without visit_valid a word
+        that has none.
+        delta_lead cycles before: visit_has_value, visit_delta: whether it is stored, and its accumulated update, zero
+        if it is not.
+        visit_lead cycles before: visit_bit: its place in the mask word. For visit_word_last: visit_record_last: the
+        last word of a record; visit_next_explored, visit_next_count: whether the word is explored in the next step,
+        and its number of valid positions.
         valid, bit, word_last, record_last, next_explored, next_count: as above, delayed; next_explored is low in
         dense mode. keep: valid and kept. candidate: new accumulated update, signed 2A.
         adopted: keep, not stored before. evicted: valid, stored before, not kept.
         saturated: valid, and step or candidate was saturated.
-        All outputs are registers. valid, word_last, keep, adopted, evicted, saturated are low after
-        reset, also for what was in flight; the others mean something only beside them.
+        All outputs are registers, bit, record_last, next_explored and next_count those of a memory. valid, word_last,
+        keep, adopted, evicted, saturated are low after reset, also for what was in flight; the others mean something
+        only beside them.
 
     Raises:
-        ValueError: dot_latency out of range.
+        ValueError: dot_latency, visit_lead or delta_lead out of range.
     """
 
     LATENCY = 6
     _DELTA = 4  # cycles after g in which the step is ready
 
-    def __init__(self, cfg: Config, dot_latency: int) -> None:
+    def __init__(self, cfg: Config, dot_latency: int, visit_lead: int = 0, delta_lead: int = 0) -> None:
         if not 3 <= dot_latency <= 59:
             raise ValueError(f"dot_latency must be between 3 and 59, not {dot_latency}")
-        self._cfg, self._dot_latency = cfg, dot_latency
+        for name, lead in (("visit_lead", visit_lead), ("delta_lead", delta_lead)):
+            if not 0 <= lead <= 16:
+                raise ValueError(f"{name} must be between 0 and 16, not {lead}")
+        self._cfg, self._dot_latency, self._visit_lead, self._delta_lead = cfg, dot_latency, visit_lead, delta_lead
         bit, count = max(1, log2_exact(cfg.mask_bits, "mask_bits")), word_count_bits(cfg)
         ports = {
             "lr": In(cfg.lr_bits),
@@ -143,28 +149,16 @@ class WeightUpdate(wiring.Component):
         cfg, bits = self._cfg, self._cfg.delta_bits
         m = Module()
 
-        # What a visit carries, in RAM up to the cycle of its step. Its flags are shifted along in
-        # registers, because a reset must remove them.
-        fields = {"delta": signed(bits), "bit": len(self.bit), "record_last": 1}
-        if cfg.sparse:
-            fields |= {"has_value": 1, "next_explored": 1, "next_count": len(self.next_count)}
-        carried = data.StructLayout(fields)
+        # What a visit carries, in RAM: up to the cycle of its step, or up to the outputs. Its flags are shifted along
+        # in registers, because a reset must remove them.
         before = self._dot_latency + self._DELTA
-        m.submodules.delay = delay = VisitDelay(carried.size, before)
-        visit, arrived = Signal(carried), Signal(carried)
-        m.d.comb += [
-            visit.delta.eq(Mux(self.visit_has_value, self.visit_delta, 0) if cfg.sparse else self.visit_delta),
-            visit.bit.eq(self.visit_bit),
-            visit.record_last.eq(self.visit_record_last),
-            delay.d.eq(visit.as_value()),
-            arrived.as_value().eq(delay.q),
-        ]
-        if cfg.sparse:
-            m.d.comb += [
-                visit.has_value.eq(self.visit_has_value),
-                visit.next_explored.eq(self.visit_next_explored & ~self.dense_mode),
-                visit.next_count.eq(self.visit_next_count),
-            ]
+        arrived = self._delayed(m, ("delta", "has_value"), before + self._delta_lead, "deltas")
+        shown = self._delayed(
+            m,
+            ("bit", "record_last", "next_explored", "next_count"),
+            self._dot_latency + self.LATENCY + self._visit_lead,
+            "visits",
+        )
         valids, word_lasts = Signal(before + 1), Signal(before + 1)
         m.d.sync += [
             valids.eq(Cat(self.visit_valid, valids)),
@@ -194,9 +188,8 @@ class WeightUpdate(wiring.Component):
         over = Signal()
         candidate = Signal(signed(bits), reset_less=True)
         saturated = Signal(reset_less=True)
-        passed = Signal(carried, reset_less=True)
         m.d.comb += [
-            difference.eq(arrived.delta - requantise.value),
+            difference.eq(arrived["delta"] - requantise.value),
             over.eq(difference[-1] ^ difference[-2]),
         ]
         with m.If(valid_at(4)):
@@ -204,7 +197,6 @@ class WeightUpdate(wiring.Component):
                 candidate.eq(Mux(over, Cat((~difference[-1]).replicate(bits - 1), difference[-1]), difference)),
                 saturated.eq(requantise.saturated | over),
             ]
-        m.d.sync += passed.eq(arrived)
 
         # 6
         valid = Signal()
@@ -214,22 +206,33 @@ class WeightUpdate(wiring.Component):
             self.word_last.eq(word_lasts[before]),
             self.saturated.eq(valid & saturated),
             self.candidate.eq(candidate),
-            self.bit.eq(passed.bit),
-            self.record_last.eq(passed.record_last),
         ]
+        m.d.comb += [self.bit.eq(shown["bit"]), self.record_last.eq(shown["record_last"])]
         if cfg.sparse:
             # |candidate| > theta without the absolute value: both signs are compared side by side.
             above, below, keep = Signal(), Signal(), Signal()
+            has_value = Signal(reset_less=True)
             m.d.comb += [
+                self.next_explored.eq(shown["next_explored"]),
+                self.next_count.eq(shown["next_count"]),
                 above.eq(candidate > self.theta),
                 below.eq((candidate + self.theta) < 0),
                 keep.eq(self.dense_mode | above | below),
             ]
             m.d.sync += [
                 self.keep.eq(valid & keep),
-                self.adopted.eq(valid & keep & ~passed.has_value),
-                self.evicted.eq(valid & ~keep & passed.has_value),
-                self.next_explored.eq(passed.next_explored),
-                self.next_count.eq(passed.next_count),
+                has_value.eq(arrived["has_value"]),
+                self.adopted.eq(valid & keep & ~has_value),
+                self.evicted.eq(valid & ~keep & has_value),
             ]
         return m
+
+    def _delayed(self, m: Module, names: tuple[str, ...], delay: int, label: str) -> data.View:
+        """The ports `visit_*` of these names, as far as there are such, `delay` cycles later."""
+        given = {name: getattr(self, f"visit_{name}") for name in names if f"visit_{name}" in self.signature.members}
+        if "next_explored" in given:
+            given["next_explored"] = given["next_explored"] & ~self.dense_mode
+        layout = data.StructLayout({name: value.shape() for name, value in given.items()})
+        m.submodules[label] = memory = VisitDelay(layout.size, delay)
+        m.d.comb += memory.d.eq(Cat(given.values()))
+        return data.View(layout, memory.q)

@@ -179,10 +179,11 @@ class Job:
             for record, values in enumerate(region.value_beats().tolist()):
                 before = 0
                 for beat in range(g.mask_beats + values):
-                    is_value, offsets = beat >= g.mask_beats, 0
+                    is_value, offsets, words = beat >= g.mask_beats, 0, 0
                     for lane in range(cfg.masks_per_beat if not is_value else 0):
                         mask = image[at] >> lane * cfg.mask_bits & (1 << cfg.mask_bits) - 1
                         offsets |= before % room << lane * (room.bit_length() - 1)
+                        words |= int(mask != 0) << lane
                         before += mask.bit_count()
                     bus = {
                         "load_exact": int(exact),
@@ -190,6 +191,7 @@ class Job:
                         "load_is_value": int(is_value),
                         "load_data": held(cfg, image[at], exact) if is_value else image[at],
                         "load_offsets": offsets,
+                        "load_words": words,
                         "load_first": int(beat == 0 and self.phase != Phase.BW),
                         "load_channel": record * cfg.block_k if self.depthwise else q * g.blocks * cfg.block_c,
                         "load_kb": g.k0 // cfg.block_k + record,

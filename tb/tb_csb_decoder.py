@@ -17,15 +17,22 @@ import tb
 from arch.config import Config
 
 FLAGS = ("issue", "scan", "first", "last", "word_last")
+INPUTS = ("visit", "none", "mask", "offset", "tags", "positions", "skip")
 Word = dict[str, int]
+
+
+def visited(word: Word) -> int:
+    """Bits of a word that are visited."""
+    return 0 if word["none"] else word["visit"]
 
 
 def cycles_of(word: Word, address_mask: int) -> list[dict[str, int]]:
     """What the decoder shows in the cycles of a word."""
-    bits = [b for b in range(word["visit"].bit_length()) if word["visit"] >> b & 1]
+    visit = visited(word)
+    bits = [b for b in range(visit.bit_length()) if visit >> b & 1]
     if not bits:
         return [dict(zip(FLAGS, (0, 1, 0, 0, 1), strict=True), tags_out=word["tags"])]
-    cycles, positions = [], word["positions"]
+    cycles, positions = [], max(1, word["positions"])
     for bit in bits:
         below = (word["mask"] & ((1 << bit) - 1)).bit_count()
         for u in range(positions):
@@ -48,13 +55,13 @@ def cycles_of(word: Word, address_mask: int) -> list[dict[str, int]]:
 async def play(dut: Any, cfg: Config, words: list[Word], gaps: np.ndarray) -> None:
     """Offer words, each after some idle cycles, and compare every cycle."""
     latency, address_latency = tb.parameters()["latency"], tb.parameters()["address_latency"]
-    address_mask = cfg.value_beats * cfg.values_per_beat - 1
+    address_mask = cfg.rounded_beats * cfg.values_per_beat - 1
     expected: dict[int, dict[str, int]] = {}
     addresses: dict[int, int] = {}
     offered, idle, now, free = 0, int(gaps[0]) if words else 0, 0, 0
     while offered < len(words) or now < free + 10:
         valid = int(offered < len(words) and idle == 0)
-        word = words[offered] if valid else dict.fromkeys(("visit", "mask", "offset", "tags", "positions", "skip"), -1)
+        word = words[offered] if valid else dict.fromkeys(INPUTS, -1)
         dut.valid.value = valid
         for name, value in word.items():
             port = getattr(dut, name)
@@ -68,7 +75,7 @@ async def play(dut: Any, cfg: Config, words: list[Word], gaps: np.ndarray) -> No
             got = int(dut.address.value)
             assert got == addresses[now], f"cycle {now}: address {got}, not {addresses[now]}"
         if valid and int(dut.ready.value):
-            passed = word["skip"] and not word["visit"] and free > now + latency
+            passed = word["skip"] and not visited(word) and free > now + latency
             start = max(free, now + latency)
             for number, cycle in enumerate([] if passed else cycles_of(word, address_mask)):
                 expected[start + number] = cycle
@@ -91,7 +98,10 @@ def random_words(
     positions: list[int],
     skip: float = 0.5,
 ) -> list[Word]:
-    """Words of which a share of the bits is stored, and visited either if stored or besides; a share may be skipped."""
+    """Words of which a share of the bits is stored, and visited either if stored or besides; a share may be skipped.
+
+    Some have nothing to visit whatever their bits say.
+    """
     words = []
     for _ in range(count):
         stored, others, lanes = (rng.random(cfg.mask_bits) < share for share in (density, extra, 0.7))
@@ -103,7 +113,8 @@ def random_words(
                 "tags": int(rng.integers(0, 1 << 16)),
                 "positions": int(rng.choice(positions)),
                 "skip": int(rng.random() < skip),
-                "offset": int(rng.integers(0, cfg.value_beats * cfg.values_per_beat)),
+                "none": int(rng.random() < 0.1),
+                "offset": int(rng.integers(0, cfg.rounded_beats * cfg.values_per_beat)),
             }
         )
     return words
@@ -120,7 +131,7 @@ async def random_streams(dut: Any) -> None:
     cfg = tb.config()
     rng = np.random.default_rng(tb.seed())
     await tb.start(dut)
-    for positions in ([1], [2], [3], [7], [1, 2, 3], [1, 9]):
+    for positions in ([1], [2], [3], [7], [0, 1, 2, 3], [1, 9]):
         for density, extra in ((0.02, 0), (0.1, 0), (0.02, 0.02), (0.5, 0.2)):
             skip = float(rng.choice([0, 0.5, 1]))
             words = random_words(cfg, rng, 60 // positions[-1], density, extra, positions, skip)
@@ -144,12 +155,13 @@ async def corner_words(dut: Any) -> None:
                 "tags": n & 0xFFFF,
                 "positions": positions[n % len(positions)],
                 "skip": n % 3 % 2,
+                "none": 0,
             }
             for n, (visit, mask) in enumerate(w for a in corners for b in corners for w in (a, b))
             if positions[0] < 3 or (visit.bit_count() == 1 and n < 20)
         ]
         await play(dut, cfg, words, np.zeros(len(words), int))
-    common = {"mask": full, "offset": 0, "positions": 1, "skip": 1}
+    common = {"mask": full, "offset": 0, "positions": 1, "skip": 1, "none": 0}
     every_bit = [{"visit": 1 << n, "tags": n, **common} for n in range(cfg.mask_bits)]
     await play(dut, cfg, every_bit, np.zeros(len(every_bit), int))
 
@@ -161,7 +173,7 @@ async def reset_in_flight(dut: Any) -> None:
     rng = np.random.default_rng(tb.seed())
     await tb.start(dut)
     for busy in range(1, 9):
-        dut.positions.value = 2
+        dut.positions.value, dut.none.value = 2, 0
         dut.valid.value, dut.visit.value, dut.mask.value = 1, (1 << cfg.mask_bits) - 1, 0
         for _ in range(busy):
             await RisingEdge(dut.clk)

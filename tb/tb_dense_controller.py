@@ -21,8 +21,8 @@ from tb.row_load import Load, load, merged
 from tb.row_model import Cycle, Job
 from tb.tb_row_controller import LOAD, ROW, Driver, chain, most_words, slot
 
-ABSENT = {"load_is_value", "load_offsets", "mask_beats", "salt", "scale_t", "dense_mode", "step", "log2_period",
-          "visit_has_value", "visit_next_explored", "visit_next_count"}  # fmt: skip
+ABSENT = {"load_is_value", "load_offsets", "load_words", "mask_beats", "salt", "scale_t", "dense_mode", "step",
+          "log2_period", "visit_has_value", "visit_next_explored", "visit_next_count"}  # fmt: skip
 PHASES = (Phase.FW, Phase.BW, Phase.WU)
 
 

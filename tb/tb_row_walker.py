@@ -14,7 +14,6 @@ from cocotb.triggers import RisingEdge
 
 import tb
 from arch.command import Phase
-from arch.config import Config
 from tb.row_jobs import fitting, random_job
 from tb.row_model import Cycle, Job
 
@@ -34,17 +33,12 @@ def pushes(job: Job) -> list[Cycle]:
     records = []
     for record, bus in job.beats():
         if not bus["load_is_value"] and (job.phase == Phase.BW or job.owner[0][record] == ROW):
-            words = [bus["load_data"] >> w * job.cfg.mask_bits & (1 << job.cfg.mask_bits) - 1 for w in _lanes(job.cfg)]
-            push = {"mask_push": 1, "mask_words": sum((word != 0) << w for w, word in enumerate(words))}
+            push = {"mask_push": 1, "mask_words": bus.pop("load_words")}
             if bus["load_first"]:
                 push |= {"record_push": 1} | {name.replace("load", "record"): v for name, v in bus.items()}
             records.append(push)
     names = ("push", "slot", "word", "words", "group", "base", "channel", "kb", "cb")
     return [{n: v for n, v in push.items() if n.split("_")[1] in names} for push in groups + records]
-
-
-def _lanes(cfg: Config) -> range:
-    return range(cfg.masks_per_beat)
 
 
 def walk(job: Job | None) -> list[Cycle]:

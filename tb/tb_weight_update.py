@@ -1,8 +1,8 @@
 """Bench of the weight update: every output of every cycle against the golden rule, delayed.
 
 A run is a schedule of visits and bare word markers, one entry a cycle. Whatever is presented in
-cycle t must leave in cycle t + dot_latency + 6 and nothing else may. The gradient is on its port only
-in the cycle that belongs to it; random bits fill the others.
+cycle t must leave in cycle t + dot_latency + 6 and nothing else may. What belongs to it is on its ports only in the
+cycle that is meant, the gradient after it and the rest before it; random bits fill the others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from arch.config import Config
 from golden.weight_update import update
 
 LATENCY = 6
+LEAD = {"bit": "visit_lead", "record_last": "visit_lead", "next_explored": "visit_lead", "next_count": "visit_lead",
+        "has_value": "delta_lead", "delta": "delta_lead"}  # fmt: skip
 FLAGS = ("valid", "word_last", "keep", "adopted", "evicted", "saturated")
 BESIDE_WORD = ("record_last", "next_explored", "next_count")
 
@@ -57,10 +59,11 @@ def schedule(cfg: Config, rng: np.random.Generator, cycles: int, spacing: int = 
         at += spacing if kinds[at] == 1 else 1
     top, full = cfg.delta_bits - 1, cfg.acc_bits - 1
     magnitude = rng.integers(0, top, cycles)
+    has_value = rng.random(cycles) < 0.5
     return Schedule(
         valid=kinds == 1,
-        has_value=rng.random(cycles) < 0.5,
-        delta=rng.integers(-1 << magnitude, (1 << magnitude) + 1),
+        has_value=has_value,
+        delta=np.where(has_value, rng.integers(-1 << magnitude, (1 << magnitude) + 1), 0),
         bit=rng.integers(0, cfg.mask_bits, cycles),
         word_last=(kinds == 2) | ((kinds == 1) & (rng.random(cycles) < 0.4)),
         record_last=rng.random(cycles) < 0.3,
@@ -72,8 +75,7 @@ def schedule(cfg: Config, rng: np.random.Generator, cycles: int, spacing: int = 
 
 def expected(cfg: Config, s: Schedule, c: Constants) -> dict[str, np.ndarray]:
     """Outputs by cycle of presentation."""
-    delta = np.where(s.has_value, s.delta, 0)
-    new, kept, saturated = update(delta, s.g, c.lr, c.shift, c.theta, cfg.delta_bits, c.dense)
+    new, kept, saturated = update(s.delta, s.g, c.lr, c.shift, c.theta, cfg.delta_bits, c.dense)
     return {
         "valid": s.valid,
         "word_last": s.word_last,
@@ -89,24 +91,25 @@ def expected(cfg: Config, s: Schedule, c: Constants) -> dict[str, np.ndarray]:
     }
 
 
-async def play(dut: Any, cfg: Config, dot_latency: int, s: Schedule, c: Constants, reset_at: int = -1) -> int:
+async def play(dut: Any, cfg: Config, dot_latency: int, s: Schedule, c: Constants, reset_at: int = 1 << 30) -> int:
     """Run a schedule, compare everything; the number of kept weights."""
     rng = np.random.default_rng(7)
+    leads = {name: tb.parameters()[lead] for name, lead in LEAD.items()}
+    for flag in (s.valid, s.word_last):  # nobody announces after a reset what has begun before it
+        flag[reset_at + 1 : reset_at + 1 + max(leads.values())] = False
     want = expected(cfg, s, c)
     delay, n = dot_latency + LATENCY, len(s.valid)
     dut.lr.value, dut.theta.value, dut.dense_mode.value = c.lr, c.theta, int(c.dense)
     dut.shift.value = c.shift & 127
-    acc_mask, delta_mask = (1 << cfg.acc_bits) - 1, (1 << cfg.delta_bits) - 1
-    kept = 0
-    for t in range(n + delay + 3):
-        active = t < n
+    acc_mask, kept = (1 << cfg.acc_bits) - 1, 0
+    for t in range(-max(leads.values()), n + delay + 3):
+        active = 0 <= t < n
         dut.visit_valid.value = int(active and s.valid[t])
         dut.visit_word_last.value = int(active and s.word_last[t])
-        if active:
-            dut.visit_has_value.value = int(s.has_value[t])
-            dut.visit_delta.value = int(s.delta[t]) & delta_mask
-            for name in ("bit", "record_last", "next_explored", "next_count"):
-                getattr(dut, f"visit_{name}").value = int(getattr(s, name)[t])
+        for name, lead in leads.items():
+            port, of = getattr(dut, f"visit_{name}"), t + lead
+            used = 0 <= of < n and (s.valid[of] or s.word_last[of])
+            port.value = (int(getattr(s, name)[of]) if used else int(rng.integers(1 << 32))) & (1 << len(port)) - 1
         at_g = t - dot_latency
         real = 0 <= at_g < n and s.valid[at_g]
         dut.g.value = (int(s.g[at_g]) if real else int(rng.integers(-(1 << 62), 1 << 62))) & acc_mask
@@ -205,7 +208,7 @@ async def only_bare_markers(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_flight(dut: Any) -> None:
-    """A reset removes what is in flight; what follows in the next cycle is exact again."""
+    """A reset removes what is in flight; what begins in the next cycle is exact again."""
     cfg, dot_latency, rng = _environment()
     await tb.start(dut)
     for at in (3, 20, 21, 40):

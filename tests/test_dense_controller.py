@@ -25,7 +25,8 @@ CONFIGS = {
 @pytest.mark.parametrize(("name", "seed"), [*((name, 1) for name in CONFIGS), ("tiny", 2), ("wide", 3)])
 def test_unit_equals_model(name: str, seed: int) -> None:
     cfg = CONFIGS[name]
-    given = {"config": cfg, "start_latency": DenseController.START_LATENCY}
+    leads = {"visit_lead": DenseController.VISIT_LEAD, "delta_lead": DenseController.DELTA_LEAD}
+    given = {"config": cfg, "start_latency": DenseController.START_LATENCY, **leads}
     # A port of the top module cannot be called `trace`: Verilator's class has a method of that name.
     text = re.sub(r"\btrace\b", "trace_record", to_verilog(DenseController(cfg), "dense_controller"))
     results = run_bench(text, "dense_controller", "tb.tb_dense_controller", parameters=given, seed=seed)

@@ -31,7 +31,8 @@ CONFIGS = {
 @pytest.mark.parametrize(("name", "seed"), [*((name, 1) for name in CONFIGS), ("tiny", 2), ("small", 3), ("two", 4)])
 def test_unit_equals_model(name: str, seed: int) -> None:
     cfg = CONFIGS[name]
-    given = {"config": cfg, "start_latency": RowController.START_LATENCY}
+    leads = {"visit_lead": RowController.VISIT_LEAD, "delta_lead": RowController.DELTA_LEAD}
+    given = {"config": cfg, "start_latency": RowController.START_LATENCY, **leads}
     # A port of the top module cannot be called `trace`: Verilator's class has a method of that name.
     text = re.sub(r"\btrace\b", "trace_record", to_verilog(RowController(cfg), "row_controller"))
     results = run_bench(text, "row_controller", "tb.tb_row_controller", parameters=given, seed=seed)
@@ -39,8 +40,8 @@ def test_unit_equals_model(name: str, seed: int) -> None:
 
 
 def test_start_latency() -> None:
-    """Walker 2, masks 2, rule 1, decoder 3, weight 6, output 1."""
-    assert RowController.START_LATENCY == 15
+    """Walker 2, masks 2, decoder 3, weight 6, output 1."""
+    assert RowController.START_LATENCY == 14
 
 
 def test_bad_parameters() -> None:

@@ -16,6 +16,7 @@ CONFIGS = {
     "tiny8": PRESETS["tiny"].with_(operand_bits=8, lr_bits=5),
 }
 DOT_LATENCY = {"tiny": 6, "small": 7, "tiny8": 3}
+LEADS = {"tiny": (7, 2), "small": (0, 0), "tiny8": (1, 5)}  # of visit and delta
 
 
 def reference(delta: int, g: int, lr: int, shift: int, theta: int, bits: int, dense: bool) -> tuple[int, bool, bool]:
@@ -69,12 +70,17 @@ def test_golden_refuses(change: dict, message: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unit_equals_golden(name: str) -> None:
-    cfg, dot_latency = CONFIGS[name], DOT_LATENCY[name]
+    cfg, dot_latency, (visit_lead, delta_lead) = CONFIGS[name], DOT_LATENCY[name], LEADS[name]
     results = run_bench(
-        lambda: WeightUpdate(cfg, dot_latency),
+        lambda: WeightUpdate(cfg, dot_latency, visit_lead, delta_lead),
         "weight_update",
         "tb.tb_weight_update",
-        parameters={"config": cfg, "dot_latency": dot_latency},
+        parameters={
+            "config": cfg,
+            "dot_latency": dot_latency,
+            "visit_lead": visit_lead,
+            "delta_lead": delta_lead,
+        },
     )
     assert results.tests == 6
 
@@ -84,9 +90,11 @@ def test_unit_equals_golden(name: str) -> None:
     [
         (lambda: WeightUpdate(PRESETS["tiny"], 2), "dot_latency must be between 3 and 59, not 2"),
         (lambda: WeightUpdate(PRESETS["tiny"], 60), "dot_latency must be between 3 and 59, not 60"),
+        (lambda: WeightUpdate(PRESETS["tiny"], 3, -1, 0), "visit_lead must be between 0 and 16, not -1"),
+        (lambda: WeightUpdate(PRESETS["tiny"], 3, 0, 17), "delta_lead must be between 0 and 16, not 17"),
         (lambda: VisitDelay(0, 3), "width must be at least 1, not 0"),
-        (lambda: VisitDelay(1, 2), "delay must be between 3 and 64, not 2"),
-        (lambda: VisitDelay(1, 65), "delay must be between 3 and 64, not 65"),
+        (lambda: VisitDelay(1, 2), "delay must be between 3 and 96, not 2"),
+        (lambda: VisitDelay(1, 97), "delay must be between 3 and 96, not 97"),
     ],
 )
 def test_bad_parameters(make, message: str) -> None:

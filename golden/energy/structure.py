@@ -77,12 +77,12 @@ def registers(cfg: Config) -> dict[str, int]:
         "control word": control_word(cfg),
         "requantiser": scaled(122),
         "regenerate": 153,
-        "update": scaled(421),
+        "update": scaled(369),
         "encoder": 158 if cfg.sparse else 56,
         "tap": 33,
         "vector": scaled(150),
-        "word": 1000 if cfg.sparse else 150,
-        "visit": 860 if cfg.sparse else 280,
+        "word": 750 if cfg.sparse else 150,
+        "visit": 500 if cfg.sparse else 225,
     }
     row = sum(out[name] for name in ("word", "visit", "update", "encoder"))
     out["all"] = rows * row + rows * cfg.columns * out["PE, MAC"]
