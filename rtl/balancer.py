@@ -115,11 +115,11 @@ class Balancer(wiring.Component):
         cfg: rows and units.
 
     Ports:
-        begin: new counts follow, from the next cycle on. Not while busy, nor within 2 cycles after a final count.
+        begin: new counts follow, from the next cycle on. Not while busy, nor within 3 cycles after a final count.
         count_we, count_add, count_index, count_value: set a count, or add to it (saturating at 65535). One
             a cycle, to any index; ignored while busy.
         count_final: with count_we: this is the unit's count. Between begin and start exactly once for each
-            of the units 0 to n-1, in this order, the last one 2 cycles before start or earlier.
+            of the units 0 to n-1, in this order, the last one 3 cycles before start or earlier.
         start, n, cap, policy: hand N = n units out; sampled together, ignored while busy.
             n and cap are fields of a command, 16 bits.
         busy: from the cycle after start on. done: one cycle, busy is low again in it.
@@ -167,8 +167,8 @@ class Balancer(wiring.Component):
         m.submodules.counts = counts = Memory(shape=COUNT_BITS, depth=units, init=[])
         m.submodules.tiles = tiles = Memory(shape=index_bits, depth=1 << tile_bits, init=[])  # first unit of each
         m.submodules.loads = loads = Memory(shape=load_bits(units), depth=1 << tile_bits, init=[])
-        # Read without a clock edge: whether the head fills up decides where it sinks in the same cycle.
-        # A table this small is distributed memory or registers anyway.
+        # Read without a clock edge, as the head may be the row of the cycle before. A table this small is distributed
+        # memory or registers anyway.
         m.submodules.held = held = Memory(shape=index_bits, depth=1 << len(queue.row), init=[])
         count_write, tile_write, load_write, held_write = (
             memory.write_port() for memory in (counts, tiles, loads, held)
@@ -182,7 +182,6 @@ class Balancer(wiring.Component):
         none, too_many = Signal(), Signal()
         policy = Signal(2)
         cap = Signal(range(units + 1))
-        cap_last = Signal(index_bits)
         h_last = Signal(index_bits)  # h - 1
         beyond = Signal()
         m.d.comb += beyond.eq(self.n > units)
@@ -243,7 +242,6 @@ class Balancer(wiring.Component):
                 m.d.sync += [
                     k_last.eq(n_last),
                     h_last.eq(Mux(pair, row_h_last >> 1, row_h_last)),
-                    cap_last.eq(cap - 1),
                 ]
                 with m.If(none | refused):
                     m.d.sync += [self.done.eq(1), self.error.eq(refused)]
@@ -272,7 +270,7 @@ class Balancer(wiring.Component):
         m.d.comb += [
             sort.next.eq(issue & deal & (lpt | (pair & (v == 0)))),
             index1.eq(Mux(deal & (policy != Policy.NONE), sort.item, k1)),
-            tile_read.addr.eq(index1),
+            tile_read.addr.eq(sort.item),
             position2.eq(tile_read.data + v2),
             unit2.eq(Mux(paired, position2, index2)),
             count_read.addr.eq(Mux(self.busy, unit2, self.count_index)),
@@ -299,19 +297,22 @@ class Balancer(wiring.Component):
         second4 = Signal()  # half of its row
         opened = Signal(1 << tile_bits)  # rows, or half tiles, that have a load; the others start from nothing
         opened4 = Signal()
+        # LPT: whether the head fills up decides where it sinks in the same cycle, so of every row it is known before.
+        head_held, fills = Signal(index_bits), Signal(rows)  # slots that the head has given, rows that have one left
         m.d.comb += [
             second4.eq(paired & (rank4 >= rows)),
             row4.eq(Mux(lpt, queue.row, Mux(second4, 2 * rows - 1 - rank4, rank4))),
             opened4.eq(opened.bit_select(row4, 1)),
-            slot4.eq(Mux(lpt, Mux(opened4, held_read.data, 0), place4 + Mux(second4, h_last + 1, 0))),
+            head_held.eq(Mux(opened.bit_select(queue.row, 1), held_read.data, 0)),
+            slot4.eq(Mux(lpt, head_held, place4 + Mux(second4, h_last + 1, 0))),
             queue.init.eq(checking),
             queue.step.eq(lpt & valid[4]),
             queue.count.eq(count4),
-            queue.full.eq(slot4 == cap_last),
+            queue.full.eq(fills.bit_select(queue.row, 1)),
             held_read.addr.eq(queue.row),
             held_write.en.eq(queue.step),
             held_write.addr.eq(queue.row),
-            held_write.data.eq(slot4 + 1),
+            held_write.data.eq(head_held + 1),
             tile_write.en.eq(gather & valid[4] & (place4 == 0)),
             tile_write.addr.eq(rank4),
             tile_write.data.eq(unit4),
@@ -324,6 +325,10 @@ class Balancer(wiring.Component):
                 place4.eq(Mux(last[4], 0, place4 + 1)),
                 opened.bit_select(row4, 1).eq(1),
             ]
+        with m.If(checking):
+            m.d.sync += fills.eq((cap == 1).replicate(rows))
+        with m.Elif(queue.step):
+            m.d.sync += fills.bit_select(queue.row, 1).eq(head_held + 2 == cap)
 
         # -- stages 5 and 6: assignment and loads ----------------------------------------------------
         row5, opened5 = Signal(tile_bits, reset_less=True), Signal(reset_less=True)
@@ -354,27 +359,42 @@ class Balancer(wiring.Component):
             m.d.sync += self.max_load.eq(load6)
 
         # -- tally -------------------------------------------------------------------------------------
-        tally, adding, finishing = Signal(), Signal(reset_less=True), Signal(reset_less=True)
-        tally_index, value = Signal(index_bits, reset_less=True), Signal(COUNT_BITS, reset_less=True)
+        # The count so far is read; it waits in a register; the sum is stored. A count may follow another of the same
+        # unit at once: then the sum just made is what there was so far.
+        stages = []
+        now = {
+            "tally": self.count_we & ~self.busy,
+            "adding": self.count_add,
+            "finishing": self.count_final,
+            "tally_index": self.count_index,
+            "value": self.count_value,
+        }
+        for stage in (1, 2):
+            after = {
+                name: Signal.like(source, name=f"{name}{stage}", reset_less=name != "tally")
+                for name, source in now.items()
+            }
+            m.d.sync += [register.eq(now[name]) for name, register in after.items()]
+            stages.append(after)
+            now = after
+        follows1 = Signal()
+        so_far2 = Signal(COUNT_BITS, reset_less=True)
         total, tallied = Signal(COUNT_BITS + 1), Signal(COUNT_BITS)
         m.d.sync += [
-            tally.eq(self.count_we & ~self.busy),
-            adding.eq(self.count_add),
-            finishing.eq(self.count_final),
-            tally_index.eq(self.count_index),
-            value.eq(self.count_value),
+            follows1.eq(stages[0]["tally"] & (self.count_index == stages[0]["tally_index"])),
+            so_far2.eq(Mux(stages[0]["adding"], Mux(follows1, tallied, count_read.data), 0)),
         ]
         m.d.comb += [
-            total.eq(Mux(adding, count_read.data, 0) + value),
+            total.eq(so_far2 + stages[1]["value"]),
             tallied.eq(total[:COUNT_BITS] | total[-1].replicate(COUNT_BITS)),
-            count_write.en.eq(tally),
-            count_write.addr.eq(tally_index),
+            count_write.en.eq(stages[1]["tally"]),
+            count_write.addr.eq(stages[1]["tally_index"]),
             count_write.data.eq(tallied),
         ]
 
         # -- sorting: counts as they are tallied, sums of half tiles as they are gathered ---------------
         final, settled = Signal(), Signal(COUNT_BITS, reset_less=True)
-        m.d.sync += [final.eq(tally & finishing), settled.eq(tallied)]
+        m.d.sync += [final.eq(now["tally"] & now["finishing"]), settled.eq(tallied)]
         m.d.comb += [
             sort.flush.eq((self.begin & ~self.busy) | (checking & pair)),
             sort.fill.eq(Mux(gather, valid[6] & last[6], final)),

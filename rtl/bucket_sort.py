@@ -7,12 +7,16 @@ number in 8-bit floating point: order without width.
 
 from __future__ import annotations
 
+import operator
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import log2_exact
+from rtl.ram import ram
+from rtl.reduction import tree
 
 MANTISSA_BITS, EXPONENT_BITS = 4, 4
 KEY_BITS = MANTISSA_BITS + EXPONENT_BITS
@@ -33,21 +37,38 @@ def sort_key(m: Module, number: Value) -> Signal:
     return key
 
 
-def highest(bits: Value) -> Value:
-    """Index of the highest bit that is set, as a tree; 0 if none is. `bits` are 2, 4, 8, ... bits."""
-    half = len(bits) // 2
-    lower, upper = bits[:half], bits[half:]
-    if half == 1:
-        return upper
-    return Cat(Mux(upper.any(), highest(upper), highest(lower)), upper.any())
+def highest(bits: Value) -> tuple[Value, Value]:
+    """The highest bit that is set, as its index and alone in a mask; meaningless if none is. `bits` are BINS bits.
+
+    Two levels of 16: the highest bit of every group and the highest group are found side by side.
+    """
+    size = 1 << MANTISSA_BITS
+    groups = [bits[low : low + size] for low in range(0, BINS, size)]
+    group = _alone(Cat(g.any() for g in groups))
+    alone = [_alone(g) for g in groups]
+    within = [_index(one) & here.replicate(MANTISSA_BITS) for one, here in zip(alone, group, strict=True)]
+    mask = Cat(one & here.replicate(size) for one, here in zip(alone, group, strict=True))
+    return Cat(tree(within, operator.or_), _index(group)), mask
+
+
+def _alone(bits: Value) -> Value:
+    """The highest bit that is set, without all below it."""
+    return Cat(bit & ~bits[n + 1 :].any() for n, bit in enumerate(bits))
+
+
+def _index(alone: Value) -> Value:
+    """Index of the only bit that is set."""
+    count = (len(alone) - 1).bit_length()
+    return Cat(Cat(bit for n, bit in enumerate(alone) if n >> place & 1).any() for place in range(count))
 
 
 class BucketSort(wiring.Component):
     """A list of items for each key; read from the highest key down, equal keys in the order in which they came.
 
-    A list is its first item, its last item, and for each item the one behind it. A bit a bin, in
-    registers, says whether it has a list: clearing them all is how the lists are emptied, and the highest of
-    them is the list to read next.
+    A list is its first item, its last item, and for each item the one behind it. A bit a bin, in registers, says
+    whether it has a list: clearing them all is how the lists are emptied. The highest list that has not been begun is
+    not among the bits but in a register of its own, kept while keys come and found anew whenever a list is begun; so
+    where the next list begins and ends has been read from the memories before the current one is over.
 
     Latency: a key given in cycle t is in its list for a `next` in cycle t + LATENCY; the `item` of a `next`
     follows one cycle later. Throughput: one key a cycle, one item a cycle.
@@ -82,18 +103,22 @@ class BucketSort(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.heads = heads = Memory(shape=self._bits, depth=BINS, init=[])
-        m.submodules.tails = tails = Memory(shape=self._bits, depth=BINS, init=[])
-        m.submodules.links = links = Memory(shape=self._bits, depth=self._items, init=[])
+        # Where a read meets a write, only that of the last item has to answer: with the old one. Heads and links are
+        # not yet read then, or nobody looks at the answer.
+        m.submodules.heads = heads = ram(self._bits, BINS)
+        # With the last item: whether it is not the only one.
+        m.submodules.tails = tails = Memory(shape=1 + self._bits, depth=BINS, init=[])
+        m.submodules.links = links = ram(self._bits, self._items)
         head_write, tail_write, link_write = (memory.write_port() for memory in (heads, tails, links))
         head_read, tail_read, link_read = (memory.read_port() for memory in (heads, tails, links))
-        occupied = Signal(BINS)
+        top, any_top = Signal(KEY_BITS), Signal()  # highest list not begun
+        rest = Signal(BINS)  # all others
 
         # Filling, first cycle: the key waits in a register, so that it may come through `sort_key`. Second cycle:
         # the item becomes the last of its list, whose last so far is read. Third: that one learns of the item.
         filling, bin1, item1 = Signal(), Signal(KEY_BITS, reset_less=True), Signal(self._bits)
         linking, item2 = Signal(), Signal(self._bits, reset_less=True)
-        known = Signal()
+        known, is_top, above = Signal(), Signal(), Signal()
         m.d.sync += [
             filling.eq(self.fill),
             bin1.eq(self.key),
@@ -102,39 +127,54 @@ class BucketSort(wiring.Component):
             item2.eq(item1),
         ]
         m.d.comb += [
-            known.eq(occupied.bit_select(bin1, 1)),
+            is_top.eq(any_top & (bin1 == top)),
+            above.eq(~any_top | (bin1 > top)),
+            known.eq(is_top | rest.bit_select(bin1, 1)),
             head_write.en.eq(filling & ~known),
             head_write.addr.eq(bin1),
             head_write.data.eq(item1),
             tail_write.en.eq(filling),
             tail_write.addr.eq(bin1),
-            tail_write.data.eq(item1),
+            tail_write.data.eq(Cat(item1, known)),
             link_write.en.eq(linking),
-            link_write.addr.eq(tail_read.data),
+            link_write.addr.eq(tail_read.data[:-1]),
             link_write.data.eq(item2),
         ]
-        # Reading: behind the last item of a list comes the first of the next list. Whatever is not asked for
-        # stays in the read ports.
-        begun, first, enter = Signal(), Signal(), Signal()
-        highest_bin = Signal(KEY_BITS)
+        # Reading: behind the last item of a list comes the first of the next list. Whatever is not asked for stays in
+        # the read ports: the first and last item of the list that is begun next or, as long as its first item is
+        # shown, of the current one. That an item is the last of its list is known a cycle later, when the next one is
+        # shown: both that it might be are there.
+        begun, first = Signal(), Signal()
+        begin = Signal()
+        last, over = Signal(self._bits, reset_less=True), Signal()
+        next_top, next_mask = highest(rest)
         m.d.comb += [
-            highest_bin.eq(highest(occupied)),
             self.item.eq(Mux(first, head_read.data, link_read.data)),
-            enter.eq(self.next & (~begun | (self.item == tail_read.data))),
-            head_read.en.eq(enter),
-            head_read.addr.eq(highest_bin),
-            tail_read.en.eq(filling | enter),
-            tail_read.addr.eq(Mux(filling, bin1, highest_bin)),
+            begin.eq(self.next & (~begun | first)),
+            head_read.en.eq(begin),
+            head_read.addr.eq(top),
+            tail_read.en.eq(filling | begin),
+            tail_read.addr.eq(Mux(filling, bin1, top)),
             link_read.en.eq(self.next),
             link_read.addr.eq(self.item),
+            over.eq(Mux(first, ~tail_read.data[-1], link_read.data == last)),
         ]
         with m.If(self.next):
-            m.d.sync += [begun.eq(1), first.eq(enter)]
+            m.d.sync += [begun.eq(1), first.eq(~begun | over)]
+            with m.If(first):
+                m.d.sync += last.eq(tail_read.data[:-1])
         # As masks: a bit assigned by its number becomes a decoder that tools work minutes on.
-        gains, loses = Signal(BINS), Signal(BINS)
-        m.d.comb += [gains.eq(filling << bin1), loses.eq(enter << highest_bin)]
-        m.d.sync += occupied.eq((occupied | gains) & ~loses)
+        enters, loses = Signal(BINS), Signal(BINS)
+        m.d.comb += [
+            enters.eq((filling & any_top & ~is_top) << Mux(above, top, bin1)),
+            loses.eq(next_mask & begin.replicate(BINS)),
+        ]
+        m.d.sync += rest.eq((rest | enters) & ~loses)
+        with m.If(filling & above):
+            m.d.sync += [top.eq(bin1), any_top.eq(1)]
+        with m.Elif(begin):
+            m.d.sync += top.eq(next_top)
 
         with m.If(self.flush):
-            m.d.sync += [occupied.eq(0), item1.eq(0), begun.eq(0)]
+            m.d.sync += [rest.eq(0), any_top.eq(0), item1.eq(0), begun.eq(0), first.eq(0)]
         return m

@@ -8,7 +8,7 @@ and the lowest bit kept, as floating-point units do, and saturates.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -207,25 +207,17 @@ def _differ(bits: object) -> object:
     return bits.any() & ~bits.all()
 
 
+def leading_one(bits: Value) -> Value:
+    """Index of the highest bit that is set, 0 if none is: a balanced tree, a multiplexer a level."""
+    if len(bits) <= 2:
+        return bits[1] if len(bits) == 2 else Const(0, 1)
+    half = 1 << (len(bits) - 1).bit_length() - 1
+    lower, upper = bits[:half], bits[half:]
+    return Cat(Mux(upper.any(), leading_one(upper), leading_one(lower)), upper.any())
+
+
 def bit_length(m: Module, value: Signal) -> Signal:
-    """Position of the leading one, counted from 1; by halving, so the depth is logarithmic."""
-    steps = (len(value) - 1).bit_length()
-    rest = value
-    found = []
-    for level in reversed(range(steps)):
-        step = 1 << level
-        high = Signal(name=f"high{step}")
-        narrowed = Signal(step, name=f"rest{step}")
-        m.d.comb += [
-            high.eq(rest[step:].any()),
-            narrowed.eq(Mux(high, rest[step:], rest[:step])),
-        ]
-        found.insert(0, high)
-        rest = narrowed
-    position = Signal(steps)
+    """Position of the leading one, counted from 1, 0 if there is none; combinational, depth is logarithmic."""
     length = Signal(len(value).bit_length())
-    m.d.comb += [
-        position.eq(Cat(*found)),
-        length.eq(position + rest[0]),
-    ]
+    m.d.comb += length.eq(leading_one(Cat(Const(1, 1), value)))  # a one below it: no addition behind the search
     return length

@@ -96,4 +96,5 @@ def _softmax(cfg: Config, c: dict[str, int], latency: int) -> int:
     sample = 1 + 2 * reading + DIVISION + 1
     writing = 1 + latency + elements * cfg.columns + 1 + SOFTMAX_FLUSH + 1
     samples = (c["batches"] - 1) * cfg.columns + c["valid"]
-    return c["batches"] * (1 + latency + writing) + samples * sample + 1
+    last_beat = 2  # behind the last sub-batch: into memory
+    return c["batches"] * (1 + latency + writing) + samples * sample + last_beat

@@ -235,7 +235,7 @@ class Lanes(wiring.Component):
         alive_4, counts_4 = delay(alive_1, "alive", 3), delay(counts_1, "counts", 3)
         gated_result = Signal()
         m.d.comb += gated_result.eq((command.op == Op.AFFINE) & (command.gate != 0) & command.gate_result)
-        shifts_5, q_7 = [], []
+        shifts_5, q_8 = [], []
         for v, k in enumerate(k_1):
             exact, shift = Signal(signed(Q_BITS + 2), name=f"exact{v}"), Signal(signed(SHIFT_BITS), name=f"shift{v}")
             q_1 = Signal(signed(Q_BITS), name=f"q{v}")
@@ -245,7 +245,7 @@ class Lanes(wiring.Component):
                 shift.eq(Mux(exact < -31, -31, Mux(exact > 63, 63, exact))),
             ]
             shifts_5.append(delay(shift, f"shift_{v}", 4))
-            q_7.append(delay(q_1, f"q_{v}", 6))
+            q_8.append(delay(q_1, f"q_{v}", 7))
         values_7, saturated_7, z_5 = [], [], []
         for n in range(columns):
             for v in range(elements):
@@ -268,9 +268,9 @@ class Lanes(wiring.Component):
         m.submodules.peaks = peaks = PeakFinder(cfg, elements)
         m.d.comb += [
             peaks.clear.eq(self.clear),
-            peaks.en.eq(delay(step_4.last, "last_to_8", 4, resets=True)),
+            peaks.en.eq(delay(step_4.last, "last_to_10", 6, resets=True)),
             peaks.sums.eq(Cat(z_5)),
-            peaks.q.eq(Cat(q_7)),
+            peaks.q.eq(Cat(q_8)),
             peaks.six.eq(command.clip == Clip.RELU6),
             self.any.eq(peaks.any),
             self.peak.eq(peaks.peak),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,13 +28,13 @@ class PeakFinder(wiring.Component):
         elements: V.
 
     Ports:
-        clear: forget it. en: the sums count; 3 cycles after them (what was on its way before a reset does not).
-        sums: C times V, lane n * V + v of column n. q: V exponents, 2 cycles after their sums. six: peaks are at most
+        clear: forget it. en: the sums count; 5 cycles after them (what was on its way before a reset does not).
+        sums: C times V, lane n * V + v of column n. q: V exponents, 3 cycles after their sums. six: peaks are at most
         that of six.
         any, peak: there was something that is not zero; its peak.
     """
 
-    LATENCY = 5
+    LATENCY = 7
 
     def __init__(self, cfg: Config, elements: int) -> None:
         self._cfg, self._elements = cfg, elements
@@ -62,27 +62,33 @@ class PeakFinder(wiring.Component):
                 m.d.sync += magnitude.eq((x ^ x[-1].replicate(SUM_BITS)) + x[-1])
                 magnitudes.append(magnitude)
             joined = Signal(SUM_BITS, name=f"joined_{v}", reset_less=True)
+            length = Signal(range(SUM_BITS + 1), name=f"length_{v}", reset_less=True)
             peak = Signal(signed(PEAK_BITS), name=f"peak_{v}", reset_less=True)
             some = Signal(name=f"some_{v}", reset_less=True)
             m.d.sync += [
                 joined.eq(tree(magnitudes, operator.or_)),
-                peak.eq(bit_length(m, joined) + self.q.word_select(v, Q_BITS).as_signed()),
-                some.eq(joined.any()),
+                length.eq(bit_length(m, joined)),
+                peak.eq(length + self.q.word_select(v, Q_BITS).as_signed()),
+                some.eq(length.any()),
             ]
             found.append((peak, some))
 
         def larger(a: tuple, b: tuple) -> tuple:
             return Mux(a[1] & (~b[1] | (a[0] > b[0])), a[0], b[0]), a[1] | b[1]
 
-        of_all, some = tree(found, larger)
+        # The largest of two, then of all.
+        pairs = []
+        for n in range(0, elements, 2):
+            peak, some = Signal.like(found[n][0], name=f"pair_{n}"), Signal(name=f"pair_some_{n}", reset_less=True)
+            m.d.sync += Cat(peak, some).eq(Cat(*tree(found[n : n + 2], larger)))
+            pairs.append((peak, some))
+        of_all, some = tree(pairs, larger)
         largest, counts = Signal(signed(PEAK_BITS), reset_less=True), Signal()
         m.d.sync += [largest.eq(of_all), counts.eq(some & self.en)]
-        with m.If(self.six & (of_all > SIX_PEAK)):
-            m.d.sync += largest.eq(SIX_PEAK)
         with m.If(self.clear):
             m.d.sync += self.any.eq(0)
         with m.Elif(counts):
             m.d.sync += self.any.eq(1)
             with m.If(~self.any | (largest > self.peak)):
-                m.d.sync += self.peak.eq(largest)
+                m.d.sync += self.peak.eq(Mux(self.six & (largest > SIX_PEAK), SIX_PEAK, largest))
         return m

@@ -10,12 +10,12 @@ from __future__ import annotations
 from enum import IntEnum
 from math import isqrt
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.vector import FACTOR_BITS, TERM_BITS, WORD_MANTISSA
-from rtl.requantise import bit_length
+from rtl.requantise import leading_one
 
 MANTISSA = 31
 EXPONENT_BITS = 12
@@ -78,7 +78,11 @@ class RealUnit(wiring.Component):
         # Stage 1: product; which operand is smaller and by how much; the seed.
         op_1 = delay(self.op, "op_1")
         clamp_3 = delay(self.clamp, "clamp", 3)
-        product = Signal(signed(2 * MANTISSA + 2), reset_less=True)
+        half = (MANTISSA + 1) // 2  # of a factor: what a multiplier takes
+        parts = {
+            name: Signal(signed(2 * half + 2), name=f"product_{name}", reset_less=True)
+            for name in ("ll", "lh", "hl", "hh")
+        }
         x = Signal(signed(MANTISSA + 1))
         y = Signal(signed(MANTISSA + 1))
         x_zero, y_zero, swap, x_first = Signal(), Signal(), Signal(), Signal()
@@ -108,7 +112,7 @@ class RealUnit(wiring.Component):
         with m.Else():
             m.d.comb += distance.eq(self.x_e - self.y.e)
         m.d.sync += [
-            product.eq(x * self.y.m),
+            *(part.eq(_part(x, name[0], half) * _part(self.y.m, name[1], half)) for name, part in parts.items()),
             big.eq(Mux(swap, y, x)),
             small.eq(Mux((self.op == RealOp.ADD) & ~swap, y, x)),
             shift.eq(Mux(distance < 0, 0, Mux(distance > 63, 63, distance))),
@@ -135,7 +139,11 @@ class RealUnit(wiring.Component):
         # Stage 2: the smaller one aligned. Stage 3: an integer of 64 bits.
         op_2, e_3 = delay(op_1, "op_2"), delay(e_1, "e", 2)
         op_3 = delay(op_2, "op_3")
-        product_2, big_2, wide_2 = delay(product, "product"), delay(big, "big"), delay(wide_1, "wide")
+        product_2 = Signal(signed(2 * MANTISSA + 2), reset_less=True)
+        big_2, wide_2 = delay(big, "big"), delay(wide_1, "wide")
+        m.d.sync += product_2.eq(
+            Cat(parts["ll"][: 2 * half], parts["hh"]).as_signed() + ((parts["lh"] + parts["hl"]) << half)
+        )
         aligned = Signal(signed(2 * MANTISSA + 1), reset_less=True)
         w = Signal(signed(64), reset_less=True)
         m.d.sync += aligned.eq(Cat(Const(0, MANTISSA), small).as_signed() >> shift)
@@ -156,21 +164,18 @@ class RealUnit(wiring.Component):
             negative.eq(w[-1]),
             magnitude.eq(Mux(w[-1], Mux(clamp_3, 0, -w), w)),
         ]
-        length = Signal(7, reset_less=True)
-        m.d.sync += length.eq(bit_length(m, magnitude))
+        position, nothing = Signal(6, reset_less=True), Signal(reset_less=True)
+        m.d.sync += [position.eq(leading_one(magnitude)), nothing.eq(magnitude == 0)]
         magnitude_5 = delay(magnitude, "magnitude_5")
         magnitude_6 = delay(magnitude_5, "magnitude_6")
-        up = Signal(7)
         shifted = Signal(64, reset_less=True)
         e_6 = Signal(signed(EXPONENT_BITS), reset_less=True)
         e_5 = delay(e_3, "e_5", 2)
-        m.d.comb += up.eq(64 - length)
         m.d.sync += [
-            shifted.eq(magnitude_5 << up[:6]),
-            e_6.eq(e_5 + length - MANTISSA),
+            shifted.eq(magnitude_5 << ~position),  # 63 less the position
+            e_6.eq(e_5 + position - (MANTISSA - 1)),
         ]
-        nothing_6 = Signal(reset_less=True)
-        m.d.sync += nothing_6.eq(length == 0)
+        nothing_6 = delay(nothing, "nothing_6")
         raw_e_6 = delay(e_5, "raw_e")
 
         # Stage 7: rounding, at the 31st bit from the top, or where an integer ends.
@@ -234,3 +239,8 @@ class RealUnit(wiring.Component):
                 with m.Else():
                     m.d.sync += self.word.eq(Cat(with_sign(packed, WORD_MANTISSA), packed_e[:8]))
         return m
+
+
+def _part(factor: Signal, name: str, half: int) -> Value:
+    """The lower half of a factor, which has no sign, or the upper one."""
+    return factor[half:].as_signed() if name == "h" else factor[:half]

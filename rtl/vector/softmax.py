@@ -163,59 +163,58 @@ class Softmax(wiring.Component):
             distance.eq(Mux(writing, known.largest, largest) - x_1),
             product_3.eq(distance * LOG2_E),
         ]
-        right_by, left_by = Signal(6), Signal(3)
-        m.d.comb += [
-            right_by.eq(Mux(self.exponent > 0, 0, Mux(self.exponent < -63, 63, -self.exponent))),
-            left_by.eq(Mux(self.exponent <= 0, 0, Mux(self.exponent > LEFT, LEFT, self.exponent))),
-        ]
+        # Left by up to `LEFT`, right by any number: one shift to the right, of what has been shifted by `LEFT`.
+        right_by = Signal(6, reset_less=True)
+        m.d.sync += right_by.eq(Mux(self.exponent > LEFT, 0, Mux(self.exponent < LEFT - 63, 63, LEFT - self.exponent)))
         shifted = Signal(len(product_3) + LEFT)
-        m.d.comb += shifted.eq((product_3 << left_by) >> right_by)
+        m.d.comb += shifted.eq((product_3 << LEFT) >> right_by)
         m.d.sync += u_4.eq(Mux(shifted[U_BITS:].any(), (1 << U_BITS) - 1, shifted))
 
-        # Stages 5 to 7: its power of two.
+        # Stages 5 to 8: its power of two. A table's entry waits in a register: its memory is slow.
         m.submodules.powers = powers = Memory(shape=45, depth=2**TABLE, init=POWERS)
         power_read = powers.read_port()
         m.d.comb += power_read.addr.eq(u_4[LOW:FRACTION])
-        rest_5, whole_5 = delay(u_4[:LOW], "rest_5"), delay(u_4[FRACTION:], "whole_5")
-        part_6 = Signal(signed(20 + LOW + 1), reset_less=True)
-        base_6, whole_6 = delay(power_read.data[20:], "base_6"), delay(whole_5, "whole_6")
-        p_7 = Signal(POWER + 1, reset_less=True)
+        power_6 = delay(power_read.data, "power_6")
+        rest_6, whole_7 = delay(u_4[:LOW], "rest", 2), delay(u_4[FRACTION:], "whole", 3)
+        part_7 = Signal(signed(20 + LOW + 1), reset_less=True)
+        base_7 = delay(power_6[20:], "base_7")
+        p_8 = Signal(POWER + 1, reset_less=True)
         interpolated = Signal(POWER + 2)
-        m.d.comb += interpolated.eq(base_6 + (part_6 >> LOW))
-        m.d.sync += [part_6.eq(power_read.data[:20].as_signed() * rest_5), p_7.eq(interpolated >> whole_6)]
+        m.d.comb += interpolated.eq(base_7 + (part_7 >> LOW))
+        m.d.sync += [part_7.eq(power_6[:20].as_signed() * rest_6), p_8.eq(interpolated >> whole_7)]
 
-        # Stage 7, sums of a sample.
+        # Stage 8, sums of a sample.
         counts_1 = Signal()
         m.d.comb += counts_1.eq(go_1 & class_real & summing)
-        counts_7 = delay(counts_1, "counts", 6, resets=True)
+        counts_8 = delay(counts_1, "counts", 7, resets=True)
         mine_1 = Signal()
         m.d.comb += mine_1.eq(class_1 == label_1)
         mine_4 = delay(mine_1 & counts_1, "mine", 3, resets=True)
         total, u_label = Signal(SUM_BITS), Signal(U_BITS)
-        with m.If(counts_7):
-            m.d.sync += total.eq(total + p_7)
+        with m.If(counts_8):
+            m.d.sync += total.eq(total + p_8)
         with m.If(mine_4):
             m.d.sync += u_label.eq(u_4)
 
-        # Stages 7 to 11: the gradient.
-        reciprocal_7, size_7 = delay(known.reciprocal, "reciprocal", 6), delay(known.size, "size", 6)
-        scaled_8, shift_8 = Signal(POWER + 1 + RECIPROCAL_BITS, reset_less=True), Signal(7, reset_less=True)
-        m.d.sync += [scaled_8.eq(p_7 * reciprocal_7), shift_8.eq(size_7 + (POWER - (bits - 2)))]
-        m.submodules.requantise = requantise = Requantise(len(scaled_8) + 1, bits)
-        m.d.comb += [requantise.x.eq(scaled_8), requantise.shift.eq(shift_8)]
-        mine_10, real_10 = delay(mine_1, "mine_to_10", 9), delay(class_real & sample_1, "real", 9)
+        # Stages 8 to 12: the gradient.
+        reciprocal_8, size_8 = delay(known.reciprocal, "reciprocal", 7), delay(known.size, "size", 7)
+        scaled_9, shift_9 = Signal(POWER + 1 + RECIPROCAL_BITS, reset_less=True), Signal(7, reset_less=True)
+        m.d.sync += [scaled_9.eq(p_8 * reciprocal_8), shift_9.eq(size_8 + (POWER - (bits - 2)))]
+        m.submodules.requantise = requantise = Requantise(len(scaled_9) + 1, bits)
+        m.d.comb += [requantise.x.eq(scaled_9), requantise.shift.eq(shift_9)]
+        mine_11, real_11 = delay(mine_1, "mine_to_11", 10), delay(class_real & sample_1, "real", 10)
         gradient = Signal(signed(bits + 1))
-        m.d.comb += gradient.eq(Mux(real_10, requantise.value - (mine_10 << (bits - 2)), 0))
-        write_10 = delay(go_1 & writing, "write_10", 9, resets=True)
-        end_10 = delay(end_1 & writing, "end_10", 9, resets=True)
-        element_10, which_10 = delay(element_1, "element_10", 9), delay(which_1, "which_10", 9)
+        m.d.comb += gradient.eq(Mux(real_11, requantise.value - (mine_11 << (bits - 2)), 0))
+        write_11 = delay(go_1 & writing, "write_11", 10, resets=True)
+        end_11 = delay(end_1 & writing, "end_11", 10, resets=True)
+        element_11, which_11 = delay(element_1, "element_11", 10), delay(which_1, "which_11", 10)
         packed = Signal(cfg.beat_bits, reset_less=True)
         for n in range(columns):
             for k in range(bus):
                 low = (n * bus + k) * bits
-                with m.If(write_10 & (which_10 == n) & (element_10 == k)):
+                with m.If(write_11 & (which_11 == n) & (element_11 == k)):
                     m.d.sync += packed[low : low + bits].eq(gradient)
-        m.d.sync += self.push.eq(end_10)
+        m.d.sync += self.push.eq(end_11)
         m.d.comb += [self.push_data.eq(packed), self.push_addr.eq(out_addr)]
         with m.If(self.push):
             m.d.sync += out_addr.eq(out_addr + 1)
@@ -229,14 +228,16 @@ class Softmax(wiring.Component):
         m.submodules.logarithms = logarithms = Memory(shape=45, depth=2**TABLE, init=LOGARITHMS)
         log_read = logarithms.read_port()
         normal = Signal(SUM_BITS, reset_less=True)
+        log_entry = Signal(45, reset_less=True)
         log_part = Signal(signed(20 + LOW + 1), reset_less=True)
         logarithm = Signal(signed(FRACTION + 7), reset_less=True)
         m.d.sync += [
             size.eq(bit_length(m, total)),
             normal.eq(total << (SUM_BITS - size)[:6]),
-            log_part.eq(log_read.data[:20].as_signed() * normal[SUM_BITS - 1 - FRACTION : SUM_BITS - 1 - TABLE]),
+            log_entry.eq(log_read.data),
+            log_part.eq(log_entry[:20].as_signed() * normal[SUM_BITS - 1 - FRACTION : SUM_BITS - 1 - TABLE]),
             logarithm.eq(
-                log_read.data[20:] + (log_part >> LOW) + Cat(Const(0, FRACTION), (size - (POWER + 1))[:6]).as_signed()
+                log_entry[20:] + (log_part >> LOW) + Cat(Const(0, FRACTION), (size - (POWER + 1))[:6]).as_signed()
             ),
         ]
         m.d.comb += log_read.addr.eq(normal[SUM_BITS - 1 - TABLE : SUM_BITS - 1])

@@ -15,10 +15,7 @@ PLACE = data.StructLayout(
         "y": 8,
         "x": 8,
         "last_batch": 1,
-        "end": 1,
-        "a": 32,  # where the sub-batch begins, in every tensor
-        "b": 32,
-        "out": 32,
+        "batch_end": 1,  # the last of its sub-batch
     }
 )
 RANGE = data.StructLayout({"low": 8, "high": 8})
@@ -38,7 +35,7 @@ class WindowWalk(wiring.Component):
     Law: `start` in cycle s, the first term is valid in s + `FIRST`, then one in every cycle with `ready`.
 
     Ports:
-        start: pulse. command, beats: stable until the last term.
+        start: pulse. command, beats: stable from two cycles before until the last term.
         valid, ready, term: the walk.
     """
 
@@ -67,34 +64,31 @@ class WindowWalk(wiring.Component):
         # Stage 1: positions of the tensor written.
         going, take_1 = Signal(), Signal()
         at, batch = Signal(PLACE), Signal(16)
-        height, width = Signal(8), Signal(8)
-        x_last, y_last = Signal(), Signal()
+        # What follows from the command alone is in registers, and so is whether a counter is at its end: when all that
+        # is before the lanes moves on has to be decided in one cycle.
+        width = Signal(8, reset_less=True)
+        m.d.sync += width.eq(Mux(unpool, command.in_width, command.out_width))
+        x_last, x_next, x_first = self._end(m, "x", at.x, Mux(unpool, command.in_width, command.out_width))
+        y_last, y_next, y_first = self._end(m, "y", at.y, Mux(unpool, command.in_height, command.out_height))
+        batch_last, batch_next, batch_first = self._end(m, "batch", batch, command.batches)
+        beat = Signal(16)
+        beat_end, beat_next, beat_first = self._end(m, "beat", beat, self.beats)
         m.d.comb += [
-            height.eq(Mux(unpool, command.in_height, command.out_height)),
-            width.eq(Mux(unpool, command.in_width, command.out_width)),
-            x_last.eq(at.x + 1 == width),
-            y_last.eq(at.y + 1 == height),
-            at.last_batch.eq(batch + 1 == command.batches),
-            at.end.eq(x_last & y_last & at.last_batch),
+            at.last_batch.eq(batch_last),
+            at.batch_end.eq(x_last & y_last),
         ]
         counters = Signal(data.StructLayout({"y": 8, "x": 8}))
         m.d.comb += [at.y.eq(counters.y), at.x.eq(counters.x)]
-        for name in ("a", "b", "out"):
-            begin = Signal(32, name=f"{name}_begin")
-            m.d.comb += at[name].eq(begin)
-            with m.If(self.start):
-                m.d.sync += begin.eq(command[f"{name}_addr"])
-            with m.Elif(going & take_1 & x_last & y_last):
-                m.d.sync += begin.eq(begin + command[f"{name}_batch"])
         with m.If(self.start):
             m.d.sync += [going.eq(1), counters.eq(0), batch.eq(0)]
+            m.d.sync += [x_last.eq(x_first), y_last.eq(y_first), batch_last.eq(batch_first)]
         with m.Elif(going & take_1):
-            m.d.sync += counters.x.eq(Mux(x_last, 0, counters.x + 1))
+            m.d.sync += [counters.x.eq(Mux(x_last, 0, counters.x + 1)), x_last.eq(Mux(x_last, x_first, x_next))]
             with m.If(x_last):
-                m.d.sync += counters.y.eq(Mux(y_last, 0, counters.y + 1))
+                m.d.sync += [counters.y.eq(Mux(y_last, 0, counters.y + 1)), y_last.eq(Mux(y_last, y_first, y_next))]
                 with m.If(y_last):
-                    m.d.sync += batch.eq(batch + 1)
-            with m.If(at.end):
+                    m.d.sync += [batch.eq(batch + 1), batch_last.eq(batch_next)]
+            with m.If(at.batch_end & at.last_batch):
                 m.d.sync += going.eq(0)
 
         # Stage 2: the windows that matter there.
@@ -131,9 +125,12 @@ class WindowWalk(wiring.Component):
 
         # Stage 4: the term. A window's bounds are registers; those of the next are a step further.
         place, valid_4, end_4 = Signal(PLACE), Signal(), Signal()
+        bases = {
+            name: Signal(32, name=f"{name}_base") for name in ("a", "b", "out")
+        }  # of the sub-batch, in every tensor
         high_row, high_column = Signal(8), Signal(8)
         first_row, first_column, row_axis, column_axis = Signal(AXIS), Signal(AXIS), Signal(AXIS), Signal(AXIS)
-        y, x, beat = Signal(8), Signal(8), Signal(16)
+        y, x = Signal(8), Signal(8)
         holds, elements, gradient = Signal(), Signal(), Signal()  # which term it is
         some = Signal()  # there are windows
         next_row, next_column = (
@@ -141,7 +138,7 @@ class WindowWalk(wiring.Component):
             self._next(m, "column", column_axis, command.in_width),
         )
         row_end, window_end, windows_row_end, windows_end = Signal(), Signal(), Signal(), Signal()
-        maximum, beat_end = Signal(), Signal()
+        maximum = Signal()
         m.d.comb += [
             maximum.eq(~command.average),
             row_end.eq(x == column_axis.high),
@@ -150,7 +147,6 @@ class WindowWalk(wiring.Component):
             windows_end.eq(windows_row_end & (row_axis.window == high_row)),
             # The last term of a result: its last element, its last gradient, or the only one there is.
             end_4.eq(Mux(unpool, Mux(gradient, windows_end, holds & ~some), window_end)),
-            beat_end.eq(beat + 1 == self.beats),
             take_3.eq(~valid_4 | (move & end_4 & beat_end)),
         ]
 
@@ -178,12 +174,13 @@ class WindowWalk(wiring.Component):
                 first_column.eq(first_column_3),
                 some.eq(some_3),
                 beat.eq(0),
+                beat_end.eq(beat_first),
                 *enter(first_row_3, first_column_3),
                 *begin(some_3),
             ]
         with m.Elif(move & valid_4):
             with m.If(end_4):
-                m.d.sync += [beat.eq(beat + 1), *enter(first_row, first_column), *begin(some)]
+                m.d.sync += [beat.eq(beat + 1), beat_end.eq(beat_next), *enter(first_row, first_column), *begin(some)]
             with m.Elif(elements):
                 m.d.sync += x.eq(Mux(row_end, column_axis.low, x + 1))
                 with m.If(row_end):
@@ -198,6 +195,12 @@ class WindowWalk(wiring.Component):
                 with m.Else():
                     m.d.sync += enter(row_axis, next_column)
                 m.d.sync += [elements.eq(maximum), gradient.eq(~maximum)]
+
+        for name, base in bases.items():
+            with m.If(self.start):
+                m.d.sync += base.eq(command[f"{name}_addr"])
+            with m.Elif(valid_4 & take_3 & place.batch_end):
+                m.d.sync += base.eq(base + command[f"{name}_batch"])
 
         step_4 = Signal(LANE_STEP)
         before = Signal()  # in row-major order, the element comes before the one whose gradient it is
@@ -251,12 +254,12 @@ class WindowWalk(wiring.Component):
                 valid_5.eq(valid_4),
                 read_5.eq(Mux(nowhere, 0, row * row_width + column)),
                 out_5.eq(place.y * width + place.x),
-                info_5.base.eq(Mux(gradient | nowhere, place.b, place.a)),
-                info_5.out_base.eq(place.out),
+                info_5.base.eq(Mux(gradient | nowhere, bases["b"], bases["a"])),
+                info_5.out_base.eq(bases["out"]),
                 info_5.stride.eq(Mux(gradient, command.b_stride, command.a_stride)),
                 info_5.beat.eq(beat),
                 info_5.last_batch.eq(place.last_batch),
-                info_5.end.eq(place.end & end_4 & beat_end),
+                info_5.end.eq(place.batch_end & place.last_batch & end_4 & beat_end),
                 info_5.step.eq(step_4),
                 valid_6.eq(valid_5),
                 read_6.eq(read_5 * info_5.stride),
@@ -272,24 +275,38 @@ class WindowWalk(wiring.Component):
             ]
         return m
 
+    def _end(self, m: Module, name: str, counter: Signal, count: Signal) -> tuple[Signal, Signal, Signal]:
+        """Whether a counter is at its last value: a register, and what it becomes with the next value and the first."""
+        last, following, first = Signal(name=f"{name}_last"), Signal(name=f"{name}_next"), Signal(name=f"{name}_first")
+        before = Signal(len(counter), name=f"{name}_before_last", reset_less=True)
+        m.d.sync += [before.eq(count - 2), first.eq(count == 1)]
+        m.d.comb += following.eq(counter == before)
+        return last, following, first
+
     def _windows(self, m: Module, name: str, at: Signal, window: Signal, count: Signal, unpool: Signal) -> Signal:
         """First and last window that contains a row (a column) of the input; itself in POOL."""
         command = self.command
         span = Signal(RANGE, name=f"{name}_windows")
         reach, low = Signal(9, name=f"{name}_reach"), Signal(signed(10), name=f"{name}_from")
         high = Signal(9, name=f"{name}_to")
+        offset, last = (
+            Signal(signed(10), name=f"{name}_offset", reset_less=True),
+            self._last(m, f"{name}_windows", count),
+        )
         double = command.step[1]
+        # Halves are rounded up: with a step of two, a one is in the offset.
+        m.d.sync += offset.eq(command.padding - window + 1 + double)
         m.d.comb += [
             reach.eq(at + command.padding),
-            low.eq(reach - window + 1),
+            low.eq(at + offset),
             high.eq(Mux(double, reach >> 1, reach)),
             span.low.eq(at),
             span.high.eq(at),
         ]
         with m.If(unpool):
             m.d.comb += [
-                span.low.eq(Mux(low < 0, 0, Mux(double, (low + 1) >> 1, low))),
-                span.high.eq(Mux(high >= count, count - 1, high)),
+                span.low.eq(Mux(low < 0, 0, Mux(double, low >> 1, low))),
+                span.high.eq(Mux(high > last, last, high)),
             ]
         return span
 
@@ -297,28 +314,45 @@ class WindowWalk(wiring.Component):
         """A window along an axis, from its number."""
         command = self.command
         axis = Signal(AXIS, name=name)
+        first = Signal(9, name=f"{name}_from")
+        to_end = Signal(signed(10), name=f"{name}_to_end", reset_less=True)
+        to_over = Signal(signed(11), name=f"{name}_to_over", reset_less=True)
+        over = Signal(signed(12), name=f"{name}_over")
+        m.d.sync += [to_end.eq(size - 1 - command.padding), to_over.eq(size - 1 - command.padding - count)]
         m.d.comb += [
             axis.window.eq(window),
-            axis.begin.eq(Mux(command.step[1], window << 1, window) - command.padding),
-            axis.end.eq(axis.begin + size - 1),
+            first.eq(Mux(command.step[1], window << 1, window)),
+            axis.begin.eq(first - command.padding),
+            axis.end.eq(first + to_end),
+            over.eq(first + to_over),
         ]
-        self._clip(m, axis, count)
+        self._clip(m, axis, over, self._last(m, name, count))
         return axis
 
     def _next(self, m: Module, name: str, axis: Signal, count: Signal) -> Signal:
         """The window after it."""
         after = Signal(AXIS, name=f"next_{name}")
+        to_over = Signal(signed(10), name=f"next_{name}_to_over", reset_less=True)
+        over = Signal(signed(12), name=f"next_{name}_over")
+        m.d.sync += to_over.eq(self.command.step - count)
         m.d.comb += [
             after.window.eq(axis.window + 1),
             after.begin.eq(axis.begin + self.command.step),
             after.end.eq(axis.end + self.command.step),
+            over.eq(axis.end + to_over),
         ]
-        self._clip(m, after, count)
+        self._clip(m, after, over, self._last(m, f"next_{name}", count))
         return after
 
-    def _clip(self, m: Module, axis: Signal, count: Signal) -> None:
-        """What of a window lies inside of the input."""
+    def _last(self, m: Module, name: str, count: Signal) -> Signal:
+        """The last of so many, a cycle later."""
+        last = Signal(8, name=f"{name}_last", reset_less=True)
+        m.d.sync += last.eq(count - 1)
+        return last
+
+    def _clip(self, m: Module, axis: Signal, over: Signal, last: Signal) -> None:
+        """What of a window lies inside of the input; `over` is not negative if it ends beyond."""
         m.d.comb += [
             axis.low.eq(Mux(axis.begin < 0, 0, axis.begin)),
-            axis.high.eq(Mux(axis.end >= count, count - 1, axis.end)),
+            axis.high.eq(Mux(over < 0, axis.end, last)),
         ]
