@@ -7,12 +7,14 @@ compiled once, whoever asks and however many processes ask at the same time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +41,7 @@ WAIVERS = tuple(f"-Wno-{name}" for name in WAIVED)
 
 _INSTALL = {"g++": "g++", "make": "make", "perl": "perl", "ar": "binutils"}
 _MARKER = "complete"
+UNUSED_DAYS = 3  # a build is kept for, after its last use
 
 
 class ToolError(RuntimeError):
@@ -135,11 +138,13 @@ def cached(key: str, build: Callable[[Path], None]) -> Path:
 
     Processes asking for the same key wait for the first one. A build counts only once its marker
     is written, which happens last, so an interrupted or failed one is thrown away and repeated.
+    Builds that nothing has asked for in `UNUSED_DAYS` make room for new ones.
     """
     root = cache_root()
     folder = root / key
     marker = folder / _MARKER
     if marker.is_file():
+        marker.touch()
         return folder
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{key}.lock"):
@@ -148,7 +153,18 @@ def cached(key: str, build: Callable[[Path], None]) -> Path:
             folder.mkdir()
             build(folder)
             marker.touch()
+            _trim(root)
     return folder
+
+
+def _trim(root: Path) -> None:
+    """Remove the builds of a cache that were not used for long."""
+    oldest = time.time() - UNUSED_DAYS * 24 * 3600
+    for marker in root.glob(f"*/{_MARKER}"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if marker.stat().st_mtime < oldest:
+                marker.unlink()
+                shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def place_runtime(folder: Path, tools: Mapping[str, str], flags: str = "") -> None:

@@ -1,6 +1,7 @@
 """`scripts.simulate` and `scripts.verilator`: a bench that did not pass must not look as if it had."""
 
 import multiprocessing
+import os
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -143,6 +144,18 @@ def test_interrupted_build_is_repeated(tmp_path: Path, monkeypatch: pytest.Monke
         verilator.cached("key", interrupted)
     folder = verilator.cached("key", lambda folder: (folder / "whole").touch())
     assert (folder / "whole").exists() and not (folder / "half").exists()
+
+
+def test_builds_not_used_for_long_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCRUSTES_CACHE", str(tmp_path))
+    folders = {key: verilator.cached(key, Path.exists) for key in ("forgotten", "used", "fresh")}
+    old = time.time() - (verilator.UNUSED_DAYS + 1) * 24 * 3600
+    for key in ("forgotten", "used"):
+        os.utime(folders[key] / verilator._MARKER, (old, old))
+    assert verilator.cached("used", Path.rmdir) == folders["used"]
+    verilator.cached("new", Path.exists)
+    assert {key for key, folder in folders.items() if folder.exists()} == {"used", "fresh"}
+    assert verilator.cached("forgotten", Path.exists).exists()
 
 
 def test_build_key_separates_its_parts() -> None:
