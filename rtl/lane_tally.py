@@ -139,8 +139,7 @@ class LaneTally(wiring.Component):
             number = Signal(range(cfg.block_k * cfg.lane_group + 1), name=f"number{entry}")
             added = Signal(COUNT_BITS, name=f"added{entry}")
             before = read.data.word_select(entry, COUNT_BITS)
-            # Behind the record's words, and beyond those of this cycle: nothing.
-            m.d.sync += number.eq(Mux((left > place) & (words_now > place), here, 0))
+            m.d.sync += number.eq(Mux(left > place, here, 0))  # behind the record's words: nothing
             m.d.comb += added.eq(Mux(counted_first, 0, before) + number)
             sums.append(added)
         m.d.comb += [write.en.eq(counted), write.addr.eq(counted_line), write.data.eq(Cat(*sums))]

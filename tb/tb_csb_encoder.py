@@ -252,9 +252,9 @@ async def banks_filled_to_the_last_place(dut: Any) -> None:
 
 @cocotb.test()
 async def overflow(dut: Any) -> None:
-    """One mask word, one value too many: error from the next cycle to start, nothing overwritten."""
+    """A few mask words, one value too many: error from the next cycle to start, nothing overwritten."""
     cfg, rng = _environment()
-    sets = [working_set(cfg, rng, cfg.mask_beats + 1, 1, visited=0.05)]
+    sets = [working_set(cfg, rng, cfg.mask_beats + 3, 1, visited=0.2)]
     bits = cfg.value_beats * cfg.values_per_beat
     words = min(16, bits // cfg.mask_bits)
     sets.append(working_set(cfg, rng, bits // (cfg.mask_bits * words) + 1, words, visited=1.0, kept=1.0))

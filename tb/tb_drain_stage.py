@@ -78,9 +78,9 @@ class Bench:
 
     def blocks(self, **changes: int) -> BlockJob:
         """New blocks to drain."""
-        region = block_model.random_region(
-            self.cfg, self.rng, int(self.rng.integers(1, 5)), int(self.rng.integers(1, 4)), float(self.rng.random())
-        )
+        most = min(self.cfg.gather_depth // self.cfg.block_c, 2 * self.cfg.masks_per_beat)
+        size = int(self.rng.integers(1, 5)), int(self.rng.integers(1, most + 1))
+        region = block_model.random_region(self.cfg, self.rng, *size, float(self.rng.random()))
         changes.setdefault("commit", int(self.rng.random() < 0.3))
         return block_model.job_of(self.cfg, self.rng, region, out_tensor=self.tensor(), **changes)
 
