@@ -217,7 +217,7 @@ def test_roomy_buffers_change_no_dense_number() -> None:
     one, other = (run(data, SIZES, recipe, cfg, 3) for cfg in (small, roomy(small)))
     assert (one.loss, one.error) == (other.loss, other.error)
     few, many = (
-        make_trainer(cfg, SIZES, recipe, 3).network.backward(0) for cfg in (roomy(small), small.with_(value_beats=32))
+        make_trainer(cfg, SIZES, recipe, 3).network.backward(0) for cfg in (roomy(small), small.with_(value_beats=16))
     )
     assert len(few) < len(many)
 
