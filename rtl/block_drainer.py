@@ -117,9 +117,9 @@ class BlockDrainer(wiring.Component):
             count.eq(Mux(last_group, words_left, most)),
             beat_last.eq(last_group | (part == cfg.masks_per_beat // most - 1)),
             due.eq(streaming & words_left.any() & ~tally_left.any()),
-            take_group.eq(due & (self.room | ~beat_last)),
-            take_mask.eq(due & self.room & beat_last),
-            take_value.eq(streaming & self.room & values_left.any() & ~take_mask),
+            take_group.eq(due),
+            take_mask.eq(due & beat_last),
+            take_value.eq(streaming & values_left.any() & ~take_mask),
             tally_cycles.eq(Mux(take_group, cycles_of_count, tally_left)),
             tally_after.eq(Mux(tally_cycles == 0, 0, tally_cycles - 1)),
             groups_over.eq(~words_left.any() | (take_group & last_group)),
@@ -209,7 +209,7 @@ class BlockDrainer(wiring.Component):
                     m.d.sync += [self.error.eq(1), self.done.eq(1)]
                     m.next = "IDLE"
             with m.State("STREAM"):
-                m.d.comb += streaming.eq(1)
+                m.d.comb += streaming.eq(self.room)  # a stall delays everything, so that the order of beats stays
                 with m.If(record_end):
                     m.d.sync += [record.eq(next_record), row.eq(self.assign_row), assign_unit.eq(assign_unit + 1)]
                     m.next = "INFO"

@@ -2,8 +2,8 @@
 
 Contents are those of the golden encoder. Cycles of a run without pauses are those of the golden model (the bench
 compares them); those with pauses follow from the rules: a mask group is taken when the lane tally has counted the one
-before, the last one of a beat needs room for it, values fill the cycles in which no beat of masks ends, and a begun
-beat of the header never waits.
+before, values fill the cycles in which no beat of masks ends, without room all of that waits, and a begun beat of the
+header never waits.
 """
 
 from __future__ import annotations
@@ -206,11 +206,14 @@ class BlockModel(Script):
         if self.record == len(self.job.owners):
             self._header(t, room)
             return
+        if not room:  # everything waits, the tally's turn too
+            self.tally_free += self.tally_free > t
+            return
         row = self.job.owners[self.record]
         pushed = False
         if self.masks and t >= self.tally_free:
-            pushed = self._group(t, row, room)
-        if room and self.values and not pushed:
+            pushed = self._group(t, row)
+        if self.values and not pushed:
             address, beat, stored = self.values.pop(0)
             self.want[t] |= {"reserve": 1, "rows_next": 1 << row}
             self.give[t + DATA]["data"] = (row, beat)
@@ -227,13 +230,11 @@ class BlockModel(Script):
             if not self.job.header:
                 self.done_from = t + 1 + BLOCK_HEADER
 
-    def _group(self, t: int, row: int, room: bool) -> bool:
-        """A mask group in cycle t, unless it is the last one of a beat for which there is no room."""
+    def _group(self, t: int, row: int) -> bool:
+        """A mask group in cycle t; whether it ends a beat."""
         most = mask_group(self.cfg)
         count, at_once = min(self.words_left, most), min(most, 1 << self.job.command["log2_blocks"])
         ends = (self.groups_taken + 1) * most == self.cfg.masks_per_beat or count == self.words_left
-        if ends and not room:
-            return False
         address, beat, _ = self.masks[0]
         self.want[t]["rows_mask_next"] = 1 << row
         self.give[t + DATA]["mask"] = (row, groups_of(self.cfg, [beat])[self.groups_taken])

@@ -190,10 +190,10 @@ def test_rows_without_room_for_values() -> None:
     b = bench(Case(TINY.with_(value_beats=4), (7, 60), 4, 0, budget=None))
     program = b.program(Phase.FW)
     assert program[0]["records"] == 4
-    # A region as large as the rows take; the other half of the layer follows it. Read as one, it is too large.
+    # A region as large as the rows take; others of the layer follow it. Three read as one are too large.
     rows, records = b.case.config.rows, program[0]["block_rows"]
     assert records == rows
-    assert b.run(spoil(program, 0, segments=2, load_segments=2, cap=1)) == (Status.VALUE_OVERFLOW, 0)
+    assert b.run(spoil(program, 0, segments=3, load_segments=3, cap=1)) == (Status.VALUE_OVERFLOW, 0)
     b.step()
 
 
