@@ -105,7 +105,7 @@ class BlockDrainer(wiring.Component):
         ]
 
         # STREAM: mask groups as the tally asks for them, value beats where no beat of masks ends.
-        take_group, take_mask, take_value, due = Signal(), Signal(), Signal(), Signal()
+        take_group, take_mask, take_value = Signal(), Signal(), Signal()
         last_group, beat_last, first_group = Signal(), Signal(), Signal()  # last, first of the record; last of a beat
         count = Signal(range(most + 1))
         log2_now = log2_words(m, cfg, command.log2_blocks)
@@ -116,9 +116,8 @@ class BlockDrainer(wiring.Component):
             last_group.eq(words_left <= most),
             count.eq(Mux(last_group, words_left, most)),
             beat_last.eq(last_group | (part == cfg.masks_per_beat // most - 1)),
-            due.eq(streaming & words_left.any() & ~tally_left.any()),
-            take_group.eq(due),
-            take_mask.eq(due & beat_last),
+            take_group.eq(streaming & words_left.any() & ~tally_left.any()),
+            take_mask.eq(take_group & beat_last),
             take_value.eq(streaming & values_left.any() & ~take_mask),
             tally_cycles.eq(Mux(take_group, cycles_of_count, tally_left)),
             tally_after.eq(Mux(tally_cycles == 0, 0, tally_cycles - 1)),

@@ -116,10 +116,8 @@ class CsbDecoder(wiring.Component):
         first, last = register(1, "at_first"), register(1, "at_last")
         rest, mask = register(cfg.mask_bits, "rest"), register(cfg.mask_bits, "mask_0")
         offset, tags = register(value_bits(cfg), "offset_0"), register(self._tag_bits, "tags_0")
-        more, again = (
-            register(position_bits(cfg), "more"),
-            register(position_bits(cfg), "again"),
-        )  # of this, of any visit
+        # Positions that are left, but for one: of this visit, of any.
+        more, again = register(position_bits(cfg), "more"), register(position_bits(cfg), "again")
         rest_less, following = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
         following_more = Signal.like(more, name="following_more")
         any_left, two_left = some(following)

@@ -21,11 +21,12 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.command import Phase
 from arch.config import Config, log2_exact
-from rtl.box_walk import AXES, PITCH_BITS, BoxWalk
+from rtl.box_walk import AXES, PITCH_BITS
 from rtl.csb_decoder import bit_bits
 from rtl.exploration import clip_valid, group_bits
 from rtl.pe import Op
-from rtl.row_controller import ERROR_VALUE, RowController, lane_of_unit, trace_record
+from rtl.row_controller import ERROR_VALUE, RowController
+from rtl.row_trace import trace_record
 from rtl.row_walker import (
     COUNT_BITS,
     LOG2_BLOCKS_BITS,
@@ -34,12 +35,14 @@ from rtl.row_walker import (
     base_bits,
     cb_bits,
     channel_bits,
+    connect_list,
     kb_bits,
     record_bits,
     slot_bits,
     word_bits,
 )
 from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
+from rtl.visit_address import Visit, visit_address
 from rtl.weight_buffer import WeightBuffer, place_bits
 
 
@@ -172,20 +175,9 @@ class DenseController(wiring.Component):
             buffer.load_exact.eq(self.load_exact),
             buffer.value_we.eq(beat),
             buffer.load_data.eq(self.load_data),
-            walker.bank.eq(self.bank),
-            walker.load_start.eq(self.load_start),
             walker.record_push.eq(beat & self.load_first),
-            walker.record_slot.eq(self.load_slot),
-            walker.record_channel.eq(self.load_channel),
-            walker.record_kb.eq(self.load_kb),
-            walker.record_cb.eq(self.load_cb),
-            walker.group_push.eq(self.entry_valid & self.entry_mine),
-            walker.group_slot.eq(self.entry_slot),
-            walker.group_word.eq(self.entry_word),
-            walker.group_group.eq(self.entry_group),
-            walker.group_base.eq(self.entry_record_base),
-            walker.group_cb.eq(self.entry_cb),
         ]
+        connect_list(m, self, walker)
         pushed = walker.record_push | walker.group_push
         with m.If(self.load_start):
             m.d.sync += self.load_error.eq(0)
@@ -297,8 +289,8 @@ class DenseController(wiring.Component):
     def _operate(self, m: Module, buffer: WeightBuffer, taps: TapMemory, visit: dict[str, Value]) -> None:
         """From the counters (stage 0) to the operation (stage 3, the output registers)."""
         cfg = self._cfg
-        updating, backward = Signal(), Signal()
-        m.d.comb += [updating.eq(self.phase == Phase.WU), backward.eq(self.phase == Phase.BW)]
+        updating = Signal()
+        m.d.comb += updating.eq(self.phase == Phase.WU)
 
         def until(last: int, source: Value, name: str, since: int = 0, *, flag: bool = True) -> list[Value]:
             """`source` at stage `since` and its copies up to stage `last`, indexed by stage."""
@@ -322,39 +314,8 @@ class DenseController(wiring.Component):
         with m.If(first[2]):
             m.d.sync += self.value.eq(Mux(updating, 0, buffer.value[: cfg.operand_bits]))
 
-        # The addresses: the unit's and the channel's, then through the box of the tap.
-        m.submodules.walk = walk = BoxWalk(cfg)
-        pack = log2_exact(cfg.stationary_pack, "stationary_pack")
-        lane_k = visit["k"]
-        unit = Signal(slot_bits(cfg))
-        channel_1, unit_1 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
-        half_1 = Signal(reset_less=True)
-        m.d.comb += unit.eq(
-            Mux(
-                backward,
-                lane_of_unit(cfg, visit["c"], visit["slot"], self.wide),
-                Mux(updating, Cat(lane_k[pack:], visit["slot"]), Cat(lane_k, visit["slot"])),
-            )
-        )
-        with m.If(visit["first"]):
-            m.d.sync += [
-                channel_1.eq(visit["channel"] | Mux(backward | self.depthwise, lane_k, visit["c"])),
-                unit_1.eq(unit << self.log2_positions),
-                half_1.eq(lane_k[:pack]),
-            ]
-        m.d.comb += [
-            taps.box_en.eq(visit["first"]),
-            taps.box_tap.eq(visit["tap"]),
-            walk.first.eq(first[1]),
-            walk.issue.eq(issue[1]),
-            walk.box.eq(taps.box),
-            walk.gather_base.eq(channel_1),
-            walk.psum_base.eq(unit_1),
-        ]
-        for axis in AXES:
-            for name in ("gather", "psum"):
-                m.d.comb += getattr(walk, f"{name}_{axis}").eq(getattr(self, f"{name}_{axis}"))
-        gather, psum = walk.gather, walk.psum
+        begins = Visit(*(visit[name] for name in ("first", "k", "c", "slot", "channel", "tap")))
+        gather, psum, half_1 = visit_address(m, cfg, self, taps, begins, first[1], issue[1])
         half = until(2, half_1, "half", since=1, flag=False)[2]
 
         # The hazard: how long ago did a MAC touch this partial sum?

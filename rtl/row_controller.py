@@ -24,11 +24,12 @@ from amaranth.lib.wiring import In, Out
 from arch import trace
 from arch.command import Phase
 from arch.config import Config, log2_exact
-from rtl.box_walk import AXES, PITCH_BITS, BoxWalk
+from rtl.box_walk import AXES, PITCH_BITS
 from rtl.csb_decoder import CsbDecoder, bit_bits
 from rtl.exploration import LOG2_PERIOD_BITS, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
 from rtl.pe import Op
 from rtl.regenerate import SCALE_BITS, WORD_BITS, Regenerate, saturate
+from rtl.row_trace import trace_record
 from rtl.row_walker import (
     COUNT_BITS,
     LOG2_BLOCKS_BITS,
@@ -36,12 +37,14 @@ from rtl.row_walker import (
     RowWalker,
     cb_bits,
     channel_bits,
+    connect_list,
     kb_bits,
     slot_bits,
     walk_layout,
     word_bits,
 )
 from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
+from rtl.visit_address import Visit, visit_address
 from rtl.weight_buffer import WeightBuffer, offset_bits
 from rtl.weight_update import word_count_bits
 
@@ -203,22 +206,11 @@ class RowController(wiring.Component):
             buffer.value_we.eq(beat & self.load_is_value),
             buffer.load_data.eq(self.load_data),
             buffer.load_offsets.eq(self.load_offsets),
-            walker.bank.eq(self.bank),
-            walker.load_start.eq(self.load_start),
             walker.mask_push.eq(buffer.mask_we),
             walker.mask_words.eq(self.load_words),
             walker.record_push.eq(beat & ~self.load_is_value & self.load_first),
-            walker.record_slot.eq(self.load_slot),
-            walker.record_channel.eq(self.load_channel),
-            walker.record_kb.eq(self.load_kb),
-            walker.record_cb.eq(self.load_cb),
-            walker.group_push.eq(self.entry_valid & self.entry_mine),
-            walker.group_slot.eq(self.entry_slot),
-            walker.group_word.eq(self.entry_word),
-            walker.group_group.eq(self.entry_group),
-            walker.group_base.eq(self.entry_record_base),
-            walker.group_cb.eq(self.entry_cb),
         ]
+        connect_list(m, self, walker)
         pushed = walker.record_push | walker.group_push
         with m.If(self.load_start):
             m.d.sync += self.load_error.eq(0)
@@ -319,8 +311,8 @@ class RowController(wiring.Component):
         """From the decoder's visit (stage 1) to the operation (stage 8, the output registers)."""
         cfg, a_bits = self._cfg, self._cfg.operand_bits
         m.submodules.regenerate = regenerate = Regenerate(cfg)
-        updating, backward = Signal(name="dots"), Signal()
-        m.d.comb += [updating.eq(self.phase == Phase.WU), backward.eq(self.phase == Phase.BW)]
+        updating = Signal(name="dots")
+        m.d.comb += updating.eq(self.phase == Phase.WU)
 
         def until(
             last: int,
@@ -386,41 +378,18 @@ class RowController(wiring.Component):
         with m.If(first[7]):
             m.d.sync += self.value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
 
-        # The addresses: the unit's and the channel's, then through the box of the tap.
-        m.submodules.walk = walk = BoxWalk(cfg)
-        pack = log2_exact(cfg.stationary_pack, "stationary_pack")
-        lane_k = k_local[: log2_exact(cfg.block_k, "")]
-        unit = Signal(slot_bits(cfg))
-        m.d.comb += unit.eq(
-            Mux(
-                backward,
-                lane_of_unit(cfg, c_local, tags.walk.slot, self.wide),
-                Mux(updating, Cat(lane_k[pack:], tags.walk.slot), Cat(lane_k, tags.walk.slot)),
-            )
+        visit = Visit(
+            decoder.first,
+            k_local[: log2_exact(cfg.block_k, "")],
+            c_local,
+            tags.walk.slot,
+            tags.walk.channel,
+            tags.walk.tap,
         )
-        channel_2, unit_2 = Signal(channel_bits(cfg), reset_less=True), Signal(slot_bits(cfg), reset_less=True)
-        half_2 = Signal(reset_less=True)
-        with m.If(decoder.first):
-            m.d.sync += [
-                channel_2.eq(tags.walk.channel | Mux(backward | self.depthwise, lane_k, c_local)),
-                unit_2.eq(unit << self.log2_positions),
-                half_2.eq(lane_k[:pack]),
-            ]
-        m.d.comb += [
-            taps.box_en.eq(decoder.first),
-            taps.box_tap.eq(tags.walk.tap),
-            walk.first.eq(first[2]),
-            walk.issue.eq(acts[2]),
-            walk.box.eq(taps.box),
-            walk.gather_base.eq(channel_2),
-            walk.psum_base.eq(unit_2),
-        ]
-        for axis in AXES:
-            for name in ("gather", "psum"):
-                m.d.comb += getattr(walk, f"{name}_{axis}").eq(getattr(self, f"{name}_{axis}"))
-        gather = until(7, walk.gather, "gather", since=3, enable=acts, flag=False)
-        psum = until(7, walk.psum, "psum", since=3, enable=acts, flag=False)
-        half = until(7, half_2, "half", since=2, enable=acts, flag=False)
+        gather, psum, half = visit_address(m, cfg, self, taps, visit, first[2], acts[2])
+        gather = until(7, gather, "gather", since=3, enable=acts, flag=False)
+        psum = until(7, psum, "psum", since=3, enable=acts, flag=False)
+        half = until(7, half, "half", since=2, enable=acts, flag=False)
 
         # The hazard: how long ago did a MAC touch this partial sum? Those before it are in the stages ahead.
         bypass_5 = Signal(2)
@@ -491,34 +460,3 @@ def word_end(cfg: Config, word: data.View) -> data.View:
     """The end of a word of WU. It takes the place of the block, which nobody asks for: no weight is regenerated."""
     layout = end_layout(cfg)
     return data.View(layout, Cat(word.kb, word.cb)[: layout.size])
-
-
-def lane_of_unit(cfg: Config, c_local: Value, slot: Value, wide: Value) -> Value:
-    """BW: number of an input channel among those of its row, from its place in the block and its unit's slot."""
-    lanes = log2_exact(cfg.lane_group, "lane_group")
-    one = Cat(c_local[:lanes], slot)
-    return Mux(wide, Cat(c_local[: lanes + 1], slot), one) if cfg.groups_per_word > 1 else one
-
-
-def trace_record(row: wiring.Component) -> Value:
-    """What a controller issues in this cycle, as `arch.trace.RECORD`; zero without an operation."""
-    fields = {
-        "op": row.op,
-        "phase": row.phase,
-        "command": row.command,
-        "gather": row.gather_addr,
-        "psum": row.psum_addr,
-        "value": row.value,
-    }
-    record, width = [], 0
-    for name, field in sorted(trace.RECORD.items(), key=lambda item: item[1].low):
-        record += [Const(0, field.low - width), _extend(fields[name], field.bits)]
-        width = field.low + field.bits
-    # One expression for all bits: bits that nothing drives would be a process without inputs in Verilog.
-    return Mux(row.op == Op.NOP, 0, Cat(*record, Const(0, trace.BITS - width)))
-
-
-def _extend(value: Value, bits: int) -> Value:
-    """The low `bits` bits of a value, extended by its sign or zeros to that many."""
-    fill = value[-1] if value.shape().signed else Const(0, 1)
-    return Cat(value, fill.replicate(max(0, bits - len(value))))[:bits]

@@ -326,3 +326,16 @@ class RowWalker(wiring.Component):
             m.d.sync += begins.eq(1)
         lane = Cat(Cat(lowest[i] for i in range(at_once) if i >> n & 1).any() for n in range(bits))
         return lane, beat_done
+
+
+def connect_list(m: Module, row: wiring.Component, walker: RowWalker) -> None:
+    """Hand what a controller's load side has for the list on to its walker; all but `record_push` and the masks."""
+    record = {f"record_{name}": getattr(row, f"load_{name}") for name in ("slot", "channel", "kb", "cb")}
+    group = {f"group_{name}": getattr(row, f"entry_{name}") for name in ("slot", "word", "group", "cb")}
+    rest = {
+        "bank": row.bank,
+        "load_start": row.load_start,
+        "group_push": row.entry_valid & row.entry_mine,
+        "group_base": row.entry_record_base,
+    }
+    m.d.comb += [getattr(walker, name).eq(value) for name, value in (record | group | rest).items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from arch.command import Phase
 from arch.config import PRESETS, Config
 from golden import regenerate
 from golden.layout import Layer, Tiling
@@ -181,3 +182,12 @@ def test_tiles_do_not_matter() -> None:
     for other in outcomes[1:]:
         assert all(map(np.array_equal, outcomes[0], other))
     assert all(np.count_nonzero(w) for w in outcomes[0])
+
+
+def test_weights_serve_the_phase_they_were_loaded_for() -> None:
+    trainer = Trainer(TINY, CHAINS["connected"], 6, period=2, decay=0.9, memory_beats=1 << 18, budget=None)
+    trainer.step(np.zeros((6, 40), np.int32), np.zeros(6, int))
+    loads = trainer.network.forward(trainer.generation)[0]
+    update = next(c for c in trainer.network.backward(trainer.generation) if c["phase"] == Phase.WU and c.get("drain"))
+    with pytest.raises(ValueError, match=r"^a WU command computes with weights loaded for FW$"):
+        trainer.machine.execute([loads | {"ahead": 1, "plan": 1, "load_w": 1}, update | {"plan": 0, "load_w": 0}])

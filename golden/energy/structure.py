@@ -75,14 +75,14 @@ def registers(cfg: Config) -> dict[str, int]:
         "PE, MAC": 4 * a + 3 * acc,
         "PE, DOT": 4 * a,
         "control word": control_word(cfg),
-        "requantiser": scaled(122),
+        "requantiser": scaled(123),
         "regenerate": 153,
-        "update": scaled(369),
-        "encoder": 158 if cfg.sparse else 56,
+        "update": scaled(429),
+        "encoder": 158 if cfg.sparse else 58,
         "tap": 33,
         "vector": scaled(150),
-        "word": 750 if cfg.sparse else 150,
-        "visit": 500 if cfg.sparse else 225,
+        "word": 830 if cfg.sparse else 190,
+        "visit": 560 if cfg.sparse else 303,
     }
     row = sum(out[name] for name in ("word", "visit", "update", "encoder"))
     out["all"] = rows * row + rows * cfg.columns * out["PE, MAC"]
