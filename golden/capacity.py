@@ -46,6 +46,11 @@ class Fill:
         return max(getattr(self, f.name) for f in fields(Fill))
 
 
+def value_room(cfg: Config, phase: Phase) -> int:
+    """Value beats for which a bank of a row's weight buffer has room: in FW and BW they are rounded, half as wide."""
+    return cfg.value_beats if phase == Phase.WU else cfg.rounded_beats
+
+
 def fill(cfg: Config, works: list[Work], memory: Memory) -> Fill:
     """How full the commands of a program made the buffers, and their regions the memory.
 
@@ -64,8 +69,7 @@ def fill(cfg: Config, works: list[Work], memory: Memory) -> Fill:
             continue
         if c.get("load_w"):
             values, masks = _loaded(cfg, work)
-            room = cfg.value_beats if c["phase"] == Phase.WU else cfg.rounded_beats
-            worst |= Fill(values / room, masks / cfg.mask_beats)
+            worst |= Fill(values / value_room(cfg, Phase(c["phase"])), masks / cfg.mask_beats)
         if (c.get("sum_add") or c.get("sum_store")) and work.walk is not None:
             visits = np.bincount(work.walk.word_row, work.walk.word_visits, cfg.rows)
             worst |= Fill(gradients=float(visits.max()) / cfg.gradients)

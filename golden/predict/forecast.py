@@ -16,6 +16,7 @@ from arch.command import Phase, Policy
 from arch.config import Config
 from golden.balancer import balance
 from golden.boxes import boxes
+from golden.capacity import value_room
 from golden.csb import merged
 from golden.machine import POLICIES, Work
 from golden.predict.counted import CountedRegion
@@ -112,8 +113,8 @@ class Forecast:
         first, count = self._range
         values = np.sum([s.value_beats()[first : first + count] for s in self._segments], axis=0)
         masks = np.full(count, sum(s.geometry.mask_beats for s in self._segments))
-        most = self.cfg.value_beats if phase == Phase.WU else self.cfg.rounded_beats
-        for name, beats, room in (("values", values, most), ("masks", masks, self.cfg.mask_beats)):
+        rooms = value_room(self.cfg, phase), self.cfg.mask_beats
+        for name, beats, room in zip(("values", "masks"), (values, masks), rooms, strict=True):
             self._filled(c, name, beats.sum(keepdims=True) if phase == Phase.BW else self._by_row(beats), room)
 
     def _plan(self, c: dict[str, int], phase: Phase, work: Work) -> None:
