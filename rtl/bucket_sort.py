@@ -37,23 +37,25 @@ def sort_key(m: Module, number: Value) -> Signal:
     return key
 
 
-def highest(bits: Value) -> tuple[Value, Value]:
+def highest(m: Module, bits: Value) -> tuple[Value, Value]:
     """The highest bit that is set, as its index and alone in a mask; meaningless if none is. `bits` are BINS bits.
 
     Two levels of 16: the highest bit of every group and the highest group are found side by side.
     """
     size = 1 << MANTISSA_BITS
     groups = [bits[low : low + size] for low in range(0, BINS, size)]
-    group = _alone(Cat(g.any() for g in groups))
-    alone = [_alone(g) for g in groups]
+    group = _alone(m, Cat(g.any() for g in groups))
+    alone = [_alone(m, g) for g in groups]
     within = [_index(one) & here.replicate(MANTISSA_BITS) for one, here in zip(alone, group, strict=True)]
     mask = Cat(one & here.replicate(size) for one, here in zip(alone, group, strict=True))
     return Cat(tree(within, operator.or_), _index(group)), mask
 
 
-def _alone(bits: Value) -> Value:
+def _alone(m: Module, bits: Value) -> Signal:
     """The highest bit that is set, without all below it."""
-    return Cat(bit & ~bits[n + 1 :].any() for n, bit in enumerate(bits))
+    alone = Signal(len(bits))  # a signal, for an expression is written out once more wherever it is used
+    m.d.comb += alone.eq(Cat(bit & ~bits[n + 1 :].any() for n, bit in enumerate(bits)))
+    return alone
 
 
 def _index(alone: Value) -> Value:
@@ -147,7 +149,7 @@ class BucketSort(wiring.Component):
         begun, first = Signal(), Signal()
         begin = Signal()
         last, over = Signal(self._bits, reset_less=True), Signal()
-        next_top, next_mask = highest(rest)
+        next_top, next_mask = highest(m, rest)
         m.d.comb += [
             self.item.eq(Mux(first, head_read.data, link_read.data)),
             begin.eq(self.next & (~begun | first)),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from arch.config import PRESETS
+from rtl import top
 from scripts import verilog, wave
 from scripts.verilator import ROOT, modules, ports
 
@@ -16,6 +18,15 @@ def test_verilog_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert {"top", "row", "pe"} <= set(modules(plain))
     assert "trace_rows" not in ports(plain, "top")
     assert str(tmp_path / "procrustes_4x4.v") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dense", (False, True))
+def test_no_module_grows_out_of_proportion(dense: bool) -> None:
+    """An expression is written out wherever it is used; used by a hundred others it takes tools minutes."""
+    text = top.verilog(PRESETS["tiny"].with_(sparse=not dense, trace=True))
+    lines = {body.split("(")[0].strip(): body.count("\n") for body in text.split("\nmodule ")[1:]}
+    assert "row" in lines and sum(lines.values()) < 80_000, lines
+    assert max(lines.values()) < 10_000, max(lines, key=lambda name: lines[name])
 
 
 @pytest.mark.parametrize("build", ([], ["--dense"], ["--trace"]))
