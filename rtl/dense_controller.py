@@ -53,7 +53,7 @@ class DenseController(wiring.Component):
         cfg: widths and sizes; with `cfg.trace` the port `trace` exists.
 
     Ports: those of `rtl.row_controller.RowController` with the same names and meanings, without load_is_value,
-    load_offsets, salt, scale_t, dense_mode, step, log2_period, visit_has_value, visit_next_explored and
+    load_before, load_offsets, salt, scale_t, dense_mode, step, log2_period, visit_has_value, visit_next_explored and
     visit_next_count, and with these differences:
         load_valid: a value beat. load_first: the first beat of a record.
         entry_record_base: number, in the bank, of the first word of record 0 of its segment.

@@ -25,8 +25,8 @@ class DenseParser(wiring.Component):
     Args:
         cfg: widths.
 
-    Ports: those of `rtl.record_parser.RecordParser` with the same names and meanings, without is_value and offsets, and
-        record_beats (at least 1): beats of a record. first: first beat of a record.
+    Ports: those of `rtl.record_parser.RecordParser` with the same names and meanings, without is_value, before
+        and offsets, and record_beats (at least 1): beats of a record. first: first beat of a record.
     """
 
     LATENCY = 2

@@ -3,7 +3,8 @@
 A mask word is explored in the step whose residue modulo T equals that of a hash of the word's block
 coordinates, hence in exactly one of any T successive steps. The other rules are pure masks.
 
-Source of the idea: this project (docs/architecture.md, section 4); the hash is that of `rtl.regenerate`.
+Source of the idea: this project (docs/architecture.md, section 4). The hash is made by `rtl.regenerate`, which has
+nothing else to do in a weight update.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
-from rtl.regenerate import C_BITS, K_BITS, TAP_BITS, WORD_BITS, mix_step
 
 SALT = 0x5BD1E995
 MAX_LOG2_PERIOD = 6
@@ -25,24 +25,23 @@ STEP_BITS = MAX_LOG2_PERIOD
 class Exploration(wiring.Component):
     """Whether a mask word is explored in this step, and in the next one.
 
-    Latency: the outputs follow the inputs by `LATENCY` cycles with `enable` set; while it is low the whole pipeline
-    stands still. One word a cycle.
+    Latency: the outputs follow the inputs by `LATENCY` cycle with `enable` set; while it is low they stay. One word a
+    cycle.
 
     Ports:
-        enable: advance. kb, cb, tap: row and column of the block (absolute), position in the filter.
+        enable: advance. hash: of the word's block (row and column, absolute) and position in the filter, salted with
+        `SALT`: what `rtl.regenerate.Regenerate.hash` shows, its low bits.
         step: low bits of the training step. log2_period: log2 of T, 0 to 6; 7 acts as 6. Both constant.
         explored, explored_next: registered.
     """
 
-    LATENCY = 2
+    LATENCY = 1
 
     def __init__(self) -> None:
         super().__init__(
             {
                 "enable": In(1),
-                "kb": In(K_BITS),
-                "cb": In(C_BITS),
-                "tap": In(TAP_BITS),
+                "hash": In(STEP_BITS),
                 "step": In(STEP_BITS),
                 "log2_period": In(LOG2_PERIOD_BITS),
                 "explored": Out(1),
@@ -52,20 +51,15 @@ class Exploration(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        first, mixed = Signal(WORD_BITS), Signal(WORD_BITS, reset_less=True)
-        residue, care = Signal(STEP_BITS), Signal(STEP_BITS)
-        next_step = Signal(STEP_BITS)
+        care, next_step = Signal(STEP_BITS), Signal(STEP_BITS)
         m.d.comb += [
-            first.eq(mix_step(m, Cat(self.tap, self.cb, self.kb) ^ SALT, 0, "a")),
-            residue.eq(mix_step(m, mixed, 2, "c")),
             care.eq(Cat(self.log2_period > bit for bit in range(STEP_BITS))),
             next_step.eq(self.step + 1),
         ]
         with m.If(self.enable):
             m.d.sync += [
-                mixed.eq(mix_step(m, first, 1, "b")),
-                self.explored.eq(((residue ^ self.step) & care) == 0),
-                self.explored_next.eq(((residue ^ next_step) & care) == 0),
+                self.explored.eq(((self.hash ^ self.step) & care) == 0),
+                self.explored_next.eq(((self.hash ^ next_step) & care) == 0),
             ]
         return m
 

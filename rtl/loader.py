@@ -24,7 +24,7 @@ from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind, aux_inter
 from rtl.record_parser import RecordParser
 from rtl.row_controller import ERROR_MASK, ERROR_VALUE
 from rtl.row_walker import base_bits, cb_bits, channel_bits, kb_bits, slot_bits, word_bits
-from rtl.weight_buffer import offset_bits
+from rtl.weight_buffer import offset_bits, value_bits
 
 
 class Loader(wiring.Component):
@@ -63,9 +63,9 @@ class Loader(wiring.Component):
         stat_we, stat_row, stat_addr, stat_data: stationary bus; `stationary_pack` operands a column, lowest
         channel lowest, column n at bits [n * pack * A, (n + 1) * pack * A).
         load_start: empty the load bank. load_exact: values are as stored (WU), otherwise rounded. load_valid,
-        load_is_value, load_data, load_offsets, load_first, load_row, load_slot, load_channel, load_kb, load_cb,
-        load_all: load bus; a row takes a beat if load_all (BW) or if load_row is its number. load_first is low in BW.
-        load_channel: gathered channel of the first word: of the segment, or with `depthwise` of the record.
+        load_is_value, load_data, load_before, load_offsets, load_first, load_row, load_slot, load_channel, load_kb,
+        load_cb, load_all: load bus; a row takes a beat if load_all (BW) or if load_row is its number. load_first is low
+        in BW. load_channel: gathered channel of the first word: of the segment, or with `depthwise` of the record.
         entry_valid, entry_row, entry_slot, entry_word, entry_group, entry_record_base, entry_cb: entry bus (BW).
     Ports, out:
         gate_we, gate_bank, gate_addr, gate_data: to the gate buffer. `gate_bank` is the bank of the command in the
@@ -84,7 +84,11 @@ class Loader(wiring.Component):
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         row, unit = row_bits(cfg), unit_bits(cfg)
-        offsets = cfg.masks_per_beat * offset_bits(cfg)
+        masks = {
+            "load_is_value": Out(1),
+            "load_before": Out(value_bits(cfg)),
+            "load_offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+        }
         super().__init__(
             {
                 "slot_start": In(1),
@@ -118,7 +122,7 @@ class Loader(wiring.Component):
                 "load_exact": Out(1),
                 "load_valid": Out(1),
                 "load_data": Out(cfg.beat_bits),
-                **({"load_is_value": Out(1), "load_offsets": Out(offsets)} if cfg.sparse else {}),
+                **(masks if cfg.sparse else {}),
                 "load_first": Out(1),
                 "load_row": Out(row),
                 "load_slot": Out(slot_bits(cfg)),
@@ -309,6 +313,7 @@ class Loader(wiring.Component):
             m.d.comb += [
                 parser.mask_beats.eq(command.mask_beats),
                 self.load_is_value.eq(parser.is_value),
+                self.load_before.eq(parser.before),
                 self.load_offsets.eq(parser.offsets),
             ]
         else:

@@ -8,14 +8,14 @@ turns out to be.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl import reduction
 from rtl.rounding import held
-from rtl.weight_buffer import offset_bits
+from rtl.weight_buffer import offset_bits, value_bits
 
 
 class RecordParser(wiring.Component):
@@ -34,8 +34,9 @@ class RecordParser(wiring.Component):
         record: number in its region of the record whose beat is at the outputs in the next cycle.
         valid, is_value, data: the beat, of values what rows hold of it (`rtl.rounding.held`). first: first mask beat
         of a record. region_last: last beat of a region.
-        offsets: for each mask word the values of its record before it, `rtl.weight_buffer.offset_bits` each
-        (modulo that; a record that needs more does not fit a row).
+        before: values of the record in its mask beats before this one, modulo those of a bank (a record that has
+        more does not fit a row). offsets: for each mask word the values of its beat before it,
+        `rtl.weight_buffer.offset_bits` each.
         regions: regions that ended so far. error: a region ended within a record, or with another number of
         records than records, or went on after the last; sticky until `start`, and nothing is valid from then on.
     """
@@ -59,6 +60,7 @@ class RecordParser(wiring.Component):
                 "data": Out(cfg.beat_bits),
                 "first": Out(1),
                 "region_last": Out(1),
+                "before": Out(value_bits(cfg)),
                 "offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
                 "regions": Out(8),
                 "error": Out(1),
@@ -68,14 +70,14 @@ class RecordParser(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
         m = Module()
-        count = data.ArrayLayout(range(cfg.beat_bits + 1), cfg.masks_per_beat)
 
         # t+1: the beat; t+2: ones of each word; t+3: ones before each word, and in all.
         valid_1, valid_2, valid_3 = Signal(), Signal(), Signal()
         last_1, last_2, last_3 = (Signal(name=f"last_{i}", reset_less=True) for i in (1, 2, 3))
         beat_1, beat_2, beat_3 = (Signal(cfg.beat_bits, name=f"beat_{i}", reset_less=True) for i in (1, 2, 3))
         ones = Signal(data.ArrayLayout(range(cfg.mask_bits + 1), cfg.masks_per_beat), reset_less=True)
-        before, total = Signal(count, reset_less=True), Signal(range(cfg.beat_bits + 1), reset_less=True)
+        offsets = Signal(data.ArrayLayout(offset_bits(cfg), cfg.masks_per_beat), reset_less=True)
+        total = Signal(range(cfg.beat_bits + 1), reset_less=True)
         m.d.sync += [
             valid_1.eq(self.in_valid),
             valid_2.eq(valid_1),
@@ -90,9 +92,9 @@ class RecordParser(wiring.Component):
         for word in range(cfg.masks_per_beat):
             bits = beat_1.word_select(word, cfg.mask_bits)
             m.d.sync += ones[word].eq(reduction.total(bits))
-        sums = _prefix_sums(m, [ones[word] for word in range(cfg.masks_per_beat)], cfg.beat_bits)
-        m.d.sync += [before[word + 1].eq(sums[word]) for word in range(cfg.masks_per_beat - 1)]
-        m.d.sync += [before[0].eq(0), total.eq(sums[-1])]
+        sums = _prefix_sums(m, [ones[word] for word in range(cfg.masks_per_beat)], cfg.mask_bits)
+        m.d.sync += [offsets[word + 1].eq(sums[word]) for word in range(cfg.masks_per_beat - 1)]
+        m.d.sync += [offsets[0].eq(0), total.eq(sums[-1])]
 
         # t+3: what the beat is. The state is that of the record it belongs to.
         value_shift = log2_exact(cfg.values_per_beat, "values_per_beat")
@@ -134,7 +136,8 @@ class RecordParser(wiring.Component):
             self.data.eq(Mux(in_values, held(cfg, beat_3, self.exact), beat_3)),
             self.first.eq(~in_values & (masks_seen == 0)),
             self.region_last.eq(last_3),
-            self.offsets.eq(Cat((nonzeros + before[word])[: offset_bits(cfg)] for word in range(cfg.masks_per_beat))),
+            self.before.eq(nonzeros),
+            self.offsets.eq(offsets.as_value()),
         ]
         with m.If(self.start):
             m.d.sync += [
@@ -149,12 +152,16 @@ class RecordParser(wiring.Component):
 
 
 def _prefix_sums(m: Module, terms: list, most: int) -> list:
-    """Inclusive prefix sums of logarithmic depth (Kogge and Stone, 1973); each at most `most`."""
-    distance, level = 1, 0
-    while distance < len(terms):
-        sums = [Signal(range(most + 1), name=f"sum_{level}_{i}") for i in range(len(terms))]
-        m.d.comb += [
-            sums[i].eq(terms[i] + terms[i - distance] if i >= distance else terms[i]) for i in range(len(terms))
-        ]
-        terms, distance, level = sums, 2 * distance, level + 1
+    """Inclusive prefix sums of terms that are at most `most`; of logarithmic depth (Sklansky, 1960).
+
+    In level n the upper half of every 2**(n + 1) terms adds the last sum of the lower half: one sum in two is made
+    anew, and none has more bits than it needs.
+    """
+    for level in range((len(terms) - 1).bit_length()):
+        size, sums = 1 << level, list(terms)
+        for i in range(len(terms)):
+            if i & size:
+                sums[i] = Signal(range((i % (2 * size) + 1) * most + 1), name=f"sum_{level}_{i}")
+                m.d.comb += sums[i].eq(terms[i] + terms[i // size * size - 1])
+        terms = sums
     return terms

@@ -5,6 +5,8 @@ the position, less 510. The hash is two rounds of three steps (shift, add, shift
 steps fit a pipeline stage, so a round never waits for another. Once the decayed scale is zero the
 unit rests: its registers keep still and the output is zero.
 
+A weight update regenerates nothing, and there the hash serves `rtl.exploration`, whose rule is one of its first round.
+
 Definition: `golden.regenerate` (after DropBack, Golub et al., arXiv 1806.06949; the shift amounts are
 those of Jenkins' integer hash).
 """
@@ -49,6 +51,8 @@ class Regenerate(wiring.Component):
 
     Ports:
         enable: a position is presented. k, c, tap: its coordinates, absolute. salt: of the layer.
+        hash_enable: something else is presented, of which only the hash is wanted; not while a position is under way.
+        hash: its word after one round, from the next cycle on until something is presented again.
         scale_t: scale of this step, unsigned; must not change in the `LATENCY` cycles after an enable.
         w0: mantissa, signed A; zero if scale_t is.
     """
@@ -60,11 +64,13 @@ class Regenerate(wiring.Component):
         super().__init__(
             {
                 "enable": In(1),
+                "hash_enable": In(1),
                 "k": In(K_BITS),
                 "c": In(C_BITS),
                 "tap": In(TAP_BITS),
                 "salt": In(WORD_BITS),
                 "scale_t": In(SCALE_BITS),
+                "hash": Out(WORD_BITS),
                 "w0": Out(signed(cfg.operand_bits)),
             }
         )
@@ -85,8 +91,10 @@ class Regenerate(wiring.Component):
             first = Signal(WORD_BITS, name=f"half_{stage}")
             m.d.comb += first.eq(mix_step(m, word, 2 * stage % 3, f"a{stage}"))
             mixed = Signal(WORD_BITS, name=f"mixed_{stage + 1}", reset_less=True)
-            with m.If(runs[stage]):
+            with m.If(runs[stage] | self.hash_enable if stage == 0 else runs[stage]):
                 m.d.sync += mixed.eq(mix_step(m, first, (2 * stage + 1) % 3, f"b{stage}"))
+            if stage == 1:
+                m.d.comb += self.hash.eq(first)
             word = mixed
 
         normal = Signal(signed(NORMAL_BITS), reset_less=True)

@@ -30,6 +30,7 @@ _CONTROLLER = (
     "load_valid",
     "load_is_value",
     "load_data",
+    "load_before",
     "load_offsets",
     "load_words",
     "load_slot",

@@ -1,7 +1,7 @@
 """Controller of a row: from loaded records to one operation a cycle for the PEs of the row.
 
     walker -> weight buffer (mask) -> visiting rule -> decoder -> value read, weight regeneration -> operation
-           -> exploration hash    -^                           -> box of the tap, addresses       -^
+           -> exploration         -^                           -> box of the tap, addresses       -^
            -> positions of the tap -------------------^           hazard distance
 
 The stages before the decoder advance together when it takes a word; those after it never stop. Every row
@@ -17,7 +17,7 @@ follows from its masks alone (docs/architecture.md, section 4):
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +26,7 @@ from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.box_walk import AXES, PITCH_BITS
 from rtl.csb_decoder import CsbDecoder, bit_bits
-from rtl.exploration import LOG2_PERIOD_BITS, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
+from rtl.exploration import LOG2_PERIOD_BITS, SALT, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
 from rtl.pe import Op
 from rtl.regenerate import SCALE_BITS, WORD_BITS, Regenerate, saturate
 from rtl.row_trace import trace_record
@@ -45,7 +45,7 @@ from rtl.row_walker import (
 )
 from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
 from rtl.visit_address import Visit, visit_address
-from rtl.weight_buffer import WeightBuffer, offset_bits
+from rtl.weight_buffer import WeightBuffer, offset_bits, value_bits
 from rtl.weight_update import word_count_bits
 
 ERROR_MASK = 1
@@ -62,8 +62,9 @@ class RowController(wiring.Component):
         load_start: empties that bank and clears load_error; what else is presented in this cycle is lost.
         load_exact: what is loaded is for WU; constant from load_start to the last beat.
         load_valid with load_data: a beat, of values if load_is_value, otherwise of masks, taken if load_mine. Mask
-        beats of a record come first, then its values. load_offsets: values of the record before each mask word of
-        the beat, `rtl.weight_buffer.offset_bits` each, lowest word lowest; load_words: which of them hold a weight.
+        beats of a record come first, then its values. load_before: values of the record in the mask beats
+        before this one; load_offsets: of the beat before each mask word, `rtl.weight_buffer.offset_bits` each, lowest
+        word lowest; load_words: which of them hold a weight.
         load_first: with a mask beat, the first of its record: the row (if load_mine) takes the record as an entry:
         load_slot, load_channel (gathered channel of word 0), load_kb, load_cb (block of word 0, absolute).
         Low in BW, where every row takes every beat and entries come by the entry bus.
@@ -112,6 +113,7 @@ class RowController(wiring.Component):
             "load_valid": In(1),
             "load_is_value": In(1),
             "load_data": In(cfg.beat_bits),
+            "load_before": In(value_bits(cfg)),
             "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
             "load_words": In(cfg.masks_per_beat),
             "load_mine": In(1),
@@ -189,8 +191,11 @@ class RowController(wiring.Component):
         m.submodules.decoder = decoder = CsbDecoder(self._cfg, self._tags.size)
         m.submodules.taps = taps = TapMemory(self._cfg)
         self._load(m, buffer, walker)
-        self._decode(m, buffer, walker, taps, decoder)
-        self._operate(m, buffer, taps, decoder)
+        m.submodules.regenerate = regenerate = Regenerate(self._cfg)
+        m.submodules.exploration = exploration = Exploration()
+        self._hash(m, walker, decoder, regenerate, exploration)
+        self._decode(m, buffer, walker, taps, decoder, exploration)
+        self._operate(m, buffer, taps, decoder, regenerate)
         if self._cfg.trace:
             m.d.comb += self.trace.eq(trace_record(self))
         return m
@@ -205,6 +210,7 @@ class RowController(wiring.Component):
             buffer.mask_we.eq(beat & ~self.load_is_value),
             buffer.value_we.eq(beat & self.load_is_value),
             buffer.load_data.eq(self.load_data),
+            buffer.load_before.eq(self.load_before),
             buffer.load_offsets.eq(self.load_offsets),
             walker.mask_push.eq(buffer.mask_we),
             walker.mask_words.eq(self.load_words),
@@ -220,10 +226,40 @@ class RowController(wiring.Component):
             with m.Elif(buffer.value_we & buffer.value_full):
                 m.d.sync += self.load_error.eq(ERROR_VALUE)
 
-    def _decode(self, m: Module, buffer: WeightBuffer, walker: RowWalker, taps: TapMemory, decoder: CsbDecoder) -> None:
+    def _hash(
+        self, m: Module, walker: RowWalker, decoder: CsbDecoder, regenerate: Regenerate, exploration: Exploration
+    ) -> None:
+        """What is hashed: in FW and BW the position that the decoder visits, in WU the walker's word."""
+        updating, explores = Signal(name="hashes_words"), Signal()
+        walk = data.View(self._tags, decoder.tags_out).walk
+        block_c = log2_exact(self._cfg.block_c, "block_c")
+        m.d.comb += [
+            updating.eq(self.phase == Phase.WU),
+            explores.eq(updating & ~self.dense_mode & decoder.ready),
+            regenerate.enable.eq(decoder.first & ~updating),
+            regenerate.hash_enable.eq(explores),
+            regenerate.k.eq(Mux(updating, walker.info.kb, Cat(decoder.bit[block_c:], walk.kb))),
+            regenerate.c.eq(Mux(updating, walker.info.cb, Cat(decoder.bit[:block_c], walk.cb))),
+            regenerate.tap.eq(Mux(updating, walker.info.tap, walk.tap)),
+            regenerate.salt.eq(Mux(updating, SALT, self.salt)),
+            regenerate.scale_t.eq(self.scale_t),
+            exploration.enable.eq(explores),
+            exploration.hash.eq(regenerate.hash),
+            exploration.step.eq(self.step),
+            exploration.log2_period.eq(self.log2_period),
+        ]
+
+    def _decode(
+        self,
+        m: Module,
+        buffer: WeightBuffer,
+        walker: RowWalker,
+        taps: TapMemory,
+        decoder: CsbDecoder,
+        exploration: Exploration,
+    ) -> None:
         """From the walker's word (stage 0) to the decoder's (stage 2): read, hash and clip, then the rule."""
         cfg = self._cfg
-        m.submodules.exploration = exploration = Exploration()
         m.submodules.rule = rule = VisitRule(cfg)
         advance, updating = Signal(), Signal()
         m.d.comb += [
@@ -242,18 +278,12 @@ class RowController(wiring.Component):
             buffer.mask_en.eq(advance),
             buffer.mask_beat.eq(walker.beat),
             buffer.mask_lane.eq(walker.lane),
-            exploration.enable.eq(advance & updating),
-            exploration.kb.eq(walker.info.kb),
-            exploration.cb.eq(walker.info.cb),
-            exploration.tap.eq(walker.info.tap),
             taps.bank.eq(self.tap_bank),
             taps.tap_we.eq(self.tap_we),
             taps.tap.eq(self.tap),
             taps.box_in.eq(self.box),
             taps.count_in.eq(self.count),
             taps.count_en.eq(advance),
-            exploration.step.eq(self.step),
-            exploration.log2_period.eq(self.log2_period),
         ]
 
         valid_1, valid_2 = Signal(), Signal()
@@ -300,17 +330,18 @@ class RowController(wiring.Component):
             decoder.visit.eq(rule.visit),
             decoder.none.eq(walk_2.null | (void & (self.phase != Phase.WU))),
             decoder.mask.eq(buffer.mask),
-            decoder.offset.eq(Cat(Const(0, log2_exact(cfg.values_per_beat, "")), buffer.base) + buffer.offset),
+            decoder.offset.eq(buffer.base + buffer.offset),
             decoder.skip.eq((self.phase == Phase.BW) & ~walk_2.final),
             decoder.tags.eq(tags.as_value()),
         ]
         with m.If(self.phase == Phase.WU):
             m.d.comb += word_end(cfg, tags.walk).eq(end)
 
-    def _operate(self, m: Module, buffer: WeightBuffer, taps: TapMemory, decoder: CsbDecoder) -> None:
+    def _operate(
+        self, m: Module, buffer: WeightBuffer, taps: TapMemory, decoder: CsbDecoder, regenerate: Regenerate
+    ) -> None:
         """From the decoder's visit (stage 1) to the operation (stage 8, the output registers)."""
         cfg, a_bits = self._cfg, self._cfg.operand_bits
-        m.submodules.regenerate = regenerate = Regenerate(cfg)
         updating = Signal(name="dots")
         m.d.comb += updating.eq(self.phase == Phase.WU)
 
@@ -361,12 +392,6 @@ class RowController(wiring.Component):
         delta, sum_7 = Signal(signed(cfg.delta_bits)), Signal(signed(a_bits + 1))
         stored_7 = Signal(signed(a_bits), reset_less=True)
         m.d.comb += [
-            regenerate.enable.eq(decoder.first & ~updating),
-            regenerate.k.eq((tags.walk.kb << log2_exact(cfg.block_k, "")) + (k_local if cfg.block_k > 1 else 0)),
-            regenerate.c.eq((tags.walk.cb << block_c) + (c_local if cfg.block_c > 1 else 0)),
-            regenerate.tap.eq(tags.walk.tap),
-            regenerate.salt.eq(self.salt),
-            regenerate.scale_t.eq(self.scale_t),
             buffer.exact.eq(updating),
             buffer.value_en.eq(first[4] & has_value[4]),
             buffer.value_address.eq(decoder.address),

@@ -52,6 +52,7 @@ _LOAD_BUS = (
     "load_valid",
     "load_is_value",
     "load_data",
+    "load_before",
     "load_offsets",
     "load_first",
     "load_row",

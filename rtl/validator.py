@@ -51,10 +51,10 @@ class Validator(wiring.Component):
       stationary_pack).
     - GATE_OVERFLOW, FW or BW with load_aux: aux_runs * aux_run > gate_beats.
 
-    Not checked: whether weights that a command does not load itself were loaded for its phase; whether the boxes of
-    the taps (row*_, col*_ and the steps of images, rows and columns) stay within the tile and what is loaded of the
-    gathered operand. Addresses wrap in their memories: such a command reads and adds up operands of no meaning, but
-    ends.
+    Not checked: whether weights that a command does not load itself were loaded for its phase; whether a gate that is
+    loaded has the shape of what it gates (aux_run = out_run); whether the boxes of the taps (row*_, col*_ and the steps
+    of images, rows and columns) stay within the tile and what is loaded of the gathered operand. Addresses wrap in
+    their memories: such a command reads and adds up operands of no meaning, but ends.
 
     Args:
         cfg: sizes.

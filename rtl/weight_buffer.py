@@ -1,9 +1,9 @@
 """Weight buffer of a row: the mask words and stored values of its records, two banks of each.
 
 The load side writes whole beats in one bank; the compute side reads single words and values from the
-other. A mask beat carries the place of its record's first value, and each of its words the number of
-values before it in the record: a value is found by counting ones within one word, in any order of
-words, which is what makes walking the transpose free.
+other. A mask beat carries the place of its first value, and each of its words the number of values
+before it in the beat: a value is found by counting ones within one word, in any order of words,
+which is what makes walking the transpose free.
 
 A value is exact (2A bits, WU) or rounded to a weight (A bits, FW and BW; `rtl.rounding`). Low and high halves of the
 values lie in two memories, read and written together where values are exact; rounded ones fill the low memory, then
@@ -29,8 +29,8 @@ def value_bits(cfg: Config) -> int:
 
 
 def offset_bits(cfg: Config) -> int:
-    """Width of a number of values of a bank, 0 to all of them (a word of `load_offsets`)."""
-    return value_bits(cfg) + 1
+    """Width of the number of values that a beat has before one of its mask words."""
+    return max(1, (cfg.beat_bits - cfg.mask_bits).bit_length())
 
 
 def lane_bits(cfg: Config) -> int:
@@ -57,11 +57,11 @@ class WeightBuffer(wiring.Component):
     Ports:
         bank: read; the other one is written. load_start: empties the bank that is written.
         mask_we, value_we: write load_data as the next mask beat, value beat. load_exact: of values, all 2A bits count,
-        otherwise either half of each is its rounded value; constant from load_start on. load_offsets: values of the
-        record before each mask word, `offset_bits` each.
+        otherwise either half of each is its rounded value; constant from load_start on. load_before: values of the
+        record in the mask beats before this one, modulo those of a bank. load_offsets: values of the beat before each
+        of its mask words, `offset_bits` each.
         mask_full, value_full: combinational, the bank has no room; the write is dropped.
-        mask_beat, mask_lane -> mask, offset (values of the record before the word; the top bit of load_offsets
-        is not kept, only a word without values can need it), base (value beat at which the record's values begin).
+        mask_beat, mask_lane -> mask, base and offset, whose sum is the place of the word's first value, if it has one.
         value_address -> value: with `exact` (constant while a bank is read) an accumulated update, signed 2A; without,
         its low A bits are a rounded one, and the others anything.
     """
@@ -88,14 +88,15 @@ class WeightBuffer(wiring.Component):
         if cfg.sparse:
             ports |= {
                 "mask_we": In(1),
+                "load_before": In(value_bits(cfg)),
                 "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
                 "mask_full": Out(1),
                 "mask_en": In(1),
                 "mask_beat": In(self._mask_beat_bits),
                 "mask_lane": In(lane_bits(cfg)),
                 "mask": Out(cfg.mask_bits),
-                "offset": Out(value_bits(cfg)),
-                "base": Out(self._value_beat_bits),
+                "offset": Out(offset_bits(cfg)),
+                "base": Out(value_bits(cfg)),
             }
         super().__init__(ports)
 
@@ -107,10 +108,10 @@ class WeightBuffer(wiring.Component):
         return m
 
     def _masks(self, m: Module, value_pointer: Signal) -> None:
-        """Mask beats, each with the offsets of its words and the place of its record's values."""
+        """Mask beats, each with the place of its values and the offsets of its words."""
         cfg = self._cfg
-        word = data.StructLayout({"mask": cfg.mask_bits, "offset": value_bits(cfg)})
-        beat = data.StructLayout({"words": data.ArrayLayout(word, cfg.masks_per_beat), "base": self._value_beat_bits})
+        word = data.StructLayout({"mask": cfg.mask_bits, "offset": offset_bits(cfg)})
+        beat = data.StructLayout({"words": data.ArrayLayout(word, cfg.masks_per_beat), "base": value_bits(cfg)})
         # Both banks share a memory: they are shallow, and a RAM block is not.
         m.submodules.masks = masks = ram(beat.size, 2 * cfg.mask_beats)
         mask_write, mask_read = masks.write_port(), masks.read_port()
@@ -124,8 +125,12 @@ class WeightBuffer(wiring.Component):
         with m.If(self.load_start):
             m.d.sync += mask_pointer.eq(0)
 
-        new = Signal(beat)
-        m.d.comb += [new.base.eq(value_pointer[:-1]), mask_write.data.eq(new.as_value())]
+        new, first_value = Signal(beat), Signal(value_bits(cfg))  # of the record
+        m.d.comb += [
+            first_value.eq(value_pointer << log2_exact(cfg.values_per_beat, "values_per_beat")),
+            new.base.eq(first_value + self.load_before),
+            mask_write.data.eq(new.as_value()),
+        ]
         for lane in range(cfg.masks_per_beat):
             m.d.comb += [
                 new.words[lane].mask.eq(self.load_data.word_select(lane, cfg.mask_bits)),

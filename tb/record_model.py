@@ -23,7 +23,7 @@ class Seen:
 
     Attributes:
         record: number in its region. is_value, first (mask beat of its record).
-        offsets: values of the record before each mask word, packed.
+        before: values of the record before the beat. offsets: of a mask beat before each of its words, packed.
         passed: it belongs to a record that there should be; and no error came before it.
         records, regions, error: record number, regions over and error after it.
     """
@@ -31,6 +31,7 @@ class Seen:
     record: int
     is_value: bool
     first: bool
+    before: int
     offsets: int
     passed: bool
     records: int
@@ -39,8 +40,8 @@ class Seen:
 
 
 def offset_bits(cfg: Config) -> int:
-    """Width of a number of values, 0 to all that a bank holds."""
-    return (2 * cfg.value_beats * cfg.values_per_beat).bit_length()
+    """Width of a number of values of a beat, 0 to those of all words but the last."""
+    return max(1, ((cfg.masks_per_beat - 1) * cfg.mask_bits).bit_length())
 
 
 def held(cfg: Config, beat: int, exact: bool) -> int:
@@ -59,20 +60,20 @@ def parse(cfg: Config, beats: list[Beat], mask_beats: int, records: int) -> list
     result: list[Seen] = []
     record = masks = values = ones = regions = 0  # mask beats of this record so far, value beats left, ones
     error = False
-    width = offset_bits(cfg)
+    width, room = offset_bits(cfg), 2 * cfg.value_beats * cfg.values_per_beat
     for bits, last in beats:
         if error:
-            result.append(Seen(record, False, False, 0, False, record, regions, True))
+            result.append(Seen(record, False, False, 0, 0, False, record, regions, True))
             continue
-        at, is_value, surplus, offsets = record, values > 0, record == records, 0
+        at, is_value, surplus, before, offsets = record, values > 0, record == records, ones % room, 0
         first = not is_value and masks == 0
         if is_value:
             values -= 1
             ends = values == 0
         else:
             for word in range(cfg.masks_per_beat):
-                offsets |= (ones & (1 << width) - 1) << word * width
-                ones += (bits >> word * cfg.mask_bits & (1 << cfg.mask_bits) - 1).bit_count()
+                offsets |= (bits & (1 << word * cfg.mask_bits) - 1).bit_count() << word * width
+            ones += bits.bit_count()
             masks += 1
             ends = False
             if masks == mask_beats:
@@ -82,7 +83,7 @@ def parse(cfg: Config, beats: list[Beat], mask_beats: int, records: int) -> list
         error = surplus or (last and not (ends and record == records))
         if last:
             record, regions = 0, regions + 1
-        result.append(Seen(at, is_value, first, offsets, not surplus, record, regions, error))
+        result.append(Seen(at, is_value, first, before, offsets, not surplus, record, regions, error))
     return result
 
 

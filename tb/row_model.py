@@ -20,7 +20,7 @@ from golden.machine import Settings, Work
 from golden.phases import as_matrices, backward, forward, gradient, read_weights, wanted, weight_update
 from golden.trace import operations
 from tb.box_jobs import STEPS, box_of, places, taps_of
-from tb.record_model import held
+from tb.record_model import held, offset_bits
 
 MAC, DOT = 1, 2
 Cycle = dict[str, int]
@@ -172,24 +172,25 @@ class Job:
     def beats(self) -> list[tuple[int, Cycle]]:
         """(record, load bus) of every beat, in the order of memory; who owns it is not in it."""
         cfg, g, result = self.cfg, self.geometry, []
-        room, exact = 4 * cfg.value_beats * cfg.values_per_beat, self.phase == Phase.WU
+        room, exact = 2 * cfg.value_beats * cfg.values_per_beat, self.phase == Phase.WU
         for q, region in enumerate(self.regions):
             image = [int.from_bytes(beat.tobytes(), "little") for beat in region.encode()[g.header_beats :]]
             at = 0
             for record, values in enumerate(region.value_beats().tolist()):
-                before = 0
+                before = 0  # values of the record in the beats before
                 for beat in range(g.mask_beats + values):
                     is_value, offsets, words = beat >= g.mask_beats, 0, 0
                     for lane in range(cfg.masks_per_beat if not is_value else 0):
                         mask = image[at] >> lane * cfg.mask_bits & (1 << cfg.mask_bits) - 1
-                        offsets |= before % room << lane * (room.bit_length() - 1)
+                        below = image[at] & (1 << lane * cfg.mask_bits) - 1
+                        offsets |= below.bit_count() << lane * offset_bits(cfg)
                         words |= int(mask != 0) << lane
-                        before += mask.bit_count()
                     bus = {
                         "load_exact": int(exact),
                         "load_valid": 1,
                         "load_is_value": int(is_value),
                         "load_data": held(cfg, image[at], exact) if is_value else image[at],
+                        "load_before": before % room,
                         "load_offsets": offsets,
                         "load_words": words,
                         "load_first": int(beat == 0 and self.phase != Phase.BW),
@@ -200,6 +201,7 @@ class Job:
                     if self.phase != Phase.BW:
                         bus["load_slot"] = int(self.owner[1][record])
                     result.append((record, bus))
+                    before += 0 if is_value else image[at].bit_count()
                     at += 1
         return result
 

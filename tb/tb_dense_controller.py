@@ -21,8 +21,9 @@ from tb.row_load import Load, load, merged
 from tb.row_model import Cycle, Job
 from tb.tb_row_controller import LOAD, ROW, Driver, chain, most_words, slot
 
-ABSENT = {"load_is_value", "load_offsets", "load_words", "mask_beats", "salt", "scale_t", "dense_mode", "step",
-          "log2_period", "visit_has_value", "visit_next_explored", "visit_next_count"}  # fmt: skip
+ABSENT = {"load_is_value", "load_before", "load_offsets", "load_words", "mask_beats", "salt", "scale_t",
+          "dense_mode", "step", "log2_period", "visit_has_value", "visit_next_explored",
+          "visit_next_count"}  # fmt: skip
 PHASES = (Phase.FW, Phase.BW, Phase.WU)
 
 
@@ -165,7 +166,7 @@ async def full_bank_and_overflow(dut: Any) -> None:
     """A bank filled to its last value; a beat more, an entry more: the error, which the next load clears."""
     driver, cfg, rng = await environment(dut)
     beat = {"load_exact": 0, "load_valid": 1, "load_mine": 1, "load_first": 0, "load_is_value": 1, "load_data": 1,
-            "load_offsets": 0}  # fmt: skip
+            "load_before": 0, "load_offsets": 0}  # fmt: skip
     entry = {"entry_valid": 1, "entry_mine": 1, "entry_slot": 0, "entry_word": 0}
     job = None
     for records in range(cfg.rounded_beats, 0, -1):

@@ -17,7 +17,7 @@ from tb.pins import Pins, compare, random_bits
 from tb.record_model import Beat, Seen, held, parse, random_region, record_stream
 
 LATENCY = 4
-OUTPUTS = ("record", "valid", "is_value", "data", "first", "region_last", "offsets", "regions", "error")
+OUTPUTS = ("record", "valid", "is_value", "data", "first", "region_last", "before", "offsets", "regions", "error")
 
 
 class Bench:
@@ -41,7 +41,7 @@ class Bench:
         self.pins.drive(start=0, mask_beats=mask_beats, records=records, exact=int(exact))
         given: list[tuple[Beat, Seen] | None] = []
         number = cycle = 0
-        now = Seen(0, False, False, 0, False, 0, 0, False)
+        now = Seen(0, False, False, 0, 0, False, 0, 0, False)
         while number < len(beats) or cycle < len(given) + LATENCY:
             send = number < len(beats) and rng.random() >= gap
             noise = (random_bits(rng, cfg.beat_bits), bool(rng.integers(2)))
@@ -59,7 +59,7 @@ class Bench:
                 beat, s = leaving
                 data = held(cfg, beat[0], exact or not s.is_value)
                 want |= {"valid": 1, "is_value": s.is_value, "data": data, "region_last": beat[1], "first": s.first}
-                want["offsets"] = None if s.is_value else s.offsets
+                want |= {"before": None, "offsets": None} if s.is_value else {"before": s.before, "offsets": s.offsets}
             compare((self.streams, cycle), got, want)
             cycle += 1
             if cycle == reset_at:
@@ -132,7 +132,7 @@ async def ranges_of_records(dut: Any) -> None:
 
 @cocotb.test()
 async def longest_record(dut: Any) -> None:
-    """255 mask beats, full: more values than a bank's addresses, offsets wrap."""
+    """255 mask beats, full: more values than a bank's addresses, their number wraps."""
     await tb.start(dut)
     bench = Bench(dut)
     cfg, rng = bench.cfg, bench.rng

@@ -49,9 +49,9 @@ class Driver:
         return handle.to_signed() if name in SIGNED else int(handle)
 
 
-LOAD = ("load_valid", "load_is_value", "load_data", "load_offsets", "load_words", "load_mine", "load_first",
-        "load_slot", "load_channel", "load_kb", "load_cb", "entry_valid", "entry_mine", "entry_slot", "entry_word",
-        "entry_group", "entry_record_base", "entry_cb", "tap_we", "tap", "box", "count")  # fmt: skip
+LOAD = ("load_valid", "load_is_value", "load_data", "load_before", "load_offsets", "load_words", "load_mine",
+        "load_first", "load_slot", "load_channel", "load_kb", "load_cb", "entry_valid", "entry_mine", "entry_slot",
+        "entry_word", "entry_group", "entry_record_base", "entry_cb", "tap_we", "tap", "box", "count")  # fmt: skip
 STROBES = ("load_valid", "entry_valid", "tap_we")
 
 
@@ -291,7 +291,7 @@ async def full_buffers_and_overflow(dut: Any) -> None:
     """Masks, values, entries to the last place without error; one more sets the error and harms nothing before it."""
     driver, cfg, rng = await environment(dut)
     beat = {"load_exact": 0, "load_valid": 1, "load_mine": 1, "load_first": 0, "load_is_value": 0, "load_data": 1,
-            "load_offsets": 0}  # fmt: skip
+            "load_before": 0, "load_offsets": 0}  # fmt: skip
     surplus = {
         "mask": beat,
         "value": {**beat, "load_is_value": 1},

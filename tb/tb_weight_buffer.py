@@ -14,10 +14,11 @@ from cocotb.triggers import RisingEdge
 
 import tb
 from arch.config import Config
+from tb.record_model import offset_bits
 
 Cycle = dict[str, int]
-INPUTS = ("bank", "load_start", "mask_we", "value_we", "load_exact", "load_data", "load_offsets", "mask_en",
-          "mask_beat", "mask_lane", "exact", "value_en", "value_address")  # fmt: skip
+INPUTS = ("bank", "load_start", "mask_we", "value_we", "load_exact", "load_data", "load_before", "load_offsets",
+          "mask_en", "mask_beat", "mask_lane", "exact", "value_en", "value_address")  # fmt: skip
 MaskRead = tuple[int, int, int]
 
 
@@ -26,7 +27,7 @@ class Model:
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
-        self.value_bits = (2 * cfg.value_beats * cfg.values_per_beat).bit_length() - 1
+        self.offset_bits = offset_bits(cfg)
         self.masks: list[list[list[MaskRead]]] = [
             [[(0, 0, 0)] * cfg.masks_per_beat for _ in range(cfg.mask_beats)] for _ in range(2)
         ]
@@ -67,8 +68,9 @@ class Model:
             self.masks[1 - bank][self.mask_beats] = [
                 (
                     i["load_data"] >> lane * cfg.mask_bits & (1 << cfg.mask_bits) - 1,
-                    i["load_offsets"] >> lane * (self.value_bits + 1) & (1 << self.value_bits) - 1,
-                    self.value_beats % (2 * cfg.value_beats),
+                    i["load_offsets"] >> lane * self.offset_bits & (1 << self.offset_bits) - 1,
+                    (self.value_beats * cfg.values_per_beat + i["load_before"])
+                    % (2 * cfg.value_beats * cfg.values_per_beat),
                 )
                 for lane in range(cfg.masks_per_beat)
             ]
@@ -101,6 +103,7 @@ class Bench:
         cfg, rng, dut = self.cfg, self.rng, self.dut
         inputs = dict.fromkeys(INPUTS, 0) | {
             "load_data": self.bits(cfg.beat_bits),
+            "load_before": self.bits(len(dut.load_before)),
             "load_offsets": self.bits(len(dut.load_offsets)),
             "mask_beat": int(rng.integers(0, cfg.mask_beats)),
             "mask_lane": int(rng.integers(0, cfg.masks_per_beat)),

@@ -6,7 +6,7 @@ import pytest
 from arch.config import PRESETS
 from rtl.record_parser import RecordParser
 from scripts.simulate import run_bench
-from tb.record_model import parse, random_region, record_stream
+from tb.record_model import offset_bits, parse, random_region, record_stream
 
 TINY = PRESETS["tiny"]
 CONFIGS = {
@@ -34,13 +34,13 @@ def test_model_counts_what_golden_stores(name: str) -> None:
     for record, beats in enumerate(region.value_beats()):
         kinds = [s.is_value for s in seen if s.record == record]
         assert kinds == [False] * g.mask_beats + [True] * int(beats)
-    width = (cfg.rounded_beats * cfg.values_per_beat).bit_length()
+    width, room = offset_bits(cfg), cfg.rounded_beats * cfg.values_per_beat
     words = region.per_word().reshape(g.records, g.words)
     before = np.cumsum(words, axis=1) - words
     for record in range(g.records):
-        masks = [s.offsets for s in seen if s.record == record and not s.is_value]
-        got = [m >> i * width & (1 << width) - 1 for m in masks for i in range(cfg.masks_per_beat)][: g.words]
-        assert got == (before[record] % (1 << width)).tolist()
+        masks = [s for s in seen if s.record == record and not s.is_value]
+        got = [s.before + (s.offsets >> i * width & (1 << width) - 1) for s in masks for i in range(cfg.masks_per_beat)]
+        assert [n % room for n in got[: g.words]] == (before[record] % room).tolist()
 
 
 def test_configurations_cover_one_and_many_masks_a_beat() -> None:

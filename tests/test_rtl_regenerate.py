@@ -1,11 +1,10 @@
-"""Weight regeneration and rotating exploration: the Verilated units against `golden.regenerate`."""
+"""Weight regeneration: the Verilated unit against `golden.regenerate`."""
 
 import pytest
 from amaranth.back.verilog import convert
 
 from arch.config import PRESETS
 from golden import regenerate
-from rtl import exploration
 from rtl import regenerate as rtl
 from scripts.simulate import run_bench
 
@@ -21,27 +20,14 @@ def test_regenerate_equals_golden(name: str) -> None:
     )
 
 
-def test_exploration_equals_golden() -> None:
-    run_bench(
-        exploration.Exploration(),
-        "exploration",
-        "tb.tb_regenerate",
-        parameters={"latency": exploration.Exploration.LATENCY},
-        testcase="explored_words",
-    )
-
-
 def test_constants_are_those_of_the_definition() -> None:
     names = ("K_BITS", "C_BITS", "TAP_BITS", "SCALE_BITS", "SCALE_SHIFT")
     assert [getattr(rtl, n) for n in names] == [getattr(regenerate, n) for n in names]
     assert rtl.NORMAL_OFFSET == regenerate.NORMAL_LIMIT
-    assert exploration.SALT == regenerate.EXPLORE_SALT
-    assert 1 << exploration.MAX_LOG2_PERIOD == regenerate.PERIOD_LIMIT
 
 
 def test_latencies() -> None:
     assert rtl.Regenerate.LATENCY == 6
-    assert exploration.Exploration.LATENCY == 2
 
 
 def test_regenerate_has_one_multiplier() -> None:

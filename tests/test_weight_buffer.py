@@ -26,9 +26,9 @@ def test_unit_equals_model(name: str) -> None:
 @pytest.mark.parametrize(
     ("cfg", "widths"),
     [
-        (TINY, (9, 10, 3)),  # 128 beats of 4 values, 8 masks a beat
-        (PRESETS["paper"], (12, 13, 4)),  # 128 beats of 32 values, 16 masks a beat
-        (CONFIGS["two"], (5, 6, 1)),  # one mask a beat still has a lane
+        (TINY, (9, 7, 3)),  # 128 beats of 4 values, 8 masks a beat
+        (PRESETS["paper"], (12, 10, 4)),  # 128 beats of 32 values, 16 masks a beat
+        (CONFIGS["two"], (5, 1, 1)),  # one mask a beat still has a lane
     ],
 )
 def test_widths(cfg: Config, widths: tuple[int, int, int]) -> None:
