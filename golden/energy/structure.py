@@ -33,7 +33,6 @@ def memories(cfg: Config) -> dict[str, Shape]:
     """Memories by name."""
     pes, rows = cfg.rows * cfg.columns, cfg.rows
     wide = cfg.bus_elements * cfg.operand_bits
-    offset = log2_exact(cfg.rounded_beats * cfg.values_per_beat, "values of a bank")
     out = {
         "gather": Shape(wide, 2 * cfg.gather_depth // cfg.bus_elements, pes),
         "stationary": Shape(cfg.delta_bits, 2 * cfg.psum_depth, pes),
@@ -45,7 +44,10 @@ def memories(cfg: Config) -> dict[str, Shape]:
         "headers": Shape(cfg.beat_bits, PLAN_BEATS),
     }
     if cfg.sparse:
-        annotated = cfg.masks_per_beat * (cfg.mask_bits + offset) + log2_exact(cfg.rounded_beats, "value_beats")
+        # Beside a word the values of the beat before it, beside a beat the place of its first value.
+        offset = max(1, (cfg.beat_bits - cfg.mask_bits).bit_length())
+        place = log2_exact(cfg.rounded_beats * cfg.values_per_beat, "values of a bank")
+        annotated = cfg.masks_per_beat * (cfg.mask_bits + offset) + place
         out["masks"] = Shape(annotated, 2 * cfg.mask_beats, rows)
         group = mask_group(cfg)
         out["updated masks"] = Shape(group * cfg.mask_bits, 2 * cfg.mask_beats * cfg.masks_per_beat // group, rows)
