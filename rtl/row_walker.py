@@ -216,17 +216,19 @@ class RowWalker(wiring.Component):
         tap, tap_word = Signal(TAP_BITS), Signal(WORD_COUNT_BITS)  # BW: tap of the record, words before it
         before = Signal(self._beat_bits)  # mask beats (dense: words) before that one (BW: before that record)
         inner_done, inner_last, entry_last, step, leave = Signal(), Signal(), Signal(), Signal(), Signal()
+        inner_count, inner_next = Signal(COUNT_BITS), Signal(COUNT_BITS)
         count, backward, now = Signal.like(counts[0], name="walked"), Signal(), Signal(entry)
         m.d.comb += [
             backward.eq(self.phase == Phase.BW),
             count.eq(Mux(self.bank, counts[1], counts[0])),
             row_empty.eq(count == 0),
             now.as_value().eq(read.data),
-            inner_last.eq(inner + 1 == Mux(backward, self.block_rows, self.mask_beats if cfg.sparse else self.words)),
+            inner_count.eq(Mux(backward, self.block_rows, self.mask_beats if cfg.sparse else self.words)),
+            inner_next.eq(Mux(inner_last, 0, inner + 1)),
             entry_last.eq(row_empty | (pointer + 1 == count)),
             step.eq(active & self.advance),
             leave.eq(step & ((inner_done & inner_last) | row_empty)),
-            next_pointer.eq(Mux(self.start, 0, pointer + leave)),
+            next_pointer.eq(Mux(self.start, 0, Mux(leave, pointer + 1, pointer))),
             read.addr.eq(Cat(next_pointer, self.bank)),
             read.en.eq(self.start | leave),
         ]
@@ -239,7 +241,8 @@ class RowWalker(wiring.Component):
                 tap_word.eq(Mux(tap_last, 0, tap_word + (1 << self.log2_blocks)[:WORD_COUNT_BITS])),
             ]
         with m.If(step & inner_done):
-            m.d.sync += inner.eq(Mux(inner_last, 0, inner + 1))
+            # Known before the words of a beat are, for it decides which of them are wanted.
+            m.d.sync += [inner.eq(inner_next), inner_last.eq(inner_next + 1 == inner_count)]
             with m.If(backward):
                 m.d.sync += before.eq(Mux(inner_last, 0, before + self.mask_beats))
             with m.Elif(Const(1) if cfg.sparse else inner_last):
@@ -248,6 +251,7 @@ class RowWalker(wiring.Component):
             m.d.sync += active.eq(0)
         with m.If(self.start):
             m.d.sync += [active.eq(1), inner.eq(0), before.eq(0), tap.eq(0), tap_word.eq(0)]
+            m.d.sync += inner_last.eq(inner_count == 1)
         number = Signal(word_bits(cfg))  # of the word in its record
         if cfg.sparse:
             lane, beat_done = self._lane(m, step, before, inner_last)
@@ -317,7 +321,9 @@ class RowWalker(wiring.Component):
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
             beat_done.eq((wanted & rest_less) == 0),
-            read.addr.eq(Cat(Mux(self.start, 0, before + (step & beat_done))[: len(loaded) - 1], self.bank)),
+            read.addr.eq(
+                Cat(Mux(self.start, 0, Mux(step & beat_done, before + 1, before))[: len(loaded) - 1], self.bank)
+            ),
             read.en.eq(self.start | step),
         ]
         with m.If(step):
