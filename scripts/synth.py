@@ -1,8 +1,8 @@
 """Synthesise the accelerator: `python -m scripts.synth --array tiny paper --targets sky130 ecp5`.
 
 For every unit and the top level, sparse and dense: area in standard cells, resources of an ECP5, paths between
-memories, and with `--targets clock` the clock that it reaches there. Writes `synth.json` and `synth.md`;
-`--against` compares.
+memories, and with `--targets clock` the clock that it reaches there. Writes `synth.json`, `synth.md` and
+`synth_area.png`; `--against` compares.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from arch.config import PRESETS, preset
+from scripts import synth_plots
 from synth import liberty, report, tools
 from synth.errors import SynthError
 from synth.measure import CLOCK, FPGA, PATHS, Request, between_memories, builds, check_clock, measure, steps
@@ -108,11 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "synth.json").write_text(json.dumps(result, indent=1) + "\n")
     (options.out / "synth.md").write_text(report.markdown(result))
+    plots = synth_plots.write_plots(options.out, result)
     for title, head, rows in report.tables(result):
         console.print(report.rich_table(title, head, rows))
     if old is not None:
         console.print(report.rich_table(f"Against {options.against}", report.DELTA_HEAD, report.deltas(result, old)))
-    console.print(f"{options.out / 'synth.json'}, {options.out / 'synth.md'}")
+    console.print(", ".join(str(path) for path in (options.out / "synth.json", options.out / "synth.md", *plots)))
     return 0
 
 

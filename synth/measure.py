@@ -55,18 +55,21 @@ def steps(built: Design, request: Request) -> int:
 
 
 def measure(built: Design, request: Request, done: Progress = lambda _: None) -> dict[str, Any]:
-    """Units of a build by name: `instances`, `own` and `all` by target, memories, clock.
+    """Units of a build by name: `instances`, `parts`, `own` and `all` by target, memories, clock.
 
-    `own` is one instance without its parts, `all` one instance with them.
+    `parts` names the units that stand in one instance, with how often; `own` is one instance without them, `all` with.
 
     Raises:
         SynthError: a tool failed, or something does not fit the device.
     """
     netlist = built.netlist
     found: dict[str, dict[str, Any]] = {
-        unit.name: {"class": unit.component, "instances": unit.instances, "own": {}, "all": {}}
+        unit.name: {"class": unit.component, "instances": unit.instances, "parts": {}, "own": {}, "all": {}}
         for unit in built.units.values()
     }
+    names = {unit.module: unit.name for unit in built.units.values()}
+    for unit in built.units.values():
+        found[unit.name]["parts"] = {names[part]: times for part, times in netlist[unit.module].children.items()}
     for library in request.libraries:
         mapped = run_all(cells.flow(library), netlist, list(netlist), jobs(), done)
         own = {name: cells.own(library, mapped[name]) for name in netlist}
