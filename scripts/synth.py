@@ -1,7 +1,8 @@
 """Synthesise the accelerator: `python -m scripts.synth --array tiny paper --targets sky130 ecp5`.
 
-For every unit and the top level, sparse and dense: area in standard cells, resources of an ECP5, and with
-`--targets clock` the clock that it reaches there. Writes `synth.json` and `synth.md`; `--against` compares.
+For every unit and the top level, sparse and dense: area in standard cells, resources of an ECP5, paths between
+memories, and with `--targets clock` the clock that it reaches there. Writes `synth.json`, `synth.md` and
+`synth_area.png`; `--against` compares.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from arch.config import PRESETS, preset
+from scripts import synth_plots
 from synth import liberty, report, tools
 from synth.errors import SynthError
-from synth.measure import CLOCK, FPGA, Request, builds, check_clock, measure, steps
+from synth.measure import CLOCK, FPGA, PATHS, Request, between_memories, builds, check_clock, measure, steps
 from synth.units import TOP
 
 BUILDS = ("sparse", "dense")
-TARGETS = (*liberty.KNOWN, FPGA, CLOCK)
+TARGETS = (*liberty.KNOWN, FPGA, PATHS, CLOCK)
 MOST_SEEDS = 100
 
 
@@ -43,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
         "--targets",
         nargs="+",
         metavar="NAME",
-        help=f"{', '.join(TARGETS)}, or a library of --liberty; {CLOCK} places and routes the units (all libraries"
-        f" that are found, and {FPGA})",
+        help=f"{', '.join(TARGETS)}, or a library of --liberty; {PATHS} finds those between memories, {CLOCK} places"
+        f" and routes the units (all libraries that are found, {FPGA} and {PATHS})",
     )
     p.add_argument(
         "--liberty",
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="placements of a unit (5)")
     p.add_argument("--against", type=Path, metavar="FILE", help="an older synth.json: print what changed")
-    p.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder of synth.json, synth.md (out)")
+    p.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder of the files written (out)")
     return p
 
 
@@ -107,11 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "synth.json").write_text(json.dumps(result, indent=1) + "\n")
     (options.out / "synth.md").write_text(report.markdown(result))
+    plots = synth_plots.write_plots(options.out, result)
     for title, head, rows in report.tables(result):
         console.print(report.rich_table(title, head, rows))
     if old is not None:
         console.print(report.rich_table(f"Against {options.against}", report.DELTA_HEAD, report.deltas(result, old)))
-    console.print(f"{options.out / 'synth.json'}, {options.out / 'synth.md'}")
+    console.print(", ".join(str(path) for path in (options.out / "synth.json", options.out / "synth.md", *plots)))
     return 0
 
 
@@ -124,6 +127,7 @@ def run(
 ) -> dict[str, Any]:
     """Measure everything; returns the report."""
     fpga = options.targets is None or FPGA in options.targets
+    paths = options.targets is None or PATHS in options.targets
     clock = options.targets is not None and CLOCK in options.targets
     result: dict[str, Any] = {
         "tools": tools.versions(),
@@ -138,9 +142,14 @@ def run(
             result["presets"][name] = {"rows": config.rows, "columns": config.columns}
             for build, design in designs.items():
                 units = tuple(options.unit or (u for u in design.units if u != TOP)) if clock else ()
-                request = Request(config, chosen, fpga, units, options.seeds, strict=bool(options.unit))
+                request = Request(config, chosen, fpga, paths, units, options.seeds, strict=bool(options.unit))
                 task = progress.add_task(f"{name}, {build}", total=steps(design, request))
-                result["presets"][name][build] = measure(design, request, partial(_advance, progress, task))
+                advance = partial(_advance, progress, task)
+                result["presets"][name][build] = measure(design, request, advance)
+                if paths:
+                    # Beside the builds, whose entries are units.
+                    found = result["presets"][name].setdefault("memory_paths", {})
+                    found[build] = between_memories(design, advance)
     result["summary"] = report.summary(result)
     return result
 

@@ -75,11 +75,16 @@ def local_cells(stat: str, top: str = UNIT) -> dict[str, int]:
         raise SynthError(f"not the statistics of a module {top!r}: {error}") from None
 
 
+def parts(netlist: Netlist, name: str) -> list[str]:
+    """The modules that stand in a module, each once, in the order in which `source` numbers them."""
+    return sorted(netlist[name].children, key=netlist[name].text.index)
+
+
 def source(netlist: Netlist, name: str) -> str:
     """Verilog of one module under the name `unit`, its children as black boxes named `PART` and a number."""
     module = netlist[name]
     text, stubs = module.text.replace(f"module {name}", f"module {UNIT}", 1), []
-    for number, child in enumerate(sorted(module.children, key=text.index)):
+    for number, child in enumerate(parts(netlist, name)):
         text = re.sub(rf"^  {re.escape(child)} ", f"  {PART}{number} ", text, flags=re.MULTILINE)
         stubs.append(netlist[child].stub(f"{PART}{number}"))
     return "\n".join([text, *stubs])

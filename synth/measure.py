@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from arch.config import Config
-from synth import cells, ecp5, memories
+from synth import cells, ecp5, memories, memory_paths
 from synth.errors import SynthError
 from synth.liberty import Library
 from synth.mapping import run_all, total
 from synth.units import Design, design
 
-FPGA, CLOCK = "ecp5", "clock"
-"""Targets besides cell libraries: resources of ECP5, and the clock that units reach there."""
+FPGA, CLOCK, PATHS = "ecp5", "clock", "paths"
+"""Targets besides cell libraries: resources of ECP5, the clock that units reach there, paths between memories."""
 
 Progress = Callable[[str], None]
 
@@ -28,6 +28,7 @@ class Request:
         config: the sparse build; the dense one has the same sizes.
         libraries: of standard cells.
         fpga: count ECP5's resources.
+        paths: find the paths between memories.
         clock: units to place and route; a top level is named `Accelerator`.
         seeds: how many for each.
         strict: a unit of `clock` that does not fit is an error, not an entry that says so.
@@ -36,6 +37,7 @@ class Request:
     config: Config
     libraries: tuple[Library, ...] = ()
     fpga: bool = True
+    paths: bool = True
     clock: tuple[str, ...] = ()
     seeds: int = 5
     strict: bool = True
@@ -47,24 +49,27 @@ def jobs() -> int:
 
 
 def steps(built: Design, request: Request) -> int:
-    """How often `measure` tells its progress."""
-    flows = len(request.libraries) + request.fpga
+    """How often `measure` and `between_memories` tell their progress."""
+    flows = len(request.libraries) + request.fpga + request.paths
     return flows * len(built.netlist) + sum(name in built.units for name in request.clock)
 
 
 def measure(built: Design, request: Request, done: Progress = lambda _: None) -> dict[str, Any]:
-    """Units of a build by name: `instances`, `own` and `all` by target, memories, clock.
+    """Units of a build by name: `instances`, `parts`, `own` and `all` by target, memories, clock.
 
-    `own` is one instance without its parts, `all` one instance with them.
+    `parts` names the units that stand in one instance, with how often; `own` is one instance without them, `all` with.
 
     Raises:
         SynthError: a tool failed, or something does not fit the device.
     """
     netlist = built.netlist
     found: dict[str, dict[str, Any]] = {
-        unit.name: {"class": unit.component, "instances": unit.instances, "own": {}, "all": {}}
+        unit.name: {"class": unit.component, "instances": unit.instances, "parts": {}, "own": {}, "all": {}}
         for unit in built.units.values()
     }
+    names = {unit.module: unit.name for unit in built.units.values()}
+    for unit in built.units.values():
+        found[unit.name]["parts"] = {names[part]: times for part, times in netlist[unit.module].children.items()}
     for library in request.libraries:
         mapped = run_all(cells.flow(library), netlist, list(netlist), jobs(), done)
         own = {name: cells.own(library, mapped[name]) for name in netlist}
@@ -86,6 +91,16 @@ def measure(built: Design, request: Request, done: Progress = lambda _: None) ->
                 found[name][CLOCK] = {"error": str(error)}
             done(name)
     return found
+
+
+def between_memories(built: Design, done: Progress = lambda _: None) -> dict[str, Any]:
+    """Paths between memories, as `memory_paths.measure` finds them.
+
+    Raises:
+        SynthError: a tool failed.
+    """
+    names = {unit.module: unit.name for unit in built.units.values()}
+    return memory_paths.measure(built.netlist, names, jobs(), done)
 
 
 def _clock(built: Design, name: str, seeds: Sequence[int]) -> dict[str, Any]:

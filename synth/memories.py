@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-DUMP = ("memory -nomap", "opt_clean", "tee -q -o memories.txt dump t:$mem_v2")
+COLLECT = ("memory -nomap", "opt_clean")
+"""Yosys commands that make one cell of a memory with all its ports, and of a register behind a read a clocked read."""
+
+DUMP = (*COLLECT, "tee -q -o memories.txt dump t:$mem_v2")
 """Yosys commands that collect memories and describe them in `memories.txt`."""
 
 _CELL = re.compile(r"^\s*cell \$mem_v2 (\S+)$")

@@ -31,6 +31,11 @@ def anonymous(text: str, kept: Collection[str] = ()) -> str:
     return _NUMBERED.sub(renamed, text)
 
 
+def _header(text: str) -> list[str]:
+    """Names of the ports in the first line of a module, which are in another order than their declarations."""
+    return re.findall(_ID, text.split("(", 1)[1].split(")", 1)[0])
+
+
 @dataclass(frozen=True)
 class Port:
     """A port: name as Verilog writes it, `input` or `output`, bits."""
@@ -67,6 +72,12 @@ class Module:
         return [
             Port(name, direction, int(high) + 1 if high else 1) for direction, high, name in _PORT.findall(self.text)
         ]
+
+    @property
+    def declared(self) -> list[int]:
+        """For every port of `ports`, its place in the first line of the module, the order that Yosys keeps."""
+        header = _header(self.text)
+        return [header.index(port.name) for port in self.ports]
 
     def stub(self, name: str) -> str:
         """Its declaration alone under another name, for a parent that is synthesised without it."""
@@ -122,8 +133,7 @@ class Netlist(Mapping[str, Module]):
 
         text = _INSTANCE.sub(child, texts[name].replace(f"module {name}", "module SELF", 1))
         # Names of ports are the parents' business too.
-        ports = set(re.findall(_ID, text.split("(", 1)[1].split(")", 1)[0]))
-        digest = hashlib.sha256(anonymous(text, ports).encode()).hexdigest()
+        digest = hashlib.sha256(anonymous(text, set(_header(text))).encode()).hexdigest()
         same = self._by_digest.setdefault(digest, name)
         if same == name:
             self._modules[name] = Module(name, text.replace("module SELF", f"module {name}", 1), children)

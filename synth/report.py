@@ -142,10 +142,29 @@ def clock_rows(units: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def path_rows(found: Mapping[str, Any]) -> list[Row]:
+    """Paths from memory to memory; those with the same ends in one row."""
+    ends: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for path in found["paths"]:
+        ends.setdefault((path["from"], path["read"], path["to"]), []).append(path)
+    return [
+        (
+            source,
+            read,
+            end,
+            ", ".join(p["input"] for p in paths),
+            ", ".join({w: None for p in paths for w in p["within"]}),
+        )
+        for (source, read, end), paths in ends.items()
+    ]
+
+
 CELL_HEAD = ("unit", "×", "area, µm²", "GE", "sequential", "of all", "of all, own", "memory bits")
 FPGA_HEAD = ("unit", "×", "LUT4", "carry", "FF", "MULT18", "block RAM", "distributed RAM")
 CLOCK_HEAD = ("unit", "device", "MHz", "range (seeds)", "critical path", "logic + routing, ns", "memories on it")
+PATH_HEAD = ("from memory", "read", "to memory", "inputs", "meet in")
 SHARE_HEAD = ("preset", "what", "target", "share")
+_TEXT = {"critical path", *PATH_HEAD}
 DELTA_HEAD = ("preset, build", "unit", "target", "before", "now", "change")
 
 
@@ -165,6 +184,10 @@ def tables(report: Report) -> list[tuple[str, Row, list[Row]]]:
         clocks = clock_rows(units)
         if clocks:
             found.append((f"{preset}, {build}, clock on ECP5", CLOCK_HEAD, clocks))
+        between = report["presets"][preset].get("memory_paths", {}).get(build)
+        if between is not None:
+            count = f"{len(between['paths'])} paths, {between['through']} through a memory"
+            found.append((f"{preset}, {build}, memory to memory: {count}", PATH_HEAD, path_rows(between)))
     rows = []
     for preset, entry in report["summary"].items():
         rows += [(preset, "sparse over dense", target, f"{over:+.1%}") for target, over in entry["overhead"].items()]
@@ -200,7 +223,7 @@ def rich_table(title: str, head: Row, rows: Sequence[Row]) -> Table:
     """For the terminal."""
     table = Table(title=title, title_justify="left")
     for column, name in enumerate(head):
-        text = column == 0 or "path" in name
+        text = column == 0 or name in _TEXT
         table.add_column(name, justify="left" if text else "right", no_wrap=column == 0)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))

@@ -409,7 +409,7 @@ def test_cell_libraries_are_files_or_folders(tmp_path: Path, monkeypatch: pytest
     (
         (["--array", "huge"], "array 'huge' is neither ROWSxCOLUMNS nor one of tiny"),
         (["--array", "128x4"], "rows must be between 2 and 64, not 128"),
-        (["--targets", "ice40"], "target 'ice40' is none of sky130, asap7, ecp5, clock"),
+        (["--targets", "ice40"], "target 'ice40' is none of sky130, asap7, ecp5, paths, clock"),
         (["--liberty", "mine=nowhere.lib"], "cell library mine: nowhere.lib does not exist"),
         (["--targets", "sky130"], "cell library sky130 is in none of"),
         (["--seeds", "0"], "seeds must be between 1 and 100, not 0"),
