@@ -311,7 +311,7 @@ class RowWalker(wiring.Component):
         # As with the entries, the memory always shows the flags of the beat under way.
         begins, passed = Signal(), Signal(at_once)  # no lane of the beat is behind us; those that are
         wanted, rest_less, lowest = (Signal(at_once, name=name) for name in ("wanted", "rest_less", "lowest"))
-        beat_done = Signal()
+        beat_done, next_beat = Signal(), Signal.like(before, name="next_beat")
         bits = log2_exact(at_once, "masks_per_beat")
         rest = self.words[:bits]  # words of the last beat of a record, 0 if it is full
         inside = Cat(~inner_last | (rest == 0) | (rest > lane) for lane in range(at_once))
@@ -321,9 +321,8 @@ class RowWalker(wiring.Component):
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
             beat_done.eq((wanted & rest_less) == 0),
-            read.addr.eq(
-                Cat(Mux(self.start, 0, Mux(step & beat_done, before + 1, before))[: len(loaded) - 1], self.bank)
-            ),
+            next_beat.eq(Mux(self.start, 0, Mux(step & beat_done, before + 1, before))),
+            read.addr.eq(Cat(next_beat[: len(loaded) - 1], self.bank)),
             read.en.eq(self.start | step),
         ]
         with m.If(step):
