@@ -262,6 +262,8 @@ class RowController(wiring.Component):
         cfg = self._cfg
         m.submodules.rule = rule = VisitRule(cfg)
         advance, updating = Signal(), Signal()
+        regenerates = Signal()  # from a register, so that it is early in every cycle; there before the first word
+        m.d.sync += regenerates.eq(self.scale_t.any())
         m.d.comb += [
             advance.eq(decoder.ready),
             updating.eq((self.phase == Phase.WU) & ~self.dense_mode),
@@ -273,7 +275,7 @@ class RowController(wiring.Component):
             walker.k0.eq(self.k0),
             walker.log2_blocks.eq(self.log2_blocks),
             walker.taps.eq(self.taps),
-            walker.every.eq((self.phase == Phase.WU) | self.scale_t.any()),
+            walker.every.eq((self.phase == Phase.WU) | regenerates),
             walker.advance.eq(advance),
             buffer.mask_en.eq(advance),
             buffer.mask_beat.eq(walker.beat),
@@ -305,7 +307,7 @@ class RowController(wiring.Component):
             rule.lanes_only.eq(self.phase == Phase.BW),
             rule.group.eq(group_2),
             rule.wide.eq(self.wide),
-            rule.everything.eq(Mux(self.phase == Phase.WU, exploration.explored & updating, self.scale_t.any())),
+            rule.everything.eq(Mux(self.phase == Phase.WU, exploration.explored & updating, regenerates)),
         ]
         with m.If(advance):
             m.d.sync += [

@@ -219,11 +219,10 @@ class RowWalker(wiring.Component):
         inner_count, inner_next = Signal(COUNT_BITS), Signal(COUNT_BITS)
         count, backward, now = Signal.like(counts[0], name="walked"), Signal(), Signal(entry)
         m.d.comb += [
-            backward.eq(self.phase == Phase.BW),
             count.eq(Mux(self.bank, counts[1], counts[0])),
             row_empty.eq(count == 0),
             now.as_value().eq(read.data),
-            inner_count.eq(Mux(backward, self.block_rows, self.mask_beats if cfg.sparse else self.words)),
+            inner_count.eq(Mux(self.phase == Phase.BW, self.block_rows, self.mask_beats if cfg.sparse else self.words)),
             inner_next.eq(Mux(inner_last, 0, inner + 1)),
             entry_last.eq(row_empty | (pointer + 1 == count)),
             step.eq(active & self.advance),
@@ -232,7 +231,7 @@ class RowWalker(wiring.Component):
             read.addr.eq(Cat(next_pointer, self.bank)),
             read.en.eq(self.start | leave),
         ]
-        m.d.sync += pointer.eq(next_pointer)
+        m.d.sync += [pointer.eq(next_pointer), backward.eq(self.phase == Phase.BW)]
         tap_last = Signal()
         m.d.comb += tap_last.eq(tap + 1 == self.taps)
         with m.If(step & backward):
@@ -309,15 +308,15 @@ class RowWalker(wiring.Component):
                 m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
 
         # As with the entries, the memory always shows the flags of the beat under way.
-        begins, passed = Signal(), Signal(at_once)  # no lane of the beat is behind us; those that are
+        begins = Signal()  # no lane of the beat is behind us
+        left = Signal(at_once, reset_less=True)  # otherwise: those wanted that are not
         wanted, rest_less, lowest = (Signal(at_once, name=name) for name in ("wanted", "rest_less", "lowest"))
         beat_done, next_beat = Signal(), Signal.like(before, name="next_beat")
         bits = log2_exact(at_once, "masks_per_beat")
         rest = self.words[:bits]  # words of the last beat of a record, 0 if it is full
         inside = Cat(~inner_last | (rest == 0) | (rest > lane) for lane in range(at_once))
         m.d.comb += [
-            passed.eq(Cat(~begins & (self.lane >= lane) for lane in range(at_once))),
-            wanted.eq(inside & (read.data | self.every.replicate(at_once)) & ~passed),
+            wanted.eq(Mux(begins, inside & (read.data | self.every.replicate(at_once)), left)),
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
             beat_done.eq((wanted & rest_less) == 0),
@@ -326,7 +325,7 @@ class RowWalker(wiring.Component):
             read.en.eq(self.start | step),
         ]
         with m.If(step):
-            m.d.sync += begins.eq(beat_done)
+            m.d.sync += [begins.eq(beat_done), left.eq(wanted & rest_less)]
         with m.If(self.start):
             m.d.sync += begins.eq(1)
         lane = Cat(Cat(lowest[i] for i in range(at_once) if i >> n & 1).any() for n in range(bits))
