@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from arch.command import MOST_KERNEL
 from arch.vector import RECORD_WORDS, Clip, Word, record_beats
 from golden.graph_maps import Map, Maps
 from golden.layout import Ends, Layer, Tiling
@@ -126,12 +127,19 @@ class GraphLayout(Network):
         """A layer; its gradients are known when the backward program is planned."""
         assert o.layer is not None
         x, y, given = self.maps[o.sources[0]], self.maps[o.name], o.layer
-        kernel = (x.height, x.width) if given.kind == "linear" else given.kernel
-        shape = LayerShape(y.channels, x.channels, x.height, x.width, kernel, given.stride, given.padding,
-                           given.depthwise, given.bias)  # fmt: skip
         wants = o.sources[0] != self.operations[0].name
         nothing = y  # until the backward program is planned
         with self.tiled(given.name):
+            kernel = given.kernel
+            if given.kind == "linear":
+                kernel = (x.height, x.width)  # a flattened map is read as a filter of its size
+                if max(kernel) > MOST_KERNEL:
+                    raise ValueError(
+                        f"it reads a flattened map of {x.height}x{x.width}, which may be {MOST_KERNEL}x{MOST_KERNEL} at"
+                        " most: pool it before"
+                    )
+            shape = LayerShape(y.channels, x.channels, x.height, x.width, kernel, given.stride, given.padding,
+                               given.depthwise, given.bias)  # fmt: skip
             layer = self._add_layer(
                 shape,
                 Ends(x, y, nothing, nothing if wants else None),

@@ -112,6 +112,15 @@ def test_refuses_what_the_vector_stage_does() -> None:
         predict(cnn(), net.graph(), 16, LATENCY)
 
 
+def test_refuses_large_flattened_maps() -> None:
+    net = Builder("flat", (1, 8, 8))
+    net.conv(2, 3, padding=1)
+    net.flatten()
+    net.linear(10, name="fc")
+    with pytest.raises(ValueError, match="^linear 'fc': it reads a flattened map of 8x8, which may be 7x7 at most"):
+        predict(cnn(), net.graph(), 16, LATENCY)
+
+
 def test_vgg_s_reaches_what_sparsity_promises() -> None:
     graph = load("vgg-s")
     dense = predict(cnn().with_(sparse=False), graph, 16, LATENCY)
