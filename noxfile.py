@@ -16,6 +16,8 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "tests"]
 
 BUILD = Path("build")
+# Neighbouring tests use the same design, so a process takes a stretch of them; one that is through helps the others.
+PARALLEL = ("-n", "auto", "--dist", "worksteal")
 # Test processes fill the cores already; a BLAS with threads of its own only gets in their way.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -39,13 +41,13 @@ def train(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests but the slow ones, on all cores."""
-    _pytest(session, "-n", "auto", "-m", "not soak")
+    _pytest(session, *PARALLEL, "-m", "not soak")
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """The slow tests: long runs over many configurations and seeds."""
-    _pytest(session, "-n", "auto", "-m", "soak")
+    _pytest(session, *PARALLEL, "-m", "soak")
 
 
 @nox.session
@@ -54,7 +56,7 @@ def cocotb(session: nox.Session) -> None:
     junit = BUILD / "junit"
     shutil.rmtree(junit, ignore_errors=True)
     report = f"--junitxml={junit / 'pytest.xml'}"
-    _pytest(session, "-n", "auto", "-m", "cocotb and not soak", report, env={"PROCRUSTES_RESULTS": str(junit)})
+    _pytest(session, *PARALLEL, "-m", "cocotb and not soak", report, env={"PROCRUSTES_RESULTS": str(junit)})
 
 
 @nox.session
