@@ -308,15 +308,15 @@ class RowWalker(wiring.Component):
                 m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
 
         # As with the entries, the memory always shows the flags of the beat under way.
-        begins = Signal()  # no lane of the beat is behind us
-        left = Signal(at_once, reset_less=True)  # otherwise: those wanted that are not
+        begins, passed = Signal(), Signal(at_once)  # no lane of the beat is behind us; those that are
         wanted, rest_less, lowest = (Signal(at_once, name=name) for name in ("wanted", "rest_less", "lowest"))
         beat_done, next_beat = Signal(), Signal.like(before, name="next_beat")
         bits = log2_exact(at_once, "masks_per_beat")
         rest = self.words[:bits]  # words of the last beat of a record, 0 if it is full
         inside = Cat(~inner_last | (rest == 0) | (rest > lane) for lane in range(at_once))
         m.d.comb += [
-            wanted.eq(Mux(begins, inside & (read.data | self.every.replicate(at_once)), left)),
+            passed.eq(Cat(~begins & (self.lane >= lane) for lane in range(at_once))),
+            wanted.eq(inside & (read.data | self.every.replicate(at_once)) & ~passed),
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
             beat_done.eq((wanted & rest_less) == 0),
@@ -325,7 +325,7 @@ class RowWalker(wiring.Component):
             read.en.eq(self.start | step),
         ]
         with m.If(step):
-            m.d.sync += [begins.eq(beat_done), left.eq(wanted & rest_less)]
+            m.d.sync += begins.eq(beat_done)
         with m.If(self.start):
             m.d.sync += begins.eq(1)
         lane = Cat(Cat(lowest[i] for i in range(at_once) if i >> n & 1).any() for n in range(bits))
