@@ -6,7 +6,10 @@ compilation; converted once and instantiated by name, it is one module more than
 
 from __future__ import annotations
 
+import gc
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from amaranth.back import verilog as back
 from amaranth.lib import wiring
@@ -45,6 +48,19 @@ def verilog(component: wiring.Component, cfg: Config, name: str, *, source: bool
 
 
 def _convert(component: wiring.Component, name: str, source: bool) -> str:
-    text = back.convert(component, name=name, emit_src=source, strip_internal_attrs=not source)
+    with _collector_off():
+        text = back.convert(component, name=name, emit_src=source, strip_internal_attrs=not source)
     # Memories keep their location even then, and with it the path of whoever ran this.
     return text if source else _SOURCE.sub("", text)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """No garbage collection: a design is millions of objects that all stay, and looking through them takes a third."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
