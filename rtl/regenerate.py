@@ -86,12 +86,13 @@ class Regenerate(wiring.Component):
         runs = [Signal(name=f"run_{stage}") for stage in range(self.LATENCY - 1)]
         m.d.comb += [run.eq(on & wanted) for run, on in zip(runs, Cat(self.enable, enables), strict=False)]
 
+        moves = [runs[0] | self.hash_enable, *runs[1:3]]
         word: Value = Cat(self.tap, self.c, self.k) ^ self.salt
         for stage in range(3):
             first = Signal(WORD_BITS, name=f"half_{stage}")
             m.d.comb += first.eq(mix_step(m, word, 2 * stage % 3, f"a{stage}"))
             mixed = Signal(WORD_BITS, name=f"mixed_{stage + 1}", reset_less=True)
-            with m.If(runs[stage] | self.hash_enable if stage == 0 else runs[stage]):
+            with m.If(moves[stage]):
                 m.d.sync += mixed.eq(mix_step(m, first, (2 * stage + 1) % 3, f"b{stage}"))
             if stage == 1:
                 m.d.comb += self.hash.eq(first)
