@@ -6,7 +6,8 @@ stored bits below it. A word takes max(1, n * U) cycles; the next one follows in
 visits that may be passed over makes room for the next one while another is still under way, and then takes none.
 
 How a gap is avoided: whether one visit is left is found while the one before it is under way, so that the end of a
-word is known from flags, and the stages before the decoder all advance together when it takes a word.
+word is known from flags, and the stages before the decoder all advance together when it takes a word. A word that
+waits does so in the registers of the stage before.
 
 Counting ones instead of keeping values in sequence is what lets a row walk the transpose (backward
 phase) of blocks that are stored once; the mask-and-packed-values format is that of Procrustes.
@@ -43,7 +44,8 @@ class CsbDecoder(wiring.Component):
         tag_bits: width of what travels with a word.
 
     Ports:
-        valid, ready: input stream; a transfer happens when both are high. ready does not depend on valid.
+        valid, ready: input stream; a transfer happens when both are high. ready is high without valid, and with it
+        may depend on what is offered: the stages before advance when it is high.
         positions: U, 0 counts as 1. visit: bits to visit. none: there is nothing to visit, whatever `visit` says.
         mask: stored bits. offset: place of the word's first value. skip: the word may be passed over if it has nothing
         to visit. tags: anything.
@@ -55,7 +57,7 @@ class CsbDecoder(wiring.Component):
         until the next first.
     """
 
-    LATENCY = 3
+    LATENCY = 2
     ADDRESS_LATENCY = 3
 
     def __init__(self, cfg: Config, tag_bits: int) -> None:
@@ -92,24 +94,12 @@ class CsbDecoder(wiring.Component):
         def register(shape: object, name: str) -> Signal:
             return Signal(Shape.cast(shape), name=name, reset_less=True)
 
-        # Waiting: the word that follows.
-        waiting, take = Signal(), Signal()
-        next_visit, next_mask = register(cfg.mask_bits, "next_visit"), register(cfg.mask_bits, "next_mask")
-        next_offset, next_tags = register(value_bits(cfg), "next_offset"), register(self._tag_bits, "next_tags")
-        next_more = register(position_bits(cfg), "next_more")
-        next_none, next_passed = register(1, "next_none"), register(1, "next_passed")
-        m.d.comb += self.ready.eq(~waiting | take | next_passed)
-        with m.If(self.ready):
-            m.d.sync += [
-                waiting.eq(self.valid),
-                next_visit.eq(self.visit),
-                next_mask.eq(self.mask),
-                next_offset.eq(self.offset),
-                next_tags.eq(self.tags),
-                next_more.eq(Mux(self.positions == 0, 0, self.positions - 1)),
-                next_none.eq(self.none),
-                next_passed.eq(self.skip & (self.none | ~self.visit.any())),
-            ]
+        # What waits is kept by the stage before: it moves when this one takes its word, or passes over it.
+        take, none = Signal(), Signal()
+        m.d.comb += [
+            none.eq(self.none | ~self.visit.any()),
+            self.ready.eq(~self.valid | take | (self.skip & none)),
+        ]
 
         # Walked: the visits that are left, and flags that say a cycle ahead where it ends.
         busy, empty, single = Signal(), register(1, "empty"), register(1, "single")
@@ -120,22 +110,24 @@ class CsbDecoder(wiring.Component):
         more, again = register(position_bits(cfg), "more"), register(position_bits(cfg), "again")
         rest_less, following = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
         following_more = Signal.like(more, name="following_more")
-        any_left, two_left = some(following)
+        positions_less = Signal.like(more, name="positions_less")
+        _, two_left = some(following)
         m.d.comb += [
+            positions_less.eq(Mux(self.positions == 0, 0, self.positions - 1)),
             rest_less.eq(rest - 1),
             take.eq(~busy | empty | (single & last)),
-            following.eq(Mux(take, next_visit, rest & rest_less)),
-            following_more.eq(Mux(take, next_more, Mux(last, again, more - 1))),
+            following.eq(Mux(take, self.visit, rest & rest_less)),
+            following_more.eq(Mux(take, positions_less, Mux(last, again, more - 1))),
         ]
         m.d.sync += [more.eq(following_more), first.eq(take | last), last.eq(following_more == 0)]
         with m.If(take):
             m.d.sync += [
-                busy.eq(waiting),
-                empty.eq(next_none | ~any_left),
-                mask.eq(next_mask),
-                offset.eq(next_offset),
-                tags.eq(next_tags),
-                again.eq(next_more),
+                busy.eq(self.valid),
+                empty.eq(none),
+                mask.eq(self.mask),
+                offset.eq(self.offset),
+                tags.eq(self.tags),
+                again.eq(positions_less),
             ]
         with m.If(take | last):
             m.d.sync += [rest.eq(following), single.eq(~two_left)]

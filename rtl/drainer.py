@@ -39,8 +39,8 @@ class FlowDrainer(wiring.Component):
         mantissa of the constant-one channel; likewise.
         done: nothing is left to push (beats may still be in the write queue).
         assign_unit: unit looked up; assign_row, assign_slot: its place, one cycle later.
-        side_addr: psum address, all rows; side_clear: one bit a row, clears that word; side_q: word of
-        each row for the address of the cycle before, columns at bits [n*ACC, (n+1)*ACC).
+        side_addr: psum address, all rows; side_clear: one bit a row, reads and clears that word; side_q: word of each
+        row for the address of the cycle before, if it was read, columns at bits [n*ACC, (n+1)*ACC).
         gate_addr: address within the gate bank (beats from 0); gate_q: its word one cycle later, bit n*E + e
         set if element e of column n was positive.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.

@@ -104,7 +104,7 @@ class RowControl(wiring.Component):
         the same psum bank and address if that is 1, 2 or 3, otherwise 0.
         gather_bank, psum_bank, stat_bank: banks of compute; loads and side port use the other ones.
         load_we, load_addr: column bus, word address. stat_we, stat_addr: stationary bus.
-        side_addr, side_clear: side port; side_clear writes zero, one cycle later.
+        side_addr, side_read, side_clear: side port; side_read reads that word, side_clear writes zero, a cycle later.
         control: the control word.
     """
 
@@ -124,6 +124,7 @@ class RowControl(wiring.Component):
                 "load_we": In(1),
                 "load_addr": In(gather_word_bits(cfg)),
                 "side_addr": In(psum),
+                "side_read": In(1),
                 "side_clear": In(1),
                 "stat_bank": In(1),
                 "stat_we": In(1),
@@ -208,7 +209,7 @@ class RowControl(wiring.Component):
             m.d.comb += [
                 reads_mac.eq(mac_1 & (bank_1 == bank)),
                 writes.eq(mac_4 & (bank_4 == bank)),
-                side.eq(side_bank == bank),
+                side.eq(self.side_read & (side_bank == bank)),
                 control.psum_re[bank].eq(reads_mac | side),
                 control.psum_raddr[bank].eq(Mux(reads_mac, addr_1, self.side_addr)),
                 control.psum_we[bank].eq(writes | (clear_1 & (control.side_bank_1 == bank))),
@@ -230,8 +231,8 @@ class PE(wiring.Component):
     Ports:
         control: word of `RowControl`. load_data: E operands of the column bus.
         stat_data: word of the stationary bus, two operands, 2A bits.
-        side_q: psum word at side_addr, signed `acc_bits`, one cycle after the address; not that of an address
-        written in the same cycle.
+        side_q: psum word at side_addr, signed `acc_bits`, one cycle after side_read; not that of an address written in
+        the same cycle.
         product: gathered x weight or stationary operand, signed 2A, readable in T3; it holds its
         value in cycles without operation.
     """

@@ -34,7 +34,7 @@ class RowDatapath(wiring.Component):
         load_data: a beat; the E operands of column n at bits [n*E*A, (n+1)*E*A).
         stat_data: stationary word of column n, 2A bits, at bits [n*2A, (n+1)*2A).
         side_q: psum word of column n, signed `acc_bits`, at bits [n*ACC, (n+1)*ACC), one cycle
-        after side_addr.
+        after side_read.
         sum, sum_valid: see above; signed `acc_bits`; valid for one cycle.
     """
 
@@ -59,6 +59,7 @@ class RowDatapath(wiring.Component):
                 "load_addr": In(gather_word_bits(cfg)),
                 "load_data": In(cfg.beat_bits),
                 "side_addr": In(psum),
+                "side_read": In(1),
                 "side_clear": In(1),
                 "stat_bank": In(1),
                 "stat_we": In(1),
@@ -91,6 +92,7 @@ class RowDatapath(wiring.Component):
             "load_we",
             "load_addr",
             "side_addr",
+            "side_read",
             "side_clear",
             "stat_bank",
             "stat_we",

@@ -17,6 +17,9 @@ from rtl import reduction
 from rtl.rounding import held
 from rtl.weight_buffer import offset_bits, value_bits
 
+_PART = 16
+"""Bits that are counted together in front of the first register."""
+
 
 class RecordParser(wiring.Component):
     """Splits regions into records and annotates mask words with the values before them.
@@ -41,7 +44,7 @@ class RecordParser(wiring.Component):
         records than records, or went on after the last; sticky until `start`, and nothing is valid from then on.
     """
 
-    LATENCY = 4
+    LATENCY = 3
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -71,32 +74,33 @@ class RecordParser(wiring.Component):
         cfg = self._cfg
         m = Module()
 
-        # t+1: the beat; t+2: ones of each word; t+3: ones before each word, and in all.
-        valid_1, valid_2, valid_3 = Signal(), Signal(), Signal()
-        last_1, last_2, last_3 = (Signal(name=f"last_{i}", reset_less=True) for i in (1, 2, 3))
-        beat_1, beat_2, beat_3 = (Signal(cfg.beat_bits, name=f"beat_{i}", reset_less=True) for i in (1, 2, 3))
-        ones = Signal(data.ArrayLayout(range(cfg.mask_bits + 1), cfg.masks_per_beat), reset_less=True)
+        # t+1: the beat, and ones of parts of its words, short enough to be counted before a register; t+2: ones before
+        # each word, and in all.
+        valid_1, valid_2 = Signal(), Signal()
+        last_1, last_2 = Signal(reset_less=True), Signal(reset_less=True)
+        beat_1, beat_2 = Signal(cfg.beat_bits, reset_less=True), Signal(cfg.beat_bits, reset_less=True)
+        part = min(_PART, cfg.mask_bits)
+        parts = cfg.mask_bits // part
+        ones = Signal(data.ArrayLayout(range(part + 1), cfg.beat_bits // part), reset_less=True)
         offsets = Signal(data.ArrayLayout(offset_bits(cfg), cfg.masks_per_beat), reset_less=True)
         total = Signal(range(cfg.beat_bits + 1), reset_less=True)
         m.d.sync += [
             valid_1.eq(self.in_valid),
             valid_2.eq(valid_1),
-            valid_3.eq(valid_2),
             last_1.eq(self.in_last),
             last_2.eq(last_1),
-            last_3.eq(last_2),
             beat_1.eq(self.in_data),
             beat_2.eq(beat_1),
-            beat_3.eq(beat_2),
+            *(ones[n].eq(reduction.total(self.in_data.word_select(n, part))) for n in range(cfg.beat_bits // part)),
         ]
-        for word in range(cfg.masks_per_beat):
-            bits = beat_1.word_select(word, cfg.mask_bits)
-            m.d.sync += ones[word].eq(reduction.total(bits))
-        sums = _prefix_sums(m, [ones[word] for word in range(cfg.masks_per_beat)], cfg.mask_bits)
+        words = [Signal(range(cfg.mask_bits + 1), name=f"ones_{n}") for n in range(cfg.masks_per_beat)]
+        for n, word in enumerate(words):
+            m.d.comb += word.eq(reduction.total(ones[parts * n + k] for k in range(parts)))
+        sums = _prefix_sums(m, words, cfg.mask_bits)
         m.d.sync += [offsets[word + 1].eq(sums[word]) for word in range(cfg.masks_per_beat - 1)]
         m.d.sync += [offsets[0].eq(0), total.eq(sums[-1])]
 
-        # t+3: what the beat is. The state is that of the record it belongs to.
+        # t+2: what the beat is. The state is that of the record it belongs to.
         value_shift = log2_exact(cfg.values_per_beat, "values_per_beat")
         masks_seen = Signal(8)
         nonzeros = Signal(range(256 * cfg.beat_bits))  # of the mask beats before this one
@@ -108,13 +112,13 @@ class RecordParser(wiring.Component):
             value_beats.eq((after + ((1 << value_shift) - 1)) >> value_shift),
             last_mask.eq(masks_seen + 1 == self.mask_beats),
             surplus.eq(self.record == self.records),
-            taken.eq(valid_3 & ~self.error),
+            taken.eq(valid_2 & ~self.error),
         ]
         with m.If(in_values):
             m.d.comb += record_end.eq(values_left == 1)
         with m.Else():
             m.d.comb += record_end.eq(last_mask & (after == 0))
-        m.d.comb += wrong_end.eq(last_3 & ~(record_end & (self.record + 1 == self.records)))
+        m.d.comb += wrong_end.eq(last_2 & ~(record_end & (self.record + 1 == self.records)))
         with m.If(taken):
             with m.If(in_values):
                 m.d.sync += [values_left.eq(values_left - 1), in_values.eq(~record_end)]
@@ -124,18 +128,18 @@ class RecordParser(wiring.Component):
                 m.d.sync += [masks_seen.eq(masks_seen + 1), nonzeros.eq(after)]
             with m.If(record_end):
                 m.d.sync += self.record.eq(self.record + 1)
-            with m.If(last_3):
+            with m.If(last_2):
                 m.d.sync += [self.record.eq(0), self.regions.eq(self.regions + 1)]
             with m.If(surplus | wrong_end):
                 m.d.sync += self.error.eq(1)
 
-        # t+4: the outputs.
+        # t+3: the outputs.
         m.d.sync += [
             self.valid.eq(taken & ~surplus),
             self.is_value.eq(in_values),
-            self.data.eq(Mux(in_values, held(cfg, beat_3, self.exact), beat_3)),
+            self.data.eq(Mux(in_values, held(cfg, beat_2, self.exact), beat_2)),
             self.first.eq(~in_values & (masks_seen == 0)),
-            self.region_last.eq(last_3),
+            self.region_last.eq(last_2),
             self.before.eq(nonzeros),
             self.offsets.eq(offsets.as_value()),
         ]

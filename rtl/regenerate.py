@@ -5,7 +5,8 @@ the position, less 510. The hash is two rounds of three steps (shift, add, shift
 steps fit a pipeline stage, so a round never waits for another. Once the decayed scale is zero the
 unit rests: its registers keep still and the output is zero.
 
-A weight update regenerates nothing, and there the hash serves `rtl.exploration`, whose rule is one of its first round.
+Phases that regenerate update nothing: the product is made by the multipliers of `rtl.weight_update`, and in a weight
+update the hash serves `rtl.exploration`, whose rule is one of its first round.
 
 Definition: `golden.regenerate` (after DropBack, Golub et al., arXiv 1806.06949; the shift amounts are
 those of Jenkins' integer hash).
@@ -25,7 +26,7 @@ TAP_BITS = 6
 WORD_BITS = 32
 SCALE_BITS = 16
 SCALE_SHIFT = 11
-NORMAL_BITS = 10
+FACTOR_BITS = 10
 NORMAL_OFFSET = 510
 #: The steps of a mix round: add the word shifted left, then exclusive-or it shifted (+ left, - right).
 STEPS = ((12, -19), (5, 9), (3, -16))
@@ -54,6 +55,8 @@ class Regenerate(wiring.Component):
         hash_enable: something else is presented, of which only the hash is wanted; not while a position is under way.
         hash: its word after one round, from the next cycle on until something is presented again.
         scale_t: scale of this step, unsigned; must not change in the `LATENCY` cycles after an enable.
+        factor_enable, factor: `normal`, to be multiplied. scaled: its product with scale_t, signed, from the next cycle
+        until after that factor_enable is high again.
         w0: mantissa, signed A; zero if scale_t is.
     """
 
@@ -71,6 +74,9 @@ class Regenerate(wiring.Component):
                 "salt": In(WORD_BITS),
                 "scale_t": In(SCALE_BITS),
                 "hash": Out(WORD_BITS),
+                "factor_enable": Out(1),
+                "factor": Out(signed(FACTOR_BITS)),
+                "scaled": In(signed(FACTOR_BITS + SCALE_BITS)),
                 "w0": Out(signed(cfg.operand_bits)),
             }
         )
@@ -98,17 +104,14 @@ class Regenerate(wiring.Component):
                 m.d.comb += self.hash.eq(first)
             word = mixed
 
-        normal = Signal(signed(NORMAL_BITS), reset_less=True)
+        normal = Signal(signed(FACTOR_BITS), reset_less=True)
         with m.If(runs[3]):
             m.d.sync += normal.eq((word[0:8] + word[8:16]) + (word[16:24] + word[24:32]) - NORMAL_OFFSET)
-
-        product = Signal(signed(NORMAL_BITS + SCALE_BITS), reset_less=True)
-        with m.If(runs[4]):
-            m.d.sync += product.eq(normal * self.scale_t)
+        m.d.comb += [self.factor_enable.eq(runs[4]), self.factor.eq(normal)]
 
         # Half to even: a tie rounds up only if the bit above it is set.
-        total = Signal(signed(len(product) + 1))
-        m.d.comb += total.eq(product + ((1 << SCALE_SHIFT - 1) - 1) + product[SCALE_SHIFT])
+        total = Signal(signed(len(self.scaled) + 1))
+        m.d.comb += total.eq(self.scaled + ((1 << SCALE_SHIFT - 1) - 1) + self.scaled[SCALE_SHIFT])
         rounded = Signal(signed(len(total) - SCALE_SHIFT))
         m.d.comb += rounded.eq(total >> SCALE_SHIFT)
         with m.If(enables[-1]):

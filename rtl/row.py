@@ -81,6 +81,7 @@ _VISIT = (
     "visit_next_explored",
     "visit_next_count",
 )
+_FACTOR = ("factor_enable", "factor")
 _UPDATED = (
     "valid",
     "keep",
@@ -105,7 +106,7 @@ class Row(wiring.Component):
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
         col_*, stat_*: column and stationary bus; stat_row owns the word.
-        side_addr, side_clear, side_q: partial sums, bank that compute does not use.
+        side_addr, side_read, side_clear, side_q: partial sums, bank that compute does not use.
         drain_*: update buffer, bank that compute does not write.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
         kept, seen, adopted, evicted, saturated: events of the weight update, one cycle each.
@@ -134,6 +135,7 @@ class Row(wiring.Component):
             "stat_addr": In(psum),
             "stat_data": In(cfg.columns * cfg.stationary_pack * cfg.operand_bits),
             "side_addr": In(psum),
+            "side_read": In(1),
             "side_clear": In(1),
             "side_q": Out(cfg.columns * cfg.acc_bits),
             "lr": In(cfg.lr_bits),
@@ -195,6 +197,7 @@ class Row(wiring.Component):
             datapath.stat_we.eq(self.stat_we & (self.stat_row == self.number)),
             datapath.stat_addr.eq(self.stat_addr),
             datapath.side_addr.eq(self.side_addr),
+            datapath.side_read.eq(self.side_read),
             datapath.side_clear.eq(self.side_clear),
             self.side_q.eq(datapath.side_q),
         ]
@@ -204,9 +207,9 @@ class Row(wiring.Component):
                 self.stat_data.word_select(column, width)
             )
 
-        constants = ("lr", "shift", "theta", "dense_mode")
+        constants = ("lr", "shift", "theta", "dense_mode", "scale_t")
         for target, source, names in (
-            (update, controller, _VISIT),
+            (update, controller, _VISIT + _FACTOR),
             (update, self, constants),
             (encoder, update, _UPDATED),
         ):
@@ -240,6 +243,7 @@ class Row(wiring.Component):
         ]
         if cfg.sparse:
             m.d.comb += [
+                controller.scaled.eq(update.scaled),
                 encoder.drain_mask_next.eq(self.drain_mask_next),
                 encoder.drain_record_next.eq(self.drain_record_next),
                 self.drain_mask.eq(encoder.drain_mask),

@@ -28,7 +28,7 @@ from rtl.box_walk import AXES, PITCH_BITS
 from rtl.csb_decoder import CsbDecoder, bit_bits
 from rtl.exploration import LOG2_PERIOD_BITS, SALT, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
 from rtl.pe import Op
-from rtl.regenerate import SCALE_BITS, WORD_BITS, Regenerate, saturate
+from rtl.regenerate import FACTOR_BITS, SCALE_BITS, WORD_BITS, Regenerate, saturate
 from rtl.row_trace import trace_record
 from rtl.row_walker import (
     COUNT_BITS,
@@ -87,6 +87,7 @@ class RowController(wiring.Component):
         is_busy, is_scan: this cycle issues an operation, or is the one of a word without visits. In BW such words are
         passed over while one with visits is under way.
         trace: the record of this cycle, all zero without an operation.
+    Ports factor_enable, factor, scaled: the product of `rtl.regenerate`, made outside; FW and BW only.
     Ports, visit (WU only, low otherwise), in the cycle of the last position's operation:
         visit_void: its tap has no positions, this is a cycle without an operation.
         visit_valid; visit_word_last: last visit of its word, or, in its scan cycle and without visit_valid, a word that
@@ -178,6 +179,9 @@ class RowController(wiring.Component):
             "visit_record_last": Out(1),
             "visit_next_explored": Out(1),
             "visit_next_count": Out(word_count_bits(cfg)),
+            "factor_enable": Out(1),
+            "factor": Out(signed(FACTOR_BITS)),
+            "scaled": In(signed(FACTOR_BITS + SCALE_BITS)),
         }
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
@@ -243,6 +247,9 @@ class RowController(wiring.Component):
             regenerate.tap.eq(Mux(updating, walker.info.tap, walk.tap)),
             regenerate.salt.eq(Mux(updating, SALT, self.salt)),
             regenerate.scale_t.eq(self.scale_t),
+            self.factor_enable.eq(regenerate.factor_enable),
+            self.factor.eq(regenerate.factor),
+            regenerate.scaled.eq(self.scaled),
             exploration.enable.eq(explores),
             exploration.hash.eq(regenerate.hash),
             exploration.step.eq(self.step),
@@ -278,6 +285,7 @@ class RowController(wiring.Component):
             walker.every.eq((self.phase == Phase.WU) | regenerates),
             walker.advance.eq(advance),
             buffer.mask_en.eq(advance),
+            buffer.mask_read.eq(walker.valid & ~walker.info.null),
             buffer.mask_beat.eq(walker.beat),
             buffer.mask_lane.eq(walker.lane),
             taps.bank.eq(self.tap_bank),

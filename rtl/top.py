@@ -383,6 +383,7 @@ class Accelerator(wiring.Component):
             inputs = {
                 **buses,
                 "number": Const(number, shapes["number"][1]),
+                "side_read": drain.side_clear[number],
                 "side_clear": side_clear,
                 "drain_next": drain.rows_next[number],
             }

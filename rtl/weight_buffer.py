@@ -21,6 +21,7 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl.ram import ram
+from rtl.reduction import chosen
 
 
 def value_bits(cfg: Config) -> int:
@@ -46,8 +47,8 @@ def place_bits(cfg: Config) -> int:
 class WeightBuffer(wiring.Component):
     """Masks and values of a row, double-buffered; in a dense build values alone.
 
-    Latency: mask, offset and base follow mask_beat and mask_lane by `MASK_LATENCY` cycles with `mask_en`
-    set (while it is low the read pipeline stands still); value follows value_address by
+    Latency: mask, offset and base follow mask_beat and mask_lane, presented with mask_read, by `MASK_LATENCY` cycles
+    with `mask_en` set (while it is low the read pipeline stands still); value follows value_address by
     `VALUE_LATENCY` cycles and keeps until the next `value_en`. One read of each kind a cycle, beside one write.
     A beat written in cycle t can be read from t + 1 on (through the other bank's turn).
 
@@ -61,7 +62,8 @@ class WeightBuffer(wiring.Component):
         record in the mask beats before this one, modulo those of a bank. load_offsets: values of the beat before each
         of its mask words, `offset_bits` each.
         mask_full, value_full: combinational, the bank has no room; the write is dropped.
-        mask_beat, mask_lane -> mask, base and offset, whose sum is the place of the word's first value, if it has one.
+        mask_read, mask_beat, mask_lane -> mask, base and offset, whose sum is the place of the word's first value, if
+        it has one.
         value_address -> value: with `exact` (constant while a bank is read) an accumulated update, signed 2A; without,
         its low A bits are a rounded one, and the others anything.
     """
@@ -92,6 +94,7 @@ class WeightBuffer(wiring.Component):
                 "load_offsets": In(cfg.masks_per_beat * offset_bits(cfg)),
                 "mask_full": Out(1),
                 "mask_en": In(1),
+                "mask_read": In(1),
                 "mask_beat": In(self._mask_beat_bits),
                 "mask_lane": In(lane_bits(cfg)),
                 "mask": Out(cfg.mask_bits),
@@ -140,11 +143,12 @@ class WeightBuffer(wiring.Component):
         read = Signal(beat)
         lane_1 = Signal.like(self.mask_lane, name="mask_lane_1", reset_less=True)
         picked = Signal(word)
+        words = [read.words[lane].as_value() for lane in range(cfg.masks_per_beat)]
         m.d.comb += [
-            mask_read.en.eq(self.mask_en),
+            mask_read.en.eq(self.mask_en & self.mask_read),
             mask_read.addr.eq(Cat(self.mask_beat, self.bank)),
             read.as_value().eq(mask_read.data),
-            picked.eq(read.words[lane_1]),
+            picked.as_value().eq(chosen(m, words, lane_1, "word")),
         ]
         with m.If(self.mask_en):
             m.d.sync += [
@@ -183,7 +187,8 @@ class WeightBuffer(wiring.Component):
                 read_port.en.eq(self.value_en & (self.exact | (is_high == index))),
                 read_port.addr.eq(Cat(self.value_address[lane_bits:-1], self.bank)),
             ]
-            read.append(read_port.data.word_select(lane_1, half))
+            halves = [read_port.data.word_select(lane, half) for lane in range(cfg.values_per_beat)]
+            read.append(chosen(m, halves, lane_1, f"{name}_lane"))
         with m.If(en_1):
             m.d.sync += self.value.eq(Cat(Mux(high_1, read[1], read[0]), read[1]))
         return pointer

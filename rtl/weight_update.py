@@ -5,6 +5,9 @@ leaves the adder tree a fixed number of cycles later. What is known of the visit
 `VisitDelay` carries it there, and `WeightUpdate` turns the two into the stream that the CSB encoder stores. Words
 without a visit flow through as bare markers, so the encoder sees every word in order.
 
+The product takes two multipliers of half the gradient's width. Phases that regenerate weights update none, and there
+they make the product of `rtl.regenerate`, one byte of the scale each.
+
 DropBack's rule (Golub et al., arXiv 1806.06949) with a threshold for the sort (Yang et al., Procrustes,
 MICRO 2020): adoption and eviction are one comparison.
 """
@@ -17,7 +20,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.regenerate import FACTOR_BITS, SCALE_BITS
 from rtl.requantise import SHIFT_BITS, Requantise
+
+_BYTE = SCALE_BITS // 2
 
 
 def word_count_bits(cfg: Config) -> int:
@@ -74,8 +80,9 @@ class WeightUpdate(wiring.Component):
         cycle after g   1 partial products   2 product   3, 4 requantise   5 candidate   6 compare
 
     Args:
-        cfg: widths. Without `sparse` every visit is stored and kept, and these ports do not exist: theta, dense_mode,
-            visit_has_value, visit_next_explored, visit_next_count, keep, next_explored, next_count, adopted, evicted.
+        cfg: widths. Without `sparse` every visit is stored and kept, nothing is regenerated, and these ports do not
+            exist: theta, dense_mode, visit_has_value, visit_next_explored, visit_next_count, keep, next_explored,
+            next_count, adopted, evicted, factor_enable, factor, scale_t, scaled.
         dot_latency: cycles from the operation with which a visit is announced to its gradient
             (`RowDatapath.dot_latency`), 3 to 59.
         visit_lead, delta_lead: cycles by which ports come before that announcement, 0 to 16.
@@ -95,9 +102,12 @@ class WeightUpdate(wiring.Component):
         dense mode. keep: valid and kept. candidate: new accumulated update, signed 2A.
         adopted: keep, not stored before. evicted: valid, stored before, not kept.
         saturated: valid, and step or candidate was saturated.
-        All outputs are registers, bit, record_last, next_explored and next_count those of a memory. valid, word_last,
-        keep, adopted, evicted, saturated are low after reset, also for what was in flight; the others mean something
-        only beside them.
+        factor_enable, factor, scale_t: another product is wanted, and of what (`Regenerate`); not in the cycle of a
+        visit's gradient or in the one after it. scaled: that product, combinational behind registers, from the next
+        cycle until after that one of the two is presented again.
+        All other outputs are registers, bit, record_last, next_explored and next_count those of a memory. valid,
+        word_last, keep, adopted, evicted, saturated are low after reset, also for what was in flight; the others mean
+        something only beside them.
 
     Raises:
         ValueError: dot_latency, visit_lead or delta_lead out of range.
@@ -142,6 +152,10 @@ class WeightUpdate(wiring.Component):
                 "next_count": Out(count),
                 "adopted": Out(1),
                 "evicted": Out(1),
+                "factor_enable": In(1),
+                "factor": In(signed(FACTOR_BITS)),
+                "scale_t": In(SCALE_BITS),
+                "scaled": Out(signed(FACTOR_BITS + SCALE_BITS)),
             }
         super().__init__(ports)
 
@@ -171,13 +185,23 @@ class WeightUpdate(wiring.Component):
 
         # 1, 2: the product in two halves, so that no stage has a wide multiplier.
         half = cfg.acc_bits // 2
-        low = Signal(half + cfg.lr_bits, reset_less=True)
-        high = Signal(signed(cfg.acc_bits - half + cfg.lr_bits), reset_less=True)
+        multiplies, g_low, g_high = valid_at(0), self.g[:half], self.g[half:].as_signed()
+        lr_low = lr_high = self.lr
+        if cfg.sparse:
+            multiplies = valid_at(0) | self.factor_enable
+            g_low = Mux(self.factor_enable, self.factor, g_low)
+            g_high = Mux(self.factor_enable, self.factor, g_high)
+            lr_low = Mux(self.factor_enable, self.scale_t[:_BYTE], self.lr)
+            lr_high = Mux(self.factor_enable, self.scale_t[_BYTE:], self.lr)
+        low = Signal((g_low * lr_low).shape(), reset_less=True)
+        high = Signal((g_high * lr_high).shape(), reset_less=True)
         product = Signal(signed(cfg.acc_bits + cfg.lr_bits), reset_less=True)
-        with m.If(valid_at(0)):  # idle cycles toggle nothing
-            m.d.sync += [low.eq(self.g[:half] * self.lr), high.eq(self.g[half:].as_signed() * self.lr)]
+        with m.If(multiplies):  # idle cycles toggle nothing
+            m.d.sync += [low.eq(g_low * lr_low), high.eq(g_high * lr_high)]
         with m.If(valid_at(1)):
             m.d.sync += product.eq((high << half) + low)
+        if cfg.sparse:
+            m.d.comb += self.scaled.eq((high << _BYTE) + low)
 
         # 3, 4
         m.submodules.requantise = requantise = Requantise(len(product), bits)

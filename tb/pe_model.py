@@ -32,6 +32,7 @@ DEFAULTS = dict.fromkeys(
         "load_addr",
         "load_data",
         "side_addr",
+        "side_read",
         "side_clear",
         "stat_bank",
         "stat_we",
@@ -75,7 +76,7 @@ class RowModel:
         self.now = 0
 
     def step(self, i: Cycle) -> np.ndarray | None:
-        """One cycle. Returns the side port's words of the next cycle, None where it may not read."""
+        """One cycle. Returns the side port's words of the next cycle, None where it does not read or may not."""
         cfg, now = self.cfg, self.now
         while self.writes and self.writes[0][0] <= now:
             _, bank, address, word = self.writes.pop(0)
@@ -86,7 +87,7 @@ class RowModel:
             or self.cleared == (side, i["side_addr"])
             or any(w[:3] == (now + 1, side, i["side_addr"]) for w in self.writes)
         )
-        side_q = None if collides else self.seen[side, i["side_addr"]].copy()
+        side_q = None if collides or not i["side_read"] else self.seen[side, i["side_addr"]].copy()
 
         gathered = self.gather[i["gather_bank"], i["gather_addr"]]
         if i["op"] == MAC:

@@ -119,6 +119,7 @@ def random_stimulus(cfg: Config, rng: np.random.Generator, cycles: int, resets: 
         cycle["load_addr"] = int(rng.integers(0, (16 if near else cfg.gather_depth) // cfg.bus_elements))
         cycle["load_data"] = beat(rng, cfg)
         cycle["side_addr"] = int(rng.integers(0, 3 if near else cfg.psum_depth))
+        cycle["side_read"] = int(rng.random() < 0.7)
         cycle["stat_we"] = int(rng.random() < 0.5)
         cycle["stat_addr"] = int(rng.integers(0, 3 if near else cfg.psum_depth))
         cycle["stat_data"] = stationary_word(rng, cfg)
@@ -186,7 +187,7 @@ async def every_hazard(dut: Any) -> None:
                 "gather_addr": int(rng.integers(0, cfg.gather_depth)),
             }
         )
-    stimulus += [{}] * 5 + [{"psum_bank": 1, "side_addr": a} for a in (0, 1, 2, 0)]
+    stimulus += [{}] * 5 + [{"psum_bank": 1, "side_addr": a, "side_read": 1} for a in (0, 1, 2, 0)]
     await play(dut, cfg, with_bypass(stimulus))
 
 
@@ -198,7 +199,7 @@ async def write_latency(dut: Any) -> None:
     await tb.start(dut)
     await clean(dut, cfg)
     stimulus = [*fill(rng, cfg, 0), {"op": MAC, "value": 3, "gather_addr": 1, "psum_addr": 2}]
-    stimulus += [{"psum_bank": 1, "side_addr": 2}] * 7
+    stimulus += [{"psum_bank": 1, "side_addr": 2, "side_read": 1}] * 7
     model = await play(dut, cfg, stimulus)
     assert model.seen[0, 2].any()
 
@@ -225,6 +226,7 @@ async def every_address(dut: Any) -> None:
                     "value": 1,
                     "psum_addr": a,
                     "side_addr": a,
+                    "side_read": 1,
                     "side_clear": 1,
                     "gather_addr": base + a,
                 }
@@ -306,7 +308,7 @@ async def side_port(dut: Any) -> None:
         (1, 1, 0),
         (0, 1, 0),
     ):
-        stimulus += [{"psum_bank": 1 - side, "side_addr": address, "side_clear": clear}]
+        stimulus += [{"psum_bank": 1 - side, "side_addr": address, "side_read": 1, "side_clear": clear}]
     model = await play(dut, cfg, stimulus)
     assert not model.seen[1, last].any() and model.seen[0, last].any()
 

@@ -45,3 +45,6 @@ async def regenerated_weights(dut: Any) -> None:
                 shown = int(weights[now - latency])
             await RisingEdge(dut.clk)
             assert dut.w0.value.to_signed() == shown, f"scale {scale}, cycle {now}"
+            if int(dut.factor_enable.value):  # what multiplies stands beside
+                assert scale, "nothing is multiplied by zero"
+                dut.scaled.value = dut.factor.value.to_signed() * scale

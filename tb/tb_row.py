@@ -30,7 +30,7 @@ ROWS = 3  # that units are dealt to
 ENCODED = 2  # cycles from an event until it can be drained
 DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 after the last MAC
 BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
-VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_clear")
+VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_read", "side_clear")
 DRAIN = ("drain_start", "drain_next", "drain_mask_next", "drain_record_next")
 
 
@@ -73,7 +73,9 @@ def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tup
         for sums in (work.sums, 0 * work.sums):  # cleared behind the first read, but not at once
             script.append(({}, {}))
             for at in rng.permutation(cfg.psum_depth).tolist():
-                script.append(({"side_addr": at, "side_clear": 1}, {"side_q": pack(sums[:, at], cfg.acc_bits)}))
+                script.append(
+                    ({"side_addr": at, "side_read": 1, "side_clear": 1}, {"side_q": pack(sums[:, at], cfg.acc_bits)})
+                )
         return script
     for number, record in enumerate(work.records):
         script.append(({"drain_start" if number == 0 else "drain_record_next": 1}, {"drain_info": record.info}))

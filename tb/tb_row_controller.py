@@ -116,6 +116,8 @@ async def slot(
         for name, value in now.items():
             got = driver.read(name)
             assert got == value, f"{name} in cycle {t} (operation {t - first}): {got}, not {value}; {wanted}"
+        if cfg.sparse and int(dut.factor_enable.value):  # what multiplies stands beside the controller
+            driver.write("scaled", dut.factor.value.to_signed() * settings["scale_t"])
         if has_trace:
             got, want = int(dut.trace_record.value), records.get(t - first, 0)
             assert got == want, f"trace in cycle {t} (operation {t - first}): {got:#x}, not {want:#x}"

@@ -18,7 +18,7 @@ from tb.record_model import offset_bits
 
 Cycle = dict[str, int]
 INPUTS = ("bank", "load_start", "mask_we", "value_we", "load_exact", "load_data", "load_before", "load_offsets",
-          "mask_en", "mask_beat", "mask_lane", "exact", "value_en", "value_address")  # fmt: skip
+          "mask_en", "mask_read", "mask_beat", "mask_lane", "exact", "value_en", "value_address")  # fmt: skip
 MaskRead = tuple[int, int, int]
 
 
@@ -57,7 +57,8 @@ class Model:
         """One cycle with the inputs `i`."""
         cfg, bank = self.cfg, i["bank"]
         if i["mask_en"]:
-            self.mask_2, self.mask_1 = self.mask_1, self.masks[bank][i["mask_beat"]][i["mask_lane"]]
+            self.mask_2 = self.mask_1
+            self.mask_1 = self.masks[bank][i["mask_beat"]][i["mask_lane"]] if i["mask_read"] else None
         if self.value_1 is not None:
             self.value_2 = self.value_1
         place, top = i["value_address"], cfg.value_beats * cfg.values_per_beat
@@ -143,7 +144,7 @@ class Bench:
             beat, lane = divmod(words[n % len(words)], cfg.masks_per_beat)
             for exact in range(2):
                 given = {"mask_beat": beat, "mask_lane": lane, "value_address": places[n % len(places)]}
-                await self.cycle(bank=bank, mask_en=1, value_en=1, exact=exact, **given)
+                await self.cycle(bank=bank, mask_en=1, mask_read=1, value_en=1, exact=exact, **given)
 
 
 async def start(dut: Any) -> Bench:
@@ -186,11 +187,12 @@ async def random_traffic(dut: Any) -> None:
             share = float(rng.choice([0.1, 0.5, 1.0]))
         if rng.random() < 0.01:
             bank, bench.exact = 1 - bank, int(rng.integers(2))
-        chance = rng.random(5)
+        chance = rng.random(6)
         strobes = {
             "mask_we": int(chance[0] < share),
             "value_we": int(chance[1] < share),
             "mask_en": int(chance[2] < share),
+            "mask_read": int(chance[5] < 0.7),
             "value_en": int(chance[3] < share),
             "load_start": int(chance[4] < 0.01),
         }
@@ -206,7 +208,8 @@ async def outputs_hold(dut: Any) -> None:
     await bench.fill(0, 8, 8)
     for pause in range(6):
         for _ in range(5):
-            await bench.cycle(bank=1, mask_en=1, value_en=1, mask_beat=int(bench.rng.integers(0, 4)))
+            given = {"mask_read": 1, "mask_beat": int(bench.rng.integers(0, 4))}
+            await bench.cycle(bank=1, mask_en=1, value_en=1, **given)
             for _ in range(pause):
                 await bench.cycle(bank=1)
 
@@ -218,7 +221,7 @@ async def reset_in_flight(dut: Any) -> None:
     for n in range(8):
         await bench.fill(n % 2, 3 + n, 5, n // 2 % 2)
         for _ in range(n % 4):
-            await bench.cycle(bank=1 - n % 2, mask_en=1, value_en=1)
+            await bench.cycle(bank=1 - n % 2, mask_en=1, mask_read=1, value_en=1)
         dut.mask_we.value = dut.value_we.value = 0
         await tb.reset(dut, 1)
         bench.model.reset()

@@ -2,7 +2,8 @@
 
 A run is a schedule of visits and bare word markers, one entry a cycle. Whatever is presented in
 cycle t must leave in cycle t + dot_latency + 6 and nothing else may. What belongs to it is on its ports only in the
-cycle that is meant, the gradient after it and the rest before it; random bits fill the others.
+cycle that is meant, the gradient after it and the rest before it; random bits fill the others. In about half of the
+cycles in which no gradient is multiplied or added up the multipliers make the product of a factor and a scale.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ async def play(dut: Any, cfg: Config, dot_latency: int, s: Schedule, c: Constant
     dut.lr.value, dut.theta.value, dut.dense_mode.value = c.lr, c.theta, int(c.dense)
     dut.shift.value = c.shift & 127
     acc_mask, kept = (1 << cfg.acc_bits) - 1, 0
+    multiplied, product = False, None  # a gradient in the last cycle; the product shown, if known
     for t in range(-max(leads.values()), n + delay + 3):
         active = 0 <= t < n
         dut.visit_valid.value = int(active and s.valid[t])
@@ -113,8 +115,14 @@ async def play(dut: Any, cfg: Config, dot_latency: int, s: Schedule, c: Constant
         at_g = t - dot_latency
         real = 0 <= at_g < n and s.valid[at_g]
         dut.g.value = (int(s.g[at_g]) if real else int(rng.integers(-(1 << 62), 1 << 62))) & acc_mask
+        wanted = not real and not multiplied and rng.random() < 0.5
+        factor, scale = int(rng.choice([-510, 510, *rng.integers(-510, 511, 4)])), int(rng.integers(1 << 16))
+        dut.factor_enable.value, dut.factor.value, dut.scale_t.value = int(wanted), factor & 1023, scale
         dut.rst.value = int(t == reset_at)
         await RisingEdge(dut.clk)
+        assert product is None or dut.scaled.value.to_signed() == product, f"product in cycle {t}, not {product}"
+        product = factor * scale if wanted else None if real else product
+        multiplied = real
         p = t - delay
         lost = not 0 <= p < n or p <= reset_at < t
         for name in FLAGS:

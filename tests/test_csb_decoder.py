@@ -22,7 +22,7 @@ def test_decoder_equals_model(name: str) -> None:
 
 
 def test_latencies() -> None:
-    assert (CsbDecoder.LATENCY, CsbDecoder.ADDRESS_LATENCY) == (3, 3)
+    assert (CsbDecoder.LATENCY, CsbDecoder.ADDRESS_LATENCY) == (2, 3)
 
 
 def test_tags_are_checked() -> None:

@@ -6,12 +6,12 @@ import pytest
 from amaranth.hdl import Const, Module, Signal
 from amaranth.sim import Simulator
 
-from rtl.reduction import total, tree
+from rtl.reduction import chosen, total, tree
 
 
-def evaluate(value: object) -> int:
-    """What a constant expression settles to."""
-    m, out, got = Module(), Signal(16), []
+def evaluate(value: object, m: Module | None = None) -> int:
+    """What a constant expression settles to, that of `m` if it needs one."""
+    m, out, got = m or Module(), Signal(16), []
     m.d.comb += out.eq(value)
 
     async def bench(ctx) -> None:
@@ -51,3 +51,21 @@ def _depth(value: object) -> int:
 def test_no_terms_are_refused() -> None:
     with pytest.raises(ValueError, match="^there must be at least 1 term, not 0$"):
         total([])
+
+
+@pytest.mark.parametrize("n", (1, 2, 3, 8, 13))
+def test_chosen_word(n: int) -> None:
+    """Each word by its number; a number without a word chooses zero."""
+    words = [(37 * i + 11) % 128 for i in range(n)]
+    for number, word in enumerate([*words, 0]):
+        m = Module()
+        bits = chosen(m, [Const(w, 7) for w in words], Const(number, 4), "choice")
+        assert len(bits) == 7
+        assert evaluate(bits, m) == word
+
+
+def test_bad_choices_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^words must have one width, not \[1, 7\]$"):
+        chosen(Module(), [Const(1, 7), Const(1, 1)], Const(0, 1), "choice")
+    with pytest.raises(ValueError, match="^there must be at least 1 term, not 0$"):
+        chosen(Module(), [], Const(0, 1), "choice")

@@ -40,8 +40,8 @@ def test_unit_equals_model(name: str, seed: int) -> None:
 
 
 def test_start_latency() -> None:
-    """Walker 2, masks 2, decoder 3, weight 6, output 1."""
-    assert RowController.START_LATENCY == 14
+    """Walker 2, masks 2, decoder 2, weight 6, output 1."""
+    assert RowController.START_LATENCY == 13
 
 
 def test_bad_parameters() -> None:

@@ -69,8 +69,6 @@ EVENTS: dict[str, str] = {
     "drained_beat": "beats on the buses from the rows to memory",
     "read_bits": "bits read from external memory",
     "written_bits": "bits written to it",
-    "idle_psum": "reads of a partial-sum bank with its enable high and nobody asking",
-    "idle_mask": "reads of a row's mask memory while it has no word to walk",
     "idle_central": "reads of the gate memory with its enable high and nobody asking",
     "cycle": "clock cycles of the whole accelerator",
 }
@@ -204,7 +202,7 @@ def _drained(cfg: Config, work: Work, phase: Phase) -> Events:
     beats = c["positions"] * c["out_run"]
     sums = c["positions"] * c["out_channels"] * cfg.columns
     return {
-        "psum_side": sums * cfg.rows,  # an address is broadcast, one row is heard
+        "psum_side": sums,  # an address is broadcast, one row reads
         "psum_clear": sums,
         "requantised": beats * cfg.bus_elements * cfg.columns,
         "gate_read": beats * cfg.bus_elements,
@@ -224,21 +222,12 @@ def _vector(cfg: Config, command: dict[str, int]) -> Events:
     return {"vector": elements, "record": records}
 
 
-def of_time(cfg: Config, works: list[Work], cycles: int) -> Events:
+def of_time(cycles: int) -> Events:
     """Events of a program that come with every cycle, of all its commands together.
 
-    The side port of the partial sums is read in every cycle, and so are a row's masks while no word holds its decoder.
-
     Args:
-        cfg: configuration.
-        works: what its commands did.
         cycles: that it took.
     """
     out = none()
-    walked = sum(int(work.walk.row_cycles.sum()) for work in works if work.walk is not None)
-    used = sum(of_command(cfg, work, 0)["psum_side"] for work in works)
-    out["cycle"] = cycles
-    out["idle_psum"] = cycles * cfg.rows * cfg.columns - used
-    out["idle_mask"] = cycles * cfg.rows - walked if cfg.sparse else 0
-    out["idle_central"] = cycles
+    out["cycle"] = out["idle_central"] = cycles
     return out

@@ -74,8 +74,6 @@ OF: dict[str, str] = {
     "drained_beat": "buses",
     "read_bits": "external memory",
     "written_bits": "external memory",
-    "idle_psum": "rest",
-    "idle_mask": "rest",
     "idle_central": "rest",
     "cycle": "rest",
 }
@@ -173,7 +171,13 @@ def prices(cfg: Config, u: Units) -> dict[str, float]:
         "value_read": access("read", "values"),
         "tap_write": u.memory.energy("write", regs["tap"], 128),
         "tap_read": u.memory.energy("read", regs["tap"], 128),
-        "regeneration": mix + u.add(28) + u.multiply(10, 16) + u.add(27) + u.logic(a) + u.register(regs["regenerate"]),
+        "regeneration": mix
+        + u.add(28)
+        + u.multiply(acc, max(8, cfg.lr_bits))  # 10 x 16 bits, but in the multipliers of the update, whole
+        + u.logic(acc)
+        + 2 * u.add(27)
+        + u.logic(a)
+        + u.register(regs["regenerate"] + regs["products"]),
         "update": u.add(acc)
         + u.multiply(acc, cfg.lr_bits)
         + requantise
@@ -199,8 +203,6 @@ def prices(cfg: Config, u: Units) -> dict[str, float]:
         "drained_beat": wire * cfg.beat_bits,
         "read_bits": u.entries["dram"],
         "written_bits": u.entries["dram"],
-        "idle_psum": access("read", "psum"),
-        "idle_mask": access("read", "masks"),
         "idle_central": access("read", "gates"),
         "cycle": leakage(cfg, u) + u.entries["clock"] * u.register(regs["all"]),
     }

@@ -12,7 +12,7 @@ from golden.energy.events import Events
 from golden.machine import Work
 from golden.measure import PHASES
 
-SHARED = ("cycle", "idle_psum", "idle_mask", "idle_central")
+SHARED = ("cycle", "idle_central")
 """Events that come with time; they are booked on phases as cycles are."""
 
 
@@ -61,7 +61,7 @@ def of_programs(cfg: Config, programs: Sequence[list[Work]], latency: int, decay
         for work in works:
             phase = timing.phase_of(work.command)
             found[phase] = events.summed((found[phase], events.of_command(cfg, work, decay)))
-        over_time = events.of_time(cfg, works, schedule.cycles)
+        over_time = events.of_time(schedule.cycles)
         for name in SHARED:
             for phase, count in shares(int(over_time[name]), spent).items():
                 found[phase][name] += count

@@ -78,13 +78,14 @@ def registers(cfg: Config) -> dict[str, int]:
         "PE, DOT": 4 * a,
         "control word": control_word(cfg),
         "requantiser": scaled(123),
-        "regenerate": 153,
+        "regenerate": 127,
+        "products": acc + 1 + 2 * max(8, cfg.lr_bits),  # of the multipliers of `update`, which regeneration uses, too
         "update": scaled(429),
         "encoder": 158 if cfg.sparse else 58,
         "tap": 33,
         "vector": scaled(150),
-        "word": 830 if cfg.sparse else 190,
-        "visit": 560 if cfg.sparse else 303,
+        "word": 634 if cfg.sparse else 190,
+        "visit": 534 if cfg.sparse else 303,
     }
     row = sum(out[name] for name in ("word", "visit", "update", "encoder"))
     out["all"] = rows * row + rows * cfg.columns * out["PE, MAC"]
