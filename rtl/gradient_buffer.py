@@ -55,6 +55,12 @@ class GradientBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         cfg, dots = self._cfg, self._dot_latency
         m = Module()
+        if not cfg.maps:  # nothing waits, and every visit has positions
+            valid = Signal(dots)
+            m.d.sync += valid.eq(Cat(self.visit_valid, valid))
+            with m.If(valid[dots - 1]):
+                m.d.sync += self.g.eq(self.sum)
+            return m
         m.submodules.memory = memory = Memory(shape=signed(cfg.acc_bits), depth=cfg.gradients, init=[])
         write, read = memory.write_port(), memory.read_port()
 
