@@ -301,7 +301,10 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             processor.drain_done.eq(drain.done & vector.done),
             processor.drain_error.eq(drain.error | vector.error),
-            *(getattr(exponents, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name))) for name in peaks),
+            *(
+                getattr(exponents, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
+                for name in peaks
+            ),
             vector.slot_start.eq(processor.slot_start),
             vector.active.eq(processor.drain_valid),
             vector.command.eq(processor.drain_command),
