@@ -265,6 +265,28 @@ def cnn(rows: int = 16, columns: int = 16) -> Config:
 
 
 PRESETS["cnn"] = cnn()
+PRESETS["fpga"] = Config(
+    rows=8,
+    columns=8,
+    operand_bits=8,
+    bus_elements=2,
+    mask_bits=16,
+    block_k=2,
+    lane_group=8,
+    gather_depth=128,
+    psum_depth=16,
+    mask_beats=8,
+    value_beats=256,
+    units=64,
+    gate_beats=128,
+    gradients=16,
+    vector_elements=1,
+    vector_group=2,
+    sum_bits=10,
+    maps=False,
+)
+"""For an LFE5U-85F: fully connected networks, minibatches of 8 or 16, 8-bit operands; partial sums and masks lie in
+distributed RAM, so that a PE has one RAM block."""
 
 
 def preset(name: str) -> Config:

@@ -22,6 +22,8 @@ class BoxWalk(wiring.Component):
 
     Latency: the address of a position is at the outputs one cycle after its `issue`, and stays until the next.
 
+    Without maps a box has one row and one column.
+
     Args:
         cfg: widths.
 

@@ -36,6 +36,9 @@ class CommandProcessor(wiring.Component):
     2 * psum_depth cycles more (after `scrub`: that many). Commands older than the failing one have run
     to their end, commit included; of younger ones nothing was written.
 
+    Without maps the fields of maps are constants in all commands (`rtl.command.connected`), and one that needs others,
+    or a vector command, goes on with a magic number of 0.
+
     Args:
         cfg: widths.
 

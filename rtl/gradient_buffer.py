@@ -21,6 +21,8 @@ class GradientBuffer(wiring.Component):
     Latency: `sum` belongs to the visit presented `dot_latency` cycles earlier; its gradient is at `g` `LATENCY` cycles
     after the sum. What is stored can be read by a visit presented 3 cycles later or more.
 
+    Without maps nothing is stored: `g` is the sum, in the same cycle as otherwise.
+
     Args:
         cfg: widths; `cfg.gradients` can be stored.
         dot_latency: 3 or more.

@@ -125,6 +125,8 @@ class TapBuilder(wiring.Component):
 class TapMemory(wiring.Component):
     """The boxes of two working sets. Writes go to the bank that is not read.
 
+    Without maps there is one tap, of one position an image: a register a bank.
+
     Latency: `count` follows `count_tap` by one cycle with `count_en`, `box` follows `box_tap` likewise; both keep their
     value while their enable is low.
 
