@@ -134,6 +134,27 @@ FIELDS: dict[str, Field] = {
     },
 }
 
+CONNECTED: dict[str, int] = {
+    **dict.fromkeys(("depthwise", "bias", "bias_tap", "gradient", "sum_add", "sum_store"), 0),
+    **dict.fromkeys(("kernel_rows", "kernel_cols"), 1),
+    "log2_blocks": 8,
+}
+"""Fields that have one value in all commands of fully connected layers (of a NOP any). A build without maps refuses
+others."""
+
+UNMAPPED: dict[str, int] = {
+    **dict.fromkeys(("x_pitch", "aux_pitch", "out_pitch", "gather_row", "gather_col"), 0),
+    **dict.fromkeys(("psum_image", "psum_row", "psum_col"), 1),
+    **{
+        f"{axis}{tap}_{name}": int(tap == 0 and name == "count")
+        for axis in ("row", "col")
+        for tap in range(MOST_KERNEL)
+        for name in ("gather", "psum", "count")
+    },
+}
+"""Fields that say where the positions of a map lie. A build without maps does not read them: it takes these values,
+those of one tap and one position, and a tile is one row of images."""
+
 
 def pack(**values: int) -> np.ndarray:
     """Pack fields into the 64 little-endian words of a command; absent fields are zero.

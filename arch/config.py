@@ -50,6 +50,9 @@ class Config:
         vector_group: channels of which the vector stage holds the records (power of two, E to 1024).
         lr_bits: width of the learning-rate mantissa.
         tensors: entries of the exponent table.
+        sum_bits: a partial sum is exact for fewer than 2**sum_bits products (8 to 17).
+        maps: False leaves out what only convolutions and graphs use (boxes of taps, gradients that wait, the vector
+            stage), for fully connected networks given as sizes; see `arch.command.CONNECTED`.
         sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
             position of every word, and a bank of the weight buffer must hold two words).
         trace: True adds the trace output.
@@ -73,6 +76,8 @@ class Config:
     vector_group: int = 32
     lr_bits: int = 8
     tensors: int = 32
+    sum_bits: int = 17
+    maps: bool = True
     sparse: bool = True
     trace: bool = False
 
@@ -113,6 +118,7 @@ class Config:
         _within("vector_group", self.vector_group, self.bus_elements, 1024)
         _within("lr_bits", self.lr_bits, 4, 16)
         _within("tensors", self.tensors, 4, 256)
+        _within("sum_bits", self.sum_bits, 8, 17)
         if self.beat_bits < max(64, self.mask_bits):
             raise ValueError(
                 f"a beat has columns*operand_bits*bus_elements = {self.beat_bits} bits,"
@@ -133,8 +139,8 @@ class Config:
 
     @property
     def acc_bits(self) -> int:
-        """Width of a partial sum: exact for 2**17 products."""
-        return 2 * self.operand_bits + 16
+        """Width of a partial sum: exact for fewer than 2**sum_bits products."""
+        return 2 * self.operand_bits + self.sum_bits - 1
 
     @property
     def beat_bits(self) -> int:
@@ -259,6 +265,28 @@ def cnn(rows: int = 16, columns: int = 16) -> Config:
 
 
 PRESETS["cnn"] = cnn()
+PRESETS["fpga"] = Config(
+    rows=8,
+    columns=8,
+    operand_bits=8,
+    bus_elements=2,
+    mask_bits=16,
+    block_k=2,
+    lane_group=8,
+    gather_depth=128,
+    psum_depth=16,
+    mask_beats=8,
+    value_beats=256,
+    units=64,
+    gate_beats=128,
+    gradients=16,
+    vector_elements=1,
+    vector_group=2,
+    sum_bits=10,
+    maps=False,
+)
+"""For an LFE5U-85F: fully connected networks, minibatches of 8 or 16, 8-bit operands; partial sums and masks lie in
+distributed RAM, so that a PE has one RAM block."""
 
 
 def preset(name: str) -> Config:

@@ -28,6 +28,8 @@ class GraphTrainer(Trainer):
 
     def _fan_ins(self, sizes: Any) -> list[int]:
         graph: Graph = sizes
+        if not self.cfg.maps:
+            raise ValueError(f"network {graph.name!r} is a graph, a build without maps takes sizes of layers only")
         layers = graph.weight_layers()
         if not layers:
             raise ValueError(f"network {graph.name!r} has no layer with weights to train")

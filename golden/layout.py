@@ -178,6 +178,7 @@ class Layout:
             ones,
             gated,
         )
+        self._check_layer(layer)
         for _ in range(2):
             layer.stores.append(
                 [[self.memory.store(g, self._limit(g), self._first(layer, g)) for g in row] for row in layer.geometries]
@@ -196,6 +197,18 @@ class Layout:
             raise ValueError(
                 f"batch {self.batch} on {self.cfg.columns} columns takes {self.positions} "
                 f"positions, a gather bank holds one block of at most {min(limit, 255)}"
+            )
+
+    def _check_layer(self, layer: Layer) -> None:
+        """Refuse a layer that a smaller build leaves out, or whose sums it cannot hold."""
+        if layer.tiles:
+            if not self.cfg.maps:
+                raise ValueError(f"layer {layer.index} is a convolution: a build without maps has fully connected ones")
+            return
+        terms = max(layer.shape.channels, layer.outputs, self.positions * self.cfg.columns)
+        if terms >= 1 << self.cfg.sum_bits:
+            raise ValueError(
+                f"layer {layer.index} adds up to {terms} products, the build takes fewer than {1 << self.cfg.sum_bits}"
             )
 
     def _input(self, shape: LayerShape) -> Tensor:

@@ -304,6 +304,8 @@ class Machine:
 
     def _vector(self, c: dict[str, int], work: Work) -> None:
         s, given = self.settings, dict.fromkeys(VECTOR_FIELDS, 0) | c
+        if not self.cfg.maps:
+            raise ValueError("a vector command, but a build without maps has no vector stage")
         learning = s.learning | (s.learning_exponent & 0xFFFF) << 16
         work.outcome = outcome = vector.run(self._vectors, given, self.exponent, learning)
         if outcome.status:

@@ -22,6 +22,8 @@ class BoxWalk(wiring.Component):
 
     Latency: the address of a position is at the outputs one cycle after its `issue`, and stays until the next.
 
+    Without maps a box has one row and one column.
+
     Args:
         cfg: widths.
 
@@ -53,7 +55,10 @@ class BoxWalk(wiring.Component):
         width = position_bits(self._cfg)
         cols_left, rows_left = Signal(width, reset_less=True), Signal(width, reset_less=True)
         new_row, new_image = Signal(), Signal()
-        m.d.comb += [new_row.eq(cols_left == 0), new_image.eq(new_row & (rows_left == 0))]
+        if self._cfg.maps:
+            m.d.comb += [new_row.eq(cols_left == 0), new_image.eq(new_row & (rows_left == 0))]
+        else:  # images alone
+            m.d.comb += [new_row.eq(1), new_image.eq(1)]
         with m.If(self.first):
             m.d.sync += [cols_left.eq(self.box.cols - 1), rows_left.eq(self.box.rows - 1)]
         with m.Elif(self.issue):

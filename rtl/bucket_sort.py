@@ -7,8 +7,6 @@ number in 8-bit floating point: order without width.
 
 from __future__ import annotations
 
-import operator
-
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -16,7 +14,6 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import log2_exact
 from rtl.ram import ram
-from rtl.reduction import tree
 
 MANTISSA_BITS, EXPONENT_BITS = 4, 4
 KEY_BITS = MANTISSA_BITS + EXPONENT_BITS
@@ -37,20 +34,6 @@ def sort_key(m: Module, number: Value) -> Signal:
     return key
 
 
-def highest(m: Module, bits: Value) -> tuple[Value, Value]:
-    """The highest bit that is set, as its index and alone in a mask; meaningless if none is. `bits` are BINS bits.
-
-    Two levels of 16: the highest bit of every group and the highest group are found side by side.
-    """
-    size = 1 << MANTISSA_BITS
-    groups = [bits[low : low + size] for low in range(0, BINS, size)]
-    group = _alone(m, Cat(g.any() for g in groups))
-    alone = [_alone(m, g) for g in groups]
-    within = [_index(one) & here.replicate(MANTISSA_BITS) for one, here in zip(alone, group, strict=True)]
-    mask = Cat(one & here.replicate(size) for one, here in zip(alone, group, strict=True))
-    return Cat(tree(within, operator.or_), _index(group)), mask
-
-
 def _alone(m: Module, bits: Value) -> Signal:
     """The highest bit that is set, without all below it."""
     alone = Signal(len(bits))  # a signal, for an expression is written out once more wherever it is used
@@ -67,10 +50,12 @@ def _index(alone: Value) -> Value:
 class BucketSort(wiring.Component):
     """A list of items for each key; read from the highest key down, equal keys in the order in which they came.
 
-    A list is its first item, its last item, and for each item the one behind it. A bit a bin, in registers, says
-    whether it has a list: clearing them all is how the lists are emptied. The highest list that has not been begun is
-    not among the bits but in a register of its own, kept while keys come and found anew whenever a list is begun; so
-    where the next list begins and ends has been read from the memories before the current one is over.
+    A list is its first item, its last item, and for each item the one behind it. A bit a bin says whether it has a
+    list. The bits of the bins of one exponent are a word of a small memory without a clock at its reads; a register
+    says which words count, so that clearing it is how the lists are emptied (as registers, with a decoder and a
+    priority encoder over all of them, the bits took five times the logic of the rest). The highest list that has not
+    been begun is not among the bits but in a register of its own, kept while keys come and found anew whenever a list
+    is begun; so where the next list begins and ends has been read from the memories before the current one is over.
 
     Latency: a key given in cycle t is in its list for a `next` in cycle t + LATENCY; the `item` of a `next`
     follows one cycle later. Throughput: one key a cycle, one item a cycle.
@@ -114,13 +99,19 @@ class BucketSort(wiring.Component):
         head_write, tail_write, link_write = (memory.write_port() for memory in (heads, tails, links))
         head_read, tail_read, link_read = (memory.read_port() for memory in (heads, tails, links))
         top, any_top = Signal(KEY_BITS), Signal()  # highest list not begun
-        rest = Signal(BINS)  # all others
+        # All others: the words of `lists` that are among `groups`.
+        size = 1 << MANTISSA_BITS
+        m.submodules.lists = lists = Memory(shape=size, depth=BINS // size, init=[])
+        list_write = lists.write_port()
+        of_bin, of_top, of_highest = (lists.read_port(domain="comb") for _ in range(3))
+        groups = Signal(BINS // size)
 
         # Filling, first cycle: the key waits in a register, so that it may come through `sort_key`. Second cycle:
         # the item becomes the last of its list, whose last so far is read. Third: that one learns of the item.
         filling, bin1, item1 = Signal(), Signal(KEY_BITS, reset_less=True), Signal(self._bits)
         linking, item2 = Signal(), Signal(self._bits, reset_less=True)
         known, is_top, above = Signal(), Signal(), Signal()
+        bin_group, top_group = bin1[MANTISSA_BITS:], top[MANTISSA_BITS:]
         m.d.sync += [
             filling.eq(self.fill),
             bin1.eq(self.key),
@@ -131,7 +122,7 @@ class BucketSort(wiring.Component):
         m.d.comb += [
             is_top.eq(any_top & (bin1 == top)),
             above.eq(~any_top | (bin1 > top)),
-            known.eq(is_top | rest.bit_select(bin1, 1)),
+            known.eq(is_top | (groups.bit_select(bin_group, 1) & of_bin.data.bit_select(bin1[:MANTISSA_BITS], 1))),
             head_write.en.eq(filling & ~known),
             head_write.addr.eq(bin1),
             head_write.data.eq(item1),
@@ -149,7 +140,6 @@ class BucketSort(wiring.Component):
         begun, first = Signal(), Signal()
         begin = Signal()
         last, over = Signal(self._bits, reset_less=True), Signal()
-        next_top, next_mask = highest(m, rest)
         m.d.comb += [
             self.item.eq(Mux(first, head_read.data, link_read.data)),
             begin.eq(self.next & (~begun | first)),
@@ -165,18 +155,33 @@ class BucketSort(wiring.Component):
             m.d.sync += [begun.eq(1), first.eq(~begun | over)]
             with m.If(first):
                 m.d.sync += last.eq(tail_read.data[:-1])
-        # As masks: a bit assigned by its number becomes a decoder that tools work minutes on.
-        enters, loses = Signal(BINS), Signal(BINS)
+        # The highest of the others, for when a list is begun: it leaves them. While keys come, the key's list or the
+        # one it ousts from `top` enters.
+        any_rest, highest, left = Signal(), _alone(m, groups), Signal(size)
+        within, entering, old = _alone(m, of_highest.data), Signal(KEY_BITS), Signal(size)
+        enters, entering_group = Signal(), entering[MANTISSA_BITS:]
         m.d.comb += [
-            enters.eq((filling & any_top & ~is_top) << Mux(above, top, bin1)),
-            loses.eq(next_mask & begin.replicate(BINS)),
+            any_rest.eq(groups.any()),
+            of_bin.addr.eq(bin_group),
+            of_top.addr.eq(top_group),
+            of_highest.addr.eq(_index(highest)),
+            left.eq(of_highest.data & ~within),
+            enters.eq(filling & any_top & ~is_top),
+            entering.eq(Mux(above, top, bin1)),
+            old.eq(Mux(above, of_top.data, of_bin.data) & groups.bit_select(entering_group, 1).replicate(size)),
+            list_write.en.eq(enters | (begin & any_rest)),
+            list_write.addr.eq(Mux(begin, of_highest.addr, entering_group)),
+            list_write.data.eq(Mux(begin, left, old | (1 << entering[:MANTISSA_BITS])[:size])),
         ]
-        m.d.sync += rest.eq((rest | enters) & ~loses)
+        with m.If(begin):
+            m.d.sync += groups.eq(groups & ~(highest & (~left.any()).replicate(len(groups))))
+        with m.Elif(enters):
+            m.d.sync += groups.eq(groups | (1 << entering_group)[: len(groups)])
         with m.If(filling & above):
             m.d.sync += [top.eq(bin1), any_top.eq(1)]
         with m.Elif(begin):
-            m.d.sync += top.eq(next_top)
+            m.d.sync += top.eq(Cat(_index(within) & any_rest.replicate(MANTISSA_BITS), of_highest.addr))
 
         with m.If(self.flush):
-            m.d.sync += [rest.eq(0), any_top.eq(0), item1.eq(0), begun.eq(0), first.eq(0)]
+            m.d.sync += [groups.eq(0), any_top.eq(0), item1.eq(0), begun.eq(0), first.eq(0)]
         return m

@@ -16,7 +16,7 @@ from arch.command import WORDS, Phase
 from arch.config import Config, log2_exact
 from arch.status import Status
 from arch.vector import MAGIC as VECTOR
-from rtl.command import COMMAND, slice_command
+from rtl.command import COMMAND, connected, is_connected, slice_command
 from rtl.reader import BANK_BITS, KINDS, Kind, fetch_beats
 from rtl.registers import INDEX_BITS
 
@@ -35,6 +35,9 @@ class CommandProcessor(wiring.Component):
     `scrub`, partial sums are cleared in all rows, as an abandoned working set may leave some: busy for
     2 * psum_depth cycles more (after `scrub`: that many). Commands older than the failing one have run
     to their end, commit included; of younger ones nothing was written.
+
+    Without maps the fields of maps are constants in all commands (`rtl.command.connected`), and one that needs others,
+    or a vector command, goes on with a magic number of 0.
 
     Args:
         cfg: widths.
@@ -102,7 +105,12 @@ class CommandProcessor(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         valid = {stage: getattr(self, f"{stage}_valid") for stage in STAGES}
-        command = {stage: getattr(self, f"{stage}_command") for stage in STAGES}
+        if self._cfg.maps:
+            command = {stage: getattr(self, f"{stage}_command") for stage in STAGES}
+        else:  # constants leave the ports, so that they reach all that hangs on them, and no register holds them
+            command = {stage: Signal(COMMAND, name=f"{stage}_held") for stage in STAGES}
+            for stage, held in command.items():
+                m.d.comb += getattr(self, f"{stage}_command").as_value().eq(connected(held))
         index = {stage: getattr(self, f"{stage}_index") for stage in STAGES}
         done = {stage: getattr(self, f"{stage}_done") for stage in STAGES}
 
@@ -231,13 +239,14 @@ class CommandProcessor(wiring.Component):
             self.tap_bank.eq(self.tap_bank ^ (entering & (load.phase != Phase.NOP) & ~load.ahead)),
             self.stat_bank.eq(self.stat_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),
         ]
-        # Of a vector command nothing but its magic number goes on: to all stages but drain it is a NOP.
         fetched_command, sliced = Signal(COMMAND), Signal(COMMAND)
         m.d.comb += sliced.as_value().eq(slice_command(raw))
-        with m.If(sliced.magic == VECTOR):
-            m.d.comb += [fetched_command.phase.eq(Phase.NOP), fetched_command.magic.eq(VECTOR)]
-        with m.Else():
+        if not self._cfg.maps:
             m.d.comb += fetched_command.eq(sliced)
+            with m.If((sliced.magic == VECTOR) | ((sliced.phase != Phase.NOP) & ~is_connected(sliced))):
+                m.d.comb += fetched_command.magic.eq(0)  # no command of this build, says the planner
+        else:
+            self._vector_or_not(m, sliced, fetched_command)
         compute_bank, compute_gate_bank = Signal(BANK_BITS), Signal(BANK_BITS)
         m.d.sync += [
             valid["drain"].eq(valid["compute"]),
@@ -270,6 +279,14 @@ class CommandProcessor(wiring.Component):
                 fetched.eq(0),
                 planned.eq(0),
             ]
+
+    @staticmethod
+    def _vector_or_not(m: Module, sliced: Signal, fetched_command: Signal) -> None:
+        """Of a vector command nothing but its magic number goes on: to all stages but drain it is a NOP."""
+        with m.If(sliced.magic == VECTOR):
+            m.d.comb += [fetched_command.phase.eq(Phase.NOP), fetched_command.magic.eq(VECTOR)]
+        with m.Else():
+            m.d.comb += fetched_command.eq(sliced)
 
 
 def _flows(command: Signal) -> Value:

@@ -106,7 +106,7 @@ class FlowDrainer(wiring.Component):
             self.reserve.eq(go & ~element.any()),
             beat_end.eq(element == cfg.bus_elements - 1),
             run_end.eq(beat_end & (beat + 1 == command.out_run)),
-            row_end.eq(col + 1 == command.out_cols),
+            row_end.eq((col + 1 == command.out_cols) if cfg.maps else 0),  # without maps there is one row
             end.eq(run_end & (position + 1 == command.positions)),
             backward.eq(command.phase == Phase.BW),
             is_data.eq(channel < command.out_channels),

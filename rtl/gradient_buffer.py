@@ -21,6 +21,8 @@ class GradientBuffer(wiring.Component):
     Latency: `sum` belongs to the visit presented `dot_latency` cycles earlier; its gradient is at `g` `LATENCY` cycles
     after the sum. What is stored can be read by a visit presented 3 cycles later or more.
 
+    Without maps nothing is stored: `g` is the sum, in the same cycle as otherwise.
+
     Args:
         cfg: widths; `cfg.gradients` can be stored.
         dot_latency: 3 or more.
@@ -55,6 +57,12 @@ class GradientBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         cfg, dots = self._cfg, self._dot_latency
         m = Module()
+        if not cfg.maps:  # nothing waits, and every visit has positions
+            valid = Signal(dots)
+            m.d.sync += valid.eq(Cat(self.visit_valid, valid))
+            with m.If(valid[dots - 1]):
+                m.d.sync += self.g.eq(self.sum)
+            return m
         m.submodules.memory = memory = Memory(shape=signed(cfg.acc_bits), depth=cfg.gradients, init=[])
         write, read = memory.write_port(), memory.read_port()
 

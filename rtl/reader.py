@@ -291,7 +291,7 @@ class Reader(wiring.Component):
         tile = Signal()
         cols, left, left_now = Signal(16), Signal(16), Signal(16)
         pitch = Signal(32)
-        with m.Switch(requests.kind):
+        with m.Switch(requests.kind if cfg.maps else KINDS):  # without maps there is one row
             with m.Case(Kind.X):
                 m.d.comb += [tile.eq(1), cols.eq(load.x_cols), pitch.eq(load.x_pitch)]
             with m.Case(Kind.AUX):

@@ -233,8 +233,8 @@ class RowWalker(wiring.Component):
         ]
         m.d.sync += [pointer.eq(next_pointer), backward.eq(self.phase == Phase.BW)]
         tap_last = Signal()
-        m.d.comb += tap_last.eq(tap + 1 == self.taps)
-        with m.If(step & backward):
+        m.d.comb += tap_last.eq((tap + 1 == self.taps) if cfg.maps else 1)
+        with m.If(step & backward & cfg.maps):
             m.d.sync += [
                 tap.eq(Mux(tap_last, 0, tap + 1)),
                 tap_word.eq(Mux(tap_last, 0, tap_word + (1 << self.log2_blocks)[:WORD_COUNT_BITS])),

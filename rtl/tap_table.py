@@ -125,6 +125,8 @@ class TapBuilder(wiring.Component):
 class TapMemory(wiring.Component):
     """The boxes of two working sets. Writes go to the bank that is not read.
 
+    Without maps there is one tap, of one position an image: a register a bank.
+
     Latency: `count` follows `count_tap` by one cycle with `count_en`, `box` follows `box_tap` likewise; both keep their
     value while their enable is low.
 
@@ -155,6 +157,21 @@ class TapMemory(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
+        return self._memories() if self._cfg.maps else self._one()
+
+    def _one(self) -> Module:
+        """Without maps: one tap, and its box is always the same."""
+        m = Module()
+        counts = [Signal.like(self.count, name=f"count_{bank}") for bank in range(2)]
+        for bank, count in enumerate(counts):
+            with m.If(self.tap_we & (self.bank != bank)):
+                m.d.sync += count.eq(self.count_in)
+        with m.If(self.count_en):
+            m.d.sync += self.count.eq(Mux(self.bank, counts[1], counts[0]))
+        m.d.comb += [self.box.rows.eq(1), self.box.cols.eq(1)]
+        return m
+
+    def _memories(self) -> Module:
         m = Module()
         for name in ("count", "box"):
             out, value = getattr(self, name), getattr(self, f"{name}_in")

@@ -142,7 +142,9 @@ class Accelerator(wiring.Component):
         m.submodules.taps = self._taps = TapBuilder(cfg)
         m.submodules.sequencer = self._sequencer = ComputeSequencer(cfg)
         m.submodules.drain = self._drain = DrainStage(cfg)
-        m.submodules.vector = self._vector = VectorEngine(cfg)
+        self._vector = VectorEngine(cfg) if cfg.maps else None
+        if self._vector:
+            m.submodules.vector = self._vector
         m.submodules.table = self._table = AssignmentTable(cfg)
         m.submodules.gate = self._gate = GateBuffer(cfg)
         m.submodules.exponents = self._exponents = ExponentTable(cfg)
@@ -151,6 +153,7 @@ class Accelerator(wiring.Component):
             m.submodules.quantile = self._quantile = QuantileEstimator(cfg)
         self._control(m)
         self._memory(m)
+        self._memory_port(m)
         self._stages(m)
         self._scalars(m)
         self._rows(m)
@@ -175,26 +178,7 @@ class Accelerator(wiring.Component):
             m.d.comb += getattr(registers, name).eq(getattr(processor, name))
 
     def _memory(self, m: Module) -> None:
-        processor, reader, drain, vector = self._processor, self._reader, self._drain, self._vector
-        # The port is the reader's until its lists are over, then the vector engine's.
-        for name in ("rd_req_valid", "rd_req_addr", "rd_resp_ready"):
-            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(reader, name)))
-        for name in ("wr_valid", "wr_addr", "wr_data"):
-            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
-        for name in ("rd_req_ready", "rd_resp_valid"):
-            m.d.comb += [
-                getattr(reader, name).eq(getattr(self, name) & ~vector.owns),
-                getattr(vector, name).eq(getattr(self, name) & vector.owns),
-            ]
-        m.d.comb += [
-            reader.rd_resp_data.eq(self.rd_resp_data),
-            vector.rd_resp_data.eq(self.rd_resp_data),
-            drain.wr_ready.eq(self.wr_ready & ~vector.owns),
-            vector.wr_ready.eq(self.wr_ready & vector.owns),
-            vector.reader_done.eq(reader.done),
-            vector.program_addr.eq(self._registers.program),
-            vector.index.eq(processor.drain_index),
-        ]
+        processor, reader = self._processor, self._reader
         planner = self._planner
         m.d.comb += [
             reader.slot_start.eq(processor.slot_start),
@@ -218,19 +202,52 @@ class Accelerator(wiring.Component):
                     m.d.comb += getattr(consumer, name).eq(getattr(reader, f"out_{name[3:]}"))
         m.d.comb += [planner.kind_done.eq(reader.kind_done), self._loader.kind_done.eq(reader.kind_done)]
 
+    def _memory_port(self, m: Module) -> None:
+        """The port is the reader's and the drain's until the reader's lists are over, then the vector engine's."""
+        reader, drain, vector = self._reader, self._drain, self._vector
+        m.d.comb += reader.rd_resp_data.eq(self.rd_resp_data)
+        if vector is None:
+            for engine in (reader, drain):
+                for name in engine.signature.members:
+                    if name in ("rd_req_valid", "rd_req_addr", "rd_resp_ready", "wr_valid", "wr_addr", "wr_data"):
+                        m.d.comb += getattr(self, name).eq(getattr(engine, name))
+                    elif name in ("rd_req_ready", "rd_resp_valid", "wr_ready"):
+                        m.d.comb += getattr(engine, name).eq(getattr(self, name))
+            return
+        for name in ("rd_req_valid", "rd_req_addr", "rd_resp_ready"):
+            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(reader, name)))
+        for name in ("wr_valid", "wr_addr", "wr_data"):
+            m.d.comb += getattr(self, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
+        for name in ("rd_req_ready", "rd_resp_valid"):
+            m.d.comb += [
+                getattr(reader, name).eq(getattr(self, name) & ~vector.owns),
+                getattr(vector, name).eq(getattr(self, name) & vector.owns),
+            ]
+        m.d.comb += [
+            vector.rd_resp_data.eq(self.rd_resp_data),
+            drain.wr_ready.eq(self.wr_ready & ~vector.owns),
+            vector.wr_ready.eq(self.wr_ready & vector.owns),
+            vector.reader_done.eq(reader.done),
+            vector.program_addr.eq(self._registers.program),
+            vector.index.eq(self._processor.drain_index),
+        ]
+
     def _stages(self, m: Module) -> None:
         processor, table, gate = self._processor, self._table, self._gate
         planner, loader, sequencer, drain = self._planner, self._loader, self._sequencer, self._drain
-        vector = self._vector
         computes = Signal()
         for stage, engine in zip(STAGES, (planner, loader, sequencer, drain), strict=True):
             m.d.comb += [
                 engine.slot_start.eq(processor.slot_start),
                 engine.active.eq(getattr(processor, f"{stage}_valid")),
                 engine.command.eq(getattr(processor, f"{stage}_command")),
-                getattr(processor, f"{stage}_done").eq(engine.done & (vector.done if stage == "drain" else 1)),
-                getattr(processor, f"{stage}_error").eq(engine.error | (vector.error if stage == "drain" else 0)),
             ]
+            if stage != "drain":
+                m.d.comb += [
+                    getattr(processor, f"{stage}_done").eq(engine.done),
+                    getattr(processor, f"{stage}_error").eq(engine.error),
+                ]
+        self._drain_or_vector(m)
         m.d.comb += [
             planner.active.eq(processor.plan_active),
             self._taps.slot_start.eq(processor.slot_start),
@@ -243,9 +260,6 @@ class Accelerator(wiring.Component):
             processor.reader_done.eq(self._reader.done),
             processor.plan_total_bank.eq(planner.total_bank),
             processor.plan_bank.eq(planner.bank),
-            vector.slot_start.eq(processor.slot_start),
-            vector.active.eq(processor.drain_valid),
-            vector.command.eq(processor.drain_command),
             processor.load_gate_bank.eq(loader.gate_bank),
             table.we.eq(planner.assign_we),
             table.bank.eq(planner.bank),
@@ -272,23 +286,44 @@ class Accelerator(wiring.Component):
             drain.acc_exponent.eq(sequencer.acc_exponent),
         ]
 
-    def _scalars(self, m: Module) -> None:
-        registers, sequencer, drain = self._registers, self._sequencer, self._drain
-        exponents, vector = self._exponents, self._vector
-        for name in ("x", "aux", "out"):
+    def _drain_or_vector(self, m: Module) -> None:
+        """The two engines of the drain stage, and what they share besides memory: the exponent table."""
+        processor, drain, vector = self._processor, self._drain, self._vector
+        exponents, registers = self._exponents, self._registers
+        peaks = ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw")
+        if vector is None:
             m.d.comb += [
-                getattr(exponents, f"{name}_tensor").eq(getattr(sequencer, f"{name}_tensor")),
-                getattr(sequencer, f"{name}_exponent").eq(getattr(exponents, f"{name}_exponent")),
+                processor.drain_done.eq(drain.done),
+                processor.drain_error.eq(drain.error),
+                *(getattr(exponents, name).eq(getattr(drain, name)) for name in peaks),
             ]
-        for name in ("peak_valid", "peak_tensor", "peak_bits", "peak_exponent", "peak_bw"):
-            m.d.comb += getattr(exponents, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
+            return
         m.d.comb += [
-            exponents.commit.eq(drain.commit),
+            processor.drain_done.eq(drain.done & vector.done),
+            processor.drain_error.eq(drain.error | vector.error),
+            *(
+                getattr(exponents, name).eq(Mux(vector.owns, getattr(vector, name), getattr(drain, name)))
+                for name in peaks
+            ),
+            vector.slot_start.eq(processor.slot_start),
+            vector.active.eq(processor.drain_valid),
+            vector.command.eq(processor.drain_command),
             exponents.vector_tensor.eq(vector.exponent_tensor),
             vector.exponent.eq(exponents.vector_exponent),
             vector.learning.eq(Cat(registers.lr, Const(0, 16 - self._cfg.lr_bits), registers.lr_exponent)),
             registers.loss.eq(vector.loss),
             registers.right.eq(vector.right),
+        ]
+
+    def _scalars(self, m: Module) -> None:
+        registers, sequencer, drain, exponents = self._registers, self._sequencer, self._drain, self._exponents
+        for name in ("x", "aux", "out"):
+            m.d.comb += [
+                getattr(exponents, f"{name}_tensor").eq(getattr(sequencer, f"{name}_tensor")),
+                getattr(sequencer, f"{name}_exponent").eq(getattr(exponents, f"{name}_exponent")),
+            ]
+        m.d.comb += [
+            exponents.commit.eq(drain.commit),
             exponents.clear.eq(registers.scrub),
             exponents.csr_tensor.eq(registers.exponent_tensor),
             exponents.csr_we.eq(registers.exponent_we),
@@ -334,6 +369,7 @@ class Accelerator(wiring.Component):
             first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k"))),
             filter_taps.eq(command.kernel_rows * command.kernel_cols),
         ]
+        taps = filter_taps if cfg.maps else Const(1, TAP_BITS)
         fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt")]
         common: dict[str, Value] = {
             **{name: getattr(loader, name) for name in _LOAD_BUS if name in loader.signature.members},
@@ -341,7 +377,7 @@ class Accelerator(wiring.Component):
             **{name: getattr(self._taps, name) for name in _TAPS},
             **{name: getattr(command, name) for name in fields},
             "block_rows": command.records,
-            "taps": filter_taps,
+            "taps": taps,
             "k0": first_k,
             "command": processor.compute_index,
             "lr": registers.lr,
@@ -430,7 +466,9 @@ class Accelerator(wiring.Component):
             registers.count_wait_load.eq(processor.wait_load),
             registers.count_wait_plan.eq(processor.wait_plan),
             registers.count_wait_drain.eq(processor.wait_drain),
-            registers.count_saturated.eq(self._drain.saturated + sequencer.saturated_count + self._vector.saturated),
+            registers.count_saturated.eq(
+                self._drain.saturated + sequencer.saturated_count + (self._vector.saturated if self._vector else 0)
+            ),
             registers.count_tracked.eq(sequencer.kept_count),
             registers.count_adopted.eq(sequencer.adopted_count),
             registers.count_evicted.eq(sequencer.evicted_count),

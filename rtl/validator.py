@@ -32,7 +32,8 @@ class Validator(wiring.Component):
 
     Latency: `verdict` is valid in the cycle with step = CYCLES - 1, `plan_ok` from the cycle with step = 1 on.
 
-    - MAGIC: magic is neither `arch.command.MAGIC` nor that of a vector command, which the vector stage checks.
+    - MAGIC: magic is neither `arch.command.MAGIC` nor that of a vector command, which the vector stage checks. (Without
+      maps the command processor clears the magic of every vector command, and of commands that need maps.)
     - FIELD, all but a NOP that loads nothing: positions = 0 or > 2^log2_positions; load_x with x_run = 0, x_runs = 0,
       x_cols = 0, or x_runs > 1 and gather_stride no multiple of E; load_aux with aux_cols = 0 (not NOP); words = 0;
       mask_beats * masks_per_beat < words (dense builds: mask_beats or scale not 0); kernel_rows or kernel_cols = 0 or >

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from arch.config import PRESETS, preset
 from scripts import synth_plots
-from synth import liberty, report, tools
+from synth import ecp5, liberty, report, tools
 from synth.errors import SynthError
 from synth.measure import CLOCK, FPGA, PATHS, Request, between_memories, builds, check_clock, measure, steps
 from synth.units import TOP
@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         "--unit", nargs="+", default=[], metavar="NAME", help=f"units for {CLOCK} (all); {TOP} is the top level"
     )
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="placements of a unit (5)")
+    p.add_argument(
+        "--router",
+        choices=ecp5.ROUTERS,
+        default=ecp5.ROUTERS[0],
+        help="of nextpnr; router2 where a design fills its device (router1)",
+    )
     p.add_argument("--against", type=Path, metavar="FILE", help="an older synth.json: print what changed")
     p.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder of the files written (out)")
     return p
@@ -142,7 +148,8 @@ def run(
             result["presets"][name] = {"rows": config.rows, "columns": config.columns}
             for build, design in designs.items():
                 units = tuple(options.unit or (u for u in design.units if u != TOP)) if clock else ()
-                request = Request(config, chosen, fpga, paths, units, options.seeds, strict=bool(options.unit))
+                strict = bool(options.unit)
+                request = Request(config, chosen, fpga, paths, units, options.seeds, options.router, strict)
                 task = progress.add_task(f"{name}, {build}", total=steps(design, request))
                 advance = partial(_advance, progress, task)
                 result["presets"][name][build] = measure(design, request, advance)

@@ -26,7 +26,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "bram": ("DP16KD", "PDPW16KD"),
     "dram": ("TRELLIS_DPR16X4",),
 }
-"""What is counted, and the cells that it is: carry cells are two LUTs each, distributed RAM 16 words of 4 bits."""
+"""What is counted, and the cells that it is: carry cells are two LUTs each, distributed RAM 16 words of 4 bits in six
+(four, and the two that its write port displaces)."""
 
 FREE = {"PFUMX", "L6MUX21", "$scopeinfo"}
 """Cells that come with the LUTs they join."""
@@ -34,7 +35,7 @@ FREE = {"PFUMX", "L6MUX21", "$scopeinfo"}
 
 @dataclass(frozen=True)
 class Device:
-    """Size of a device: LUTs (a carry cell takes two, a distributed RAM four), block RAMs, multipliers."""
+    """Size of a device: LUTs (a carry cell takes two, a distributed RAM six), block RAMs, multipliers."""
 
     name: str
     option: str
@@ -49,6 +50,7 @@ DEVICES = (
     Device("LFE5U-85F", "--85k", 83640, 208, 156),
 )
 PACKAGE, SPEED, TARGET_MHZ = "CABGA381", "6", 100
+ROUTERS = ("router1", "router2")
 _ALONE = 1.5
 _ROOM = 0.6  # of a device that a unit may fill before the next larger one is taken
 
@@ -68,7 +70,7 @@ def own(cells: Mapping[str, int]) -> dict[str, float]:
 
 def luts(resources: Mapping[str, float]) -> int:
     """LUTs that logic, carry chains and distributed RAM take, at least."""
-    return int(resources["lut"] + 2 * resources["carry"] + 4 * resources["dram"])
+    return int(resources["lut"] + 2 * resources["carry"] + 6 * resources["dram"])
 
 
 def device_for(resources: Mapping[str, float], label: str) -> Device:
@@ -151,8 +153,17 @@ def harness(ports: Sequence[Port]) -> str:
     )
 
 
-def place_and_route(netlist: Netlist, name: str, label: str, seeds: Sequence[int]) -> dict[str, Any]:
+def place_and_route(
+    netlist: Netlist, name: str, label: str, seeds: Sequence[int], router: str = ROUTERS[0]
+) -> dict[str, Any]:
     """Clock of a module with all that is in it, flattened: median and range over seeds, and the critical path.
+
+    Args:
+        netlist: the design.
+        name: module in it.
+        label: for the folder.
+        seeds: of the placer.
+        router: one of `ROUTERS`, nextpnr's names.
 
     Raises:
         SynthError: it does not fit the largest device, or a tool failed.
@@ -161,7 +172,8 @@ def place_and_route(netlist: Netlist, name: str, label: str, seeds: Sequence[int
     text = netlist.verilog(name).replace(f"module {name}", f"module {UNIT}", 1) + "\n" + harness(ports)
     script = [READ[0], "hierarchy -top harness", *READ[2:], "synth_ecp5 -top harness -json netlist.json"]
     script.append("tee -q -o stat.json stat -json")
-    key = cache.key("clock", version(YOSYS), version(NEXTPNR), *script, PACKAGE, SPEED, str(TARGET_MHZ), text)
+    tools = [version(YOSYS), version(NEXTPNR), *script, PACKAGE, SPEED, str(TARGET_MHZ)]
+    key = cache.key("clock", *tools, *([] if router == ROUTERS[0] else [router]), text)
     known = cache.load(key) or {"runs": {}}
     missing = [seed for seed in seeds if str(seed) not in known["runs"]]
     if missing:
@@ -174,7 +186,7 @@ def place_and_route(netlist: Netlist, name: str, label: str, seeds: Sequence[int
             for seed in missing:
                 options = [device.option, "--package", PACKAGE, "--speed", SPEED, "--json", "netlist.json"]
                 options += ["--freq", str(TARGET_MHZ), "--seed", str(seed), "--report", "report.json"]
-                nextpnr([*options, "--timing-allow-fail"], folder)
+                nextpnr([*options, "--router", router, "--timing-allow-fail"], folder)
                 known["runs"][str(seed)] = parse_report((folder / "report.json").read_text())
                 known |= {"device": device.name, "flat": resources}
                 cache.store(key, known)

@@ -31,6 +31,7 @@ class Request:
         paths: find the paths between memories.
         clock: units to place and route; a top level is named `Accelerator`.
         seeds: how many for each.
+        router: of nextpnr, see `ecp5.ROUTERS`.
         strict: a unit of `clock` that does not fit is an error, not an entry that says so.
     """
 
@@ -40,6 +41,7 @@ class Request:
     paths: bool = True
     clock: tuple[str, ...] = ()
     seeds: int = 5
+    router: str = ecp5.ROUTERS[0]
     strict: bool = True
 
 
@@ -84,7 +86,7 @@ def measure(built: Design, request: Request, done: Progress = lambda _: None) ->
     for name in request.clock:
         if name in built.units:
             try:
-                found[name][CLOCK] = _clock(built, name, range(1, request.seeds + 1))
+                found[name][CLOCK] = _clock(built, name, request)
             except SynthError as error:
                 if request.strict:
                     raise
@@ -103,13 +105,13 @@ def between_memories(built: Design, done: Progress = lambda _: None) -> dict[str
     return memory_paths.measure(built.netlist, names, jobs(), done)
 
 
-def _clock(built: Design, name: str, seeds: Sequence[int]) -> dict[str, Any]:
+def _clock(built: Design, name: str, request: Request) -> dict[str, Any]:
     netlist, root = built.netlist, built.units[name].module
     parts = netlist.below(root)
     mapped = run_all(ecp5.FLOW, netlist, parts, jobs())
     own = {part: ecp5.own(mapped[part]["cells"]) for part in parts}
     ecp5.check_size(netlist, root, own, name)
-    return ecp5.place_and_route(netlist, root, name, seeds)
+    return ecp5.place_and_route(netlist, root, name, range(1, request.seeds + 1), request.router)
 
 
 def _enter(found: dict[str, dict[str, Any]], built: Design, target: str, own: dict[str, dict[str, float]]) -> None:

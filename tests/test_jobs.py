@@ -46,7 +46,7 @@ def test_verilog_with_trace_and_of_another_size(tmp_path: Path) -> None:
 def test_verilog_names_the_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for array, message in (
         ("7x7", "columns must be a power of two, not 7"),
-        ("big", "array 'big' is neither ROWSxCOLUMNS nor one of tiny, small, paper, cnn"),
+        ("big", "array 'big' is neither ROWSxCOLUMNS nor one of tiny, small, paper, cnn, fpga"),
     ):
         with pytest.raises(SystemExit):
             verilog.main(["--array", array, "--out", str(tmp_path)])
