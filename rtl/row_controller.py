@@ -17,7 +17,7 @@ follows from its masks alone (docs/architecture.md, section 4):
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,8 +27,8 @@ from arch.config import Config, log2_exact
 from rtl.box_walk import AXES, PITCH_BITS
 from rtl.csb_decoder import CsbDecoder, bit_bits
 from rtl.exploration import LOG2_PERIOD_BITS, SALT, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
-from rtl.pe import Op
-from rtl.regenerate import FACTOR_BITS, SCALE_BITS, WORD_BITS, Regenerate, saturate
+from rtl.regenerate import FACTOR_BITS, SCALE_BITS, WORD_BITS, Regenerate
+from rtl.row_operation import operate
 from rtl.row_trace import trace_record
 from rtl.row_walker import (
     COUNT_BITS,
@@ -43,8 +43,8 @@ from rtl.row_walker import (
     walk_layout,
     word_bits,
 )
+from rtl.row_word import end_layout, word_end, word_layout
 from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
-from rtl.visit_address import Visit, visit_address
 from rtl.weight_buffer import WeightBuffer, offset_bits, value_bits
 from rtl.weight_update import word_count_bits
 
@@ -185,21 +185,20 @@ class RowController(wiring.Component):
         }
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
-        self._tags = data.StructLayout({"walk": word_layout(cfg)})
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.buffer = buffer = WeightBuffer(self._cfg)
         m.submodules.walker = walker = RowWalker(self._cfg)
-        m.submodules.decoder = decoder = CsbDecoder(self._cfg, self._tags.size)
+        m.submodules.decoder = decoder = CsbDecoder(self._cfg, word_layout(self._cfg).size)
         m.submodules.taps = taps = TapMemory(self._cfg)
         self._load(m, buffer, walker)
         m.submodules.regenerate = regenerate = Regenerate(self._cfg)
         m.submodules.exploration = exploration = Exploration()
         self._hash(m, walker, decoder, regenerate, exploration)
         self._decode(m, buffer, walker, taps, decoder, exploration)
-        self._operate(m, buffer, taps, decoder, regenerate)
+        operate(m, self._cfg, self, buffer, taps, decoder, regenerate)
         if self._cfg.trace:
             m.d.comb += self.trace.eq(trace_record(self))
         return m
@@ -235,7 +234,7 @@ class RowController(wiring.Component):
     ) -> None:
         """What is hashed: in FW and BW the position that the decoder visits, in WU the walker's word."""
         updating, explores = Signal(name="hashes_words"), Signal()
-        walk = data.View(self._tags, decoder.tags_out).walk
+        walk = data.View(word_layout(self._cfg), decoder.tags_out)
         block_c = log2_exact(self._cfg.block_c, "block_c")
         m.d.comb += [
             updating.eq(self.phase == Phase.WU),
@@ -328,13 +327,13 @@ class RowController(wiring.Component):
                 valid_k_2.eq(clip_valid(self.k_end, walk_1.kb, cfg.block_k)),
                 valid_c_2.eq(clip_valid(c_last, walk_1.cb, cfg.block_c)),
             ]
-        tags, end = Signal(self._tags), Signal(end_layout(cfg))
+        word, end = Signal(word_layout(cfg)), Signal(end_layout(cfg))
         m.d.comb += [
             end.void.eq(void),
             end.record_last.eq(record_last_2),
             end.next_explored.eq(exploration.explored_next & updating),
             end.next_count.eq(valid_k_2 * valid_c_2),
-            tags.walk.eq(walk_2),
+            word.eq(walk_2),
             decoder.positions.eq(taps.count),
             decoder.valid.eq(valid_2),
             decoder.visit.eq(rule.visit),
@@ -342,156 +341,7 @@ class RowController(wiring.Component):
             decoder.mask.eq(buffer.mask),
             decoder.offset.eq(buffer.base + buffer.offset),
             decoder.skip.eq((self.phase == Phase.BW) & ~walk_2.final),
-            decoder.tags.eq(tags.as_value()),
+            decoder.tags.eq(word.as_value()),
         ]
         with m.If(self.phase == Phase.WU):
-            m.d.comb += word_end(cfg, tags.walk).eq(end)
-
-    def _operate(
-        self, m: Module, buffer: WeightBuffer, taps: TapMemory, decoder: CsbDecoder, regenerate: Regenerate
-    ) -> None:
-        """From the decoder's visit (stage 1) to the operation (stage 8, the output registers)."""
-        cfg, a_bits = self._cfg, self._cfg.operand_bits
-        updating = Signal(name="dots")
-        m.d.comb += updating.eq(self.phase == Phase.WU)
-
-        def until(
-            last: int,
-            source: Value,
-            name: str,
-            since: int = 1,
-            enable: list[Value] | None = None,
-            flag: bool = True,
-        ) -> list[Value]:
-            """`source` at stage `since` and its copies up to stage `last`, indexed by stage; a `flag` is reset."""
-            stages = [source] * (since + 1)
-            for stage in range(since + 1, last + 1):
-                copy = Signal(source.shape(), name=f"{name}_{stage}", reset_less=not flag)
-                if enable is None:
-                    m.d.sync += copy.eq(stages[-1])
-                else:
-                    with m.If(enable[stage - 1]):
-                        m.d.sync += copy.eq(stages[-1])
-                stages.append(copy)
-            return stages
-
-        tags = Signal(self._tags)
-        k_local, c_local = Signal(max(1, log2_exact(cfg.block_k, ""))), Signal(max(1, log2_exact(cfg.block_c, "")))
-        end = word_end(cfg, tags.walk)
-        void_1, ended_1, final_2, acts_1 = Signal(), Signal(), Signal(), Signal()
-        block_c = log2_exact(cfg.block_c, "block_c")
-        m.d.comb += [
-            tags.as_value().eq(decoder.tags_out),
-            k_local.eq(decoder.bit[block_c:]),
-            c_local.eq(decoder.bit[:block_c]),
-            void_1.eq(updating & end.void),
-            acts_1.eq(decoder.issue & ~void_1),
-            ended_1.eq(decoder.word_last & ~tags.walk.null),
-        ]
-        m.d.sync += final_2.eq(ended_1 & tags.walk.final)
-        acts = until(7, acts_1, "acts")
-        first = until(7, decoder.first, "first")
-        last = until(7, decoder.last, "last")
-        word_last = until(7, ended_1 & updating, "word_last")
-        waits = until(7, (decoder.scan & ~tags.walk.null) | (decoder.issue & void_1), "waits")
-        # A row without entries is done where the first operation would have been, another a cycle after its last.
-        over = until(7, (decoder.scan & tags.walk.null) | final_2, "over")
-        has_value = until(6, decoder.has_value, "has_value", flag=False)
-
-        # The weight: what is stored, in FW and BW rounded when it was loaded, and the initial one.
-        delta, sum_7 = Signal(signed(cfg.delta_bits)), Signal(signed(a_bits + 1))
-        stored_7 = Signal(signed(a_bits), reset_less=True)
-        m.d.comb += [
-            buffer.exact.eq(updating),
-            buffer.value_en.eq(first[4] & has_value[4]),
-            buffer.value_address.eq(decoder.address),
-            delta.eq(Mux(has_value[6], buffer.value, 0)),
-            sum_7.eq(stored_7 + regenerate.w0),
-        ]
-        with m.If(first[6]):
-            m.d.sync += stored_7.eq(delta[:a_bits])
-        with m.If(first[7]):
-            m.d.sync += self.value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
-
-        visit = Visit(
-            decoder.first,
-            k_local[: log2_exact(cfg.block_k, "")],
-            c_local,
-            tags.walk.slot,
-            tags.walk.channel,
-            tags.walk.tap,
-        )
-        gather, psum, half = visit_address(m, cfg, self, taps, visit, first[2], acts[2])
-        gather = until(7, gather, "gather", since=3, enable=acts, flag=False)
-        psum = until(7, psum, "psum", since=3, enable=acts, flag=False)
-        half = until(7, half, "half", since=2, enable=acts, flag=False)
-
-        # The hazard: how long ago did a MAC touch this partial sum? Those before it are in the stages ahead.
-        bypass_5 = Signal(2)
-        ahead = ((acts[6], psum[6]), (acts[7], psum[7]), (self.is_busy, self.psum_addr))
-        near = [on & (address == psum[5]) for on, address in ahead]
-        m.d.comb += bypass_5.eq(Mux(near[0], 1, Mux(near[1], 2, Mux(near[2], 3, 0))))
-        bypass = until(7, bypass_5, "bypass", since=5, flag=False)
-
-        m.d.sync += [
-            self.op.eq(Mux(acts[7], Mux(updating, Op.DOT, Op.MAC), Op.NOP)),
-            self.is_busy.eq(acts[7]),
-            self.is_scan.eq(waits[7]),
-            self.dot_first.eq(first[7] & updating),
-            self.dot_last.eq(last[7] & updating),
-            self.visit_valid.eq(last[7] & updating),
-            self.visit_void.eq(waits[7] & last[7]),
-            self.visit_word_last.eq(word_last[7]),
-            self.bypass.eq(Mux(updating, 0, bypass[7])),
-        ]
-        with m.If(acts[7]):
-            m.d.sync += [
-                self.gather_addr.eq(gather[7]),
-                self.psum_addr.eq(psum[7]),
-                self.half.eq(half[7]),
-            ]
-        m.d.comb += [
-            self.visit_bit.eq(decoder.bit),
-            self.visit_record_last.eq(end.record_last),
-            self.visit_next_explored.eq(end.next_explored),
-            self.visit_next_count.eq(end.next_count),
-            self.visit_has_value.eq(has_value[6]),
-            self.visit_delta.eq(delta),
-        ]
-        with m.If(self.compute_start):
-            m.d.sync += self.done.eq(0)
-        with m.Elif(over[7]):
-            m.d.sync += self.done.eq(1)
-
-
-def word_layout(cfg: Config) -> data.StructLayout:
-    """What is known of a mask word behind the visiting rule: a part of `walk_layout`, and in WU see `word_end`."""
-    return data.StructLayout(
-        {
-            "slot": slot_bits(cfg),
-            "kb": kb_bits(cfg) - 1,  # no word beyond the last channel has visits
-            "cb": cb_bits(cfg) - 1,
-            "channel": channel_bits(cfg),
-            "tap": TAP_BITS,
-            "final": 1,
-            "null": 1,
-        }
-    )
-
-
-def end_layout(cfg: Config) -> data.StructLayout:
-    """What a weight update must know of a mask word at its end."""
-    return data.StructLayout(
-        {
-            "void": 1,  # its tap has no positions
-            "record_last": 1,
-            "next_explored": 1,
-            "next_count": word_count_bits(cfg),
-        }
-    )
-
-
-def word_end(cfg: Config, word: data.View) -> data.View:
-    """The end of a word of WU. It takes the place of the block, which nobody asks for: no weight is regenerated."""
-    layout = end_layout(cfg)
-    return data.View(layout, Cat(word.kb, word.cb)[: layout.size])
+            m.d.comb += word_end(cfg, word).eq(end)
