@@ -17,7 +17,17 @@ _ID = r"(?:\\\S+|[A-Za-z_]\w*)"
 _MODULE = re.compile(rf"^module ({_ID})\s*\(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
 _INSTANCE = re.compile(rf"^  ({_ID}) +({_ID}) +\($", re.MULTILINE)
 _PORT = re.compile(rf"^  (input|output) (?:\[(\d+):0\] )?({_ID}) ?;", re.MULTILINE)
+_INDEXED = re.compile(r"\\([^\s\\]+)\[(\d+)\](?=\s)")
 _NUMBERED = re.compile(r"\\?[\w$.:]*\$\d+\S*")
+
+
+def unindexed(text: str) -> str:
+    """Verilog in which no name ends like one bit of another.
+
+    Amaranth calls the elements of an array `\\ones[3]`. Yosys 0.70, when it takes back what ABC9 has mapped, reads that
+    as bit 3 of `\\ones`, and stops where both are there.
+    """
+    return _INDEXED.sub(r"\\\1.\2", text)
 
 
 def anonymous(text: str, kept: Collection[str] = ()) -> str:
@@ -98,7 +108,7 @@ class Netlist(Mapping[str, Module]):
     """
 
     def __init__(self, verilog: str, top: str = "top") -> None:
-        texts = {match.group(1): match.group(0) for match in _MODULE.finditer(verilog)}
+        texts = {match.group(1): match.group(0) for match in _MODULE.finditer(unindexed(verilog))}
         if top not in texts:
             raise ValueError(f"no module {top!r} in the Verilog; it defines {', '.join(texts) or 'none'}")
         self.top = top

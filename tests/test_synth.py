@@ -12,7 +12,7 @@ from scripts import synth as command
 from scripts.verilator import ROOT
 from synth import cells, ecp5, liberty, mapping, memories, report, tools
 from synth.errors import SynthError
-from synth.netlist import Netlist, anonymous
+from synth.netlist import Netlist, anonymous, unindexed
 from synth.units import TOP, Design, design
 
 LIBERTY = """
@@ -221,6 +221,16 @@ def test_equal_modules_become_one() -> None:
 def test_modules_that_differ_stay_apart() -> None:
     for other in (r"assign \t$19 = ~x", r"assign \u$20 = x"):
         assert len(Netlist(TWO_LEVELS.replace(r"assign \t$19 = x", other))) == 4
+
+
+def test_elements_of_arrays_are_no_bits() -> None:
+    """ABC9 takes `\\ones[3]` for bit 3 of `\\ones`; selections of a bit stay."""
+    text = "  wire [4:0] \\ones[3] ;\n  assign \\ones[3]  = ones[19:15];\n  assign \\a.b[0][12]  = \\a.b [3];\n"
+    assert unindexed(text) == (
+        "  wire [4:0] \\ones.3 ;\n  assign \\ones.3  = ones[19:15];\n  assign \\a.b[0].12  = \\a.b [3];\n"
+    )
+    module = f"module top (x);\n  input [31:0] x ;\n{text}endmodule\n"
+    assert "\\ones[3]" not in Netlist(module)["top"].text
 
 
 def test_a_netlist_without_its_top() -> None:
