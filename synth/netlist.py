@@ -22,10 +22,10 @@ _NUMBERED = re.compile(r"\\?[\w$.:]*\$\d+\S*")
 
 
 def unindexed(text: str) -> str:
-    """Verilog in which no name ends like one bit of another.
+    r"""Verilog in which no name ends like one bit of another.
 
-    Amaranth calls the elements of an array `\\ones[3]`. Yosys 0.70, when it takes back what ABC9 has mapped, reads that
-    as bit 3 of `\\ones`, and stops where both are there.
+    Amaranth calls the elements of an array `\ones[3]`. Yosys 0.70, when it takes back what ABC9 has mapped, reads that
+    as bit 3 of `\ones`, and stops where both are there.
     """
     return _INDEXED.sub(r"\\\1.\2", text)
 
