@@ -8,7 +8,7 @@ and are written last, into the room left for them; their beats are put together 
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -90,6 +90,7 @@ class BlockDrainer(wiring.Component):
         row = Signal(row_bits(cfg), reset_less=True)
         info = Signal(record_info(cfg), reset_less=True)
         used = Signal(32)  # beats of the records so far
+        room, room_next = Signal(signed(33), reset_less=True), Signal(signed(34))  # beats that others may have
         most = words_per_cycle(cfg)
         words_left, values_left = Signal(8), Signal(16)  # words whose group has not been taken, value beats
         part = Signal(range(max(2, cfg.masks_per_beat // most)))  # groups of the beat so far
@@ -97,11 +98,11 @@ class BlockDrainer(wiring.Component):
         mask_addr, value_addr, next_addr = Signal(32), Signal(32), Signal(32)
 
         # CHECK: sizes of the record whose info has arrived.
-        value_beats, beats, used_next = Signal(16), Signal(17), Signal(33)
+        value_beats, beats = Signal(16), Signal(17)
         m.d.comb += [
             value_beats.eq((info.nnz + ((1 << lane_bits) - 1)) >> lane_bits),
             beats.eq(value_beats + command.mask_beats),
-            used_next.eq(used + beats),
+            room_next.eq(room - beats),
         ]
 
         # STREAM: mask groups as the tally asks for them, value beats where no beat of masks ends.
@@ -182,7 +183,10 @@ class BlockDrainer(wiring.Component):
                     m.d.sync += assign_unit.eq(0)
                     m.next = "LOOKUP"
             with m.State("LOOKUP"):
-                m.d.sync += next_addr.eq(command.out_addr + command.header_beats)
+                m.d.sync += [
+                    next_addr.eq(command.out_addr + command.header_beats),
+                    room.eq(command.limit - command.header_beats),
+                ]
                 m.next = "ROW"
             with m.State("ROW"):
                 m.d.sync += [row.eq(self.assign_row), assign_unit.eq(1)]
@@ -201,10 +205,11 @@ class BlockDrainer(wiring.Component):
                     mask_addr.eq(next_addr),
                     value_addr.eq(next_addr + command.mask_beats),
                     next_addr.eq(next_addr + beats),
-                    used.eq(used_next),
+                    used.eq(used + beats),
+                    room.eq(room_next),
                 ]
                 m.next = "STREAM"
-                with m.If(used_next + command.header_beats > command.limit):
+                with m.If(room_next < 0):  # a sign: no adder behind that of the beats
                     m.d.sync += [self.error.eq(1), self.done.eq(1)]
                     m.next = "IDLE"
             with m.State("STREAM"):

@@ -42,7 +42,7 @@ RUNS: dict[str, tuple[Case, int]] = {
         Case(TINY.with_(rows=6, columns=2, bus_elements=8, block_k=2), (40, 30, 10), 7, 120), 320_000),
     "small": (Case(SMALL, (64, 100, 10), 32, 480, budget=0.08, decay=0.9, period=8), 2_300_000),
     "small, 8 bit": (Case(SMALL.with_(operand_bits=8), (64, 60, 10), 19, 240, decay=0.9), 630_000),
-    "fpga": (Case(PRESETS["fpga"], (130, 50, 10), 8, 50, decay=0.3, density=0.3), 100_000),
+    "fpga": (Case(PRESETS["fpga"], (130, 50, 10), 8, 50, decay=0.3, density=0.3), 95_000),
     "paper": (Case(PAPER, (130, 90, 10), 40, 60, budget=0.05, period=8, decay=0.3, density=0.4), 190_000),
 }  # fmt: skip
 
