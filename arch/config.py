@@ -290,19 +290,23 @@ distributed RAM, so that a PE has one RAM block."""
 
 
 def preset(name: str) -> Config:
-    """Look a preset up by name, or make one from `RxC` (for example `16x16`).
+    """Look a preset up by name, or make one from `RxC` (for example `16x16`), or from both: `fpga:4x8`.
 
     Raises:
         ValueError: neither a preset nor a size that can be built.
     """
     if name in PRESETS:
         return PRESETS[name]
-    rows, x, columns = name.partition("x")
-    if x and rows.isdecimal() and columns.isdecimal():
+    base, colon, size = name.rpartition(":")
+    rows, x, columns = size.partition("x")
+    if x and rows.isdecimal() and columns.isdecimal() and (base in PRESETS or not colon):
         r, c = int(rows), int(columns)
+        if base:
+            return PRESETS[base].with_(rows=r, columns=c)
         for known in PRESETS.values():
             if (known.rows, known.columns) == (r, c):
                 return known
-        base = PRESETS["tiny"] if c < 8 else PRESETS["small"] if c < 16 else PRESETS["paper"]
-        return base.with_(rows=r, columns=c)
-    raise ValueError(f"array {name!r} is neither ROWSxCOLUMNS nor one of {', '.join(PRESETS)}")
+        like = PRESETS["tiny"] if c < 8 else PRESETS["small"] if c < 16 else PRESETS["paper"]
+        return like.with_(rows=r, columns=c)
+    names = ", ".join(PRESETS)
+    raise ValueError(f"array {name!r} is neither ROWSxCOLUMNS nor one of {names}, alone or as NAME:ROWSxCOLUMNS")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from arch.config import PRESETS
+from arch.config import PRESETS, preset
 from rtl import top
 from scripts import verilog, wave
 from scripts.verilator import ROOT, modules, ports
@@ -41,6 +41,17 @@ def test_verilog_with_trace_and_of_another_size(tmp_path: Path) -> None:
     text = (tmp_path / "procrustes_8x4_trace.v").read_text()
     assert ports(text, "top")["trace_rows"].width == 8 * 64
     assert str(ROOT) not in text
+
+
+def test_arrays_by_name_and_size() -> None:
+    assert preset("8x8") == PRESETS["small"]
+    assert preset("fpga:8x8") == PRESETS["fpga"]
+    assert preset("fpga:4x16") == PRESETS["fpga"].with_(rows=4, columns=16)
+    for name in ("fpga:", "fpga:4", "big:4x8", ":4x8", "4x8:fpga"):
+        with pytest.raises(
+            ValueError, match=f"^array '{name}' is neither ROWSxCOLUMNS nor one of .* NAME:ROWSxCOLUMNS$"
+        ):
+            preset(name)
 
 
 def test_verilog_names_the_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
