@@ -302,12 +302,12 @@ class RowController(wiring.Component):
         valid_k_2 = Signal.like(rule.valid_k, name="valid_k_2", reset_less=True)
         valid_c_2 = Signal.like(rule.valid_c, name="valid_c_2", reset_less=True)
         c_inner, c_last = Signal.like(self.c_end), Signal.like(self.c_end)  # without and with the bias
-        void = Signal()
+        # Read a stage ahead of its use: whether there are positions decides whether all these stages move.
+        count_2, void_2 = Signal.like(taps.count, name="count_2", reset_less=True), Signal(reset_less=True)
         m.d.sync += c_inner.eq(self.c_end - 1)
         m.d.comb += [
             c_last.eq(Mux(self.bias & (walk_1.tap != self.bias_tap), c_inner, self.c_end)),
-            taps.count_tap.eq(walk_1.tap),
-            void.eq(taps.count == 0),
+            taps.count_tap.eq(walker.info.tap),
             rule.mask.eq(buffer.mask),
             rule.valid_k.eq(valid_k_2),
             rule.valid_c.eq(valid_c_2),
@@ -324,20 +324,22 @@ class RowController(wiring.Component):
                 *(walk_2[name].eq(walk_1[name]) for name, _ in word_layout(cfg)),
                 group_2.eq(walk_1.group),
                 record_last_2.eq(walk_1.record_last),
+                count_2.eq(taps.count),
+                void_2.eq(taps.count == 0),
                 valid_k_2.eq(clip_valid(self.k_end, walk_1.kb, cfg.block_k)),
                 valid_c_2.eq(clip_valid(c_last, walk_1.cb, cfg.block_c)),
             ]
         word, end = Signal(word_layout(cfg)), Signal(end_layout(cfg))
         m.d.comb += [
-            end.void.eq(void),
+            end.void.eq(void_2),
             end.record_last.eq(record_last_2),
             end.next_explored.eq(exploration.explored_next & updating),
             end.next_count.eq(valid_k_2 * valid_c_2),
             word.eq(walk_2),
-            decoder.positions.eq(taps.count),
+            decoder.positions.eq(count_2),
             decoder.valid.eq(valid_2),
             decoder.visit.eq(rule.visit),
-            decoder.none.eq(walk_2.null | (void & (self.phase != Phase.WU))),
+            decoder.none.eq(walk_2.null | (void_2 & (self.phase != Phase.WU))),
             decoder.mask.eq(buffer.mask),
             decoder.offset.eq(buffer.base + buffer.offset),
             decoder.skip.eq((self.phase == Phase.BW) & ~walk_2.final),
