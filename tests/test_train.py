@@ -96,7 +96,11 @@ def test_golden_engine_gives_the_same_figures(tmp_path: Path) -> None:
         (["--budget", "0"], "budget '0' is 0 weights, it must be between 1 and 7510"),
         (["--budget", "20x:4x"], "budget '20x:4x' grows from 375 to 1877 weights, it must fall"),
         (["--array", "5x3"], "columns must be a power of two, not 3"),
-        (["--array", "huge"], "array 'huge' is neither ROWSxCOLUMNS nor one of tiny, small, paper, cnn, fpga"),
+        (
+            ["--array", "huge"],
+            "array 'huge' is neither ROWSxCOLUMNS nor one of tiny, small, paper, cnn, fpga, alone or as"
+            " NAME:ROWSxCOLUMNS",
+        ),
         (["--steps", "0"], "steps must be between 1 and 1048576, not 0"),
         (["--epochs", "0"], "epochs must be at least 1, not 0"),
         (["--batch", "0"], "batch must be at least 1, not 0"),
