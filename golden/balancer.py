@@ -89,7 +89,7 @@ def balance_cycles(n: int, rows: int, policy: Policy | int | str) -> int:
     phases follow each other:
 
     - NONE, LPT: hand N units out, N + 6.
-    - PAIR: sum the half tiles, N + 7; hand M of them with h units each out, Mh + 6, the ragged one at full
+    - PAIR: sum the half tiles, N + 8; hand M of them with h units each out, Mh + 6, the ragged one at full
       length.
 
     Sorting takes no time of its own: items enter the list of their key while the counts are tallied or the
@@ -103,7 +103,7 @@ def balance_cycles(n: int, rows: int, policy: Policy | int | str) -> int:
         raise ValueError(f"n must be at least 0, not {n}")
     if rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}")
-    accept_and_check, deal_drain, gather_drain = 2, 6, 7
+    accept_and_check, deal_drain, gather_drain = 2, 6, 8
     if n == 0:
         return accept_and_check
     if rule is not Policy.PAIR:

@@ -107,7 +107,7 @@ class Balancer(wiring.Component):
     Latency, from the cycle in which `start` is high to that in which `done` is (h and M = ceil(N/h) as in
     PAIR), whatever the counts; throughput one unit a cycle in each phase:
 
-        NONE, LPT  N + 8              PAIR  N + Mh + 15
+        NONE, LPT  N + 8              PAIR  N + Mh + 16
 
     2 cycles if N = 0 or in case of an error.
 
@@ -119,7 +119,7 @@ class Balancer(wiring.Component):
         count_we, count_add, count_index, count_value: set a count, or add to it (saturating at 65535). One
             a cycle, to any index; ignored while busy.
         count_final: with count_we: this is the unit's count. Between begin and start exactly once for each
-            of the units 0 to n-1, in this order, the last one 3 cycles before start or earlier.
+            of the units 0 to n-1, in this order, the last one 4 cycles before start or earlier.
         start, n, cap, policy: hand N = n units out; sampled together, ignored while busy.
             n and cap are fields of a command, 16 bits.
         busy: from the cycle after start on. done: one cycle, busy is low again in it.

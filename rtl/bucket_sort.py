@@ -56,6 +56,8 @@ class BucketSort(wiring.Component):
     priority encoder over all of them, the bits took five times the logic of the rest). The highest list that has not
     been begun is not among the bits but in a register of its own, kept while keys come and found anew whenever a list
     is begun; so where the next list begins and ends has been read from the memories before the current one is over.
+    It is found in a word that waits in a register, taken out of the memory when the keys were over; the next word is
+    read while the last bit of this one leaves, so that no cycle searches twice.
 
     Latency: a key given in cycle t is in its list for a `next` in cycle t + LATENCY; the `item` of a `next`
     follows one cycle later. Throughput: one key a cycle, one item a cycle.
@@ -73,7 +75,7 @@ class BucketSort(wiring.Component):
         ValueError: items is not a power of two.
     """
 
-    LATENCY = 2
+    LATENCY = 3
 
     def __init__(self, items: int) -> None:
         self._items = items
@@ -99,12 +101,13 @@ class BucketSort(wiring.Component):
         head_write, tail_write, link_write = (memory.write_port() for memory in (heads, tails, links))
         head_read, tail_read, link_read = (memory.read_port() for memory in (heads, tails, links))
         top, any_top = Signal(KEY_BITS), Signal()  # highest list not begun
-        # All others: the words of `lists` that are among `groups`.
+        # All others: the words of `lists` that are among `groups`, and the one that waits, of `group`.
         size = 1 << MANTISSA_BITS
         m.submodules.lists = lists = Memory(shape=size, depth=BINS // size, init=[])
         list_write = lists.write_port()
         of_bin, of_top, of_highest = (lists.read_port(domain="comb") for _ in range(3))
         groups = Signal(BINS // size)
+        primed, word, group = Signal(), Signal(size), Signal(EXPONENT_BITS, reset_less=True)
 
         # Filling, first cycle: the key waits in a register, so that it may come through `sort_key`. Second cycle:
         # the item becomes the last of its list, whose last so far is read. Third: that one learns of the item.
@@ -155,33 +158,46 @@ class BucketSort(wiring.Component):
             m.d.sync += [begun.eq(1), first.eq(~begun | over)]
             with m.If(first):
                 m.d.sync += last.eq(tail_read.data[:-1])
-        # The highest of the others, for when a list is begun: it leaves them. While keys come, the key's list or the
-        # one it ousts from `top` enters.
-        any_rest, highest, left = Signal(), _alone(m, groups), Signal(size)
-        within, entering, old = _alone(m, of_highest.data), Signal(KEY_BITS), Signal(size)
+        # While keys come, the key's list or the one it ousts from `top` enters; a word that waits has gone back before.
+        highest, entering, old = _alone(m, groups), Signal(KEY_BITS), Signal(size)
         enters, entering_group = Signal(), entering[MANTISSA_BITS:]
         m.d.comb += [
-            any_rest.eq(groups.any()),
             of_bin.addr.eq(bin_group),
             of_top.addr.eq(top_group),
             of_highest.addr.eq(_index(highest)),
-            left.eq(of_highest.data & ~within),
             enters.eq(filling & any_top & ~is_top),
             entering.eq(Mux(above, top, bin1)),
             old.eq(Mux(above, of_top.data, of_bin.data) & groups.bit_select(entering_group, 1).replicate(size)),
-            list_write.en.eq(enters | (begin & any_rest)),
-            list_write.addr.eq(Mux(begin, of_highest.addr, entering_group)),
-            list_write.data.eq(Mux(begin, left, old | (1 << entering[:MANTISSA_BITS])[:size])),
+            list_write.en.eq(enters),
+            list_write.addr.eq(entering_group),
+            list_write.data.eq(old | (1 << entering[:MANTISSA_BITS])[:size]),
         ]
-        with m.If(begin):
-            m.d.sync += groups.eq(groups & ~(highest & (~left.any()).replicate(len(groups))))
+        # The highest of the others, for when a list is begun: it leaves them.
+        within, left, refill = _alone(m, word), Signal(size), Signal()
+        m.d.comb += [
+            left.eq(word & ~within),
+            refill.eq(Mux(begin, ~left.any(), ~primed & ~self.fill & ~filling)),
+        ]
+        with m.If(refill):
+            m.d.sync += [
+                primed.eq(1),
+                word.eq(of_highest.data & groups.any().replicate(size)),
+                group.eq(of_highest.addr),
+                groups.eq(groups & ~highest),
+            ]
+        with m.Elif(begin):
+            m.d.sync += word.eq(left)
+        with m.Elif(self.fill & primed):
+            m.d.sync += [primed.eq(0), word.eq(0)]
+            with m.If(word.any()):
+                m.d.sync += groups.eq(groups | (1 << group)[: len(groups)])
         with m.Elif(enters):
             m.d.sync += groups.eq(groups | (1 << entering_group)[: len(groups)])
         with m.If(filling & above):
             m.d.sync += [top.eq(bin1), any_top.eq(1)]
         with m.Elif(begin):
-            m.d.sync += top.eq(Cat(_index(within) & any_rest.replicate(MANTISSA_BITS), of_highest.addr))
+            m.d.sync += top.eq(Cat(_index(within), group))
 
         with m.If(self.flush):
-            m.d.sync += [groups.eq(0), any_top.eq(0), item1.eq(0), begun.eq(0), first.eq(0)]
+            m.d.sync += [groups.eq(0), any_top.eq(0), item1.eq(0), begun.eq(0), first.eq(0), primed.eq(0), word.eq(0)]
         return m

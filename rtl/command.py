@@ -11,6 +11,9 @@ from arch.command import CONNECTED, FIELDS, UNMAPPED, WORDS
 #: One member per field, in table order. `view(words)` below fills it.
 COMMAND = data.StructLayout({name: field.bits for name, field in FIELDS.items()})
 
+#: What engines must know as soon as a slot starts: word 0, and which exponents to read. The rest follows a cycle later.
+EARLY = (*(name for name, field in FIELDS.items() if field.word == 0), "x_tensor", "aux_tensor")
+
 
 def slice_command(raw: Value) -> Value:
     """Re-order the bits of a fetched command (32·`WORDS` bits, word 0 lowest) into `COMMAND`.

@@ -8,15 +8,17 @@ go down the pipeline; so it loads after the tensors of all commands before it ha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from arch.command import WORDS, Phase
+from arch.command import FIELDS, WORDS, Phase
 from arch.config import Config, log2_exact
 from arch.status import Status
 from arch.vector import MAGIC as VECTOR
-from rtl.command import COMMAND, connected, is_connected, slice_command
+from rtl.command import COMMAND, EARLY, connected, is_connected, slice_command
 from rtl.reader import BANK_BITS, KINDS, Kind, fetch_beats
 from rtl.registers import INDEX_BITS
 
@@ -47,8 +49,8 @@ class CommandProcessor(wiring.Component):
         busy, finish, finish_status, finish_index: to `Registers`; finish is high in the last cycle of the last slot (of
         the one busy cycle without commands), which is the last busy cycle unless partial sums are cleared after it.
         slot_start: pulse. fetch_active, fetch_index: to the reader. in_valid, in_kind, in_data: from it.
-        plan_*, load_*, compute_*, drain_*: valid (a command is there), command, index; all stable from
-        slot_start to the end of the slot.
+        plan_*, load_*, compute_*, drain_*: valid (a command is there), command, index; all stable from slot_start to
+        the end of the slot, but for the fields of a command that are not `EARLY`: from the cycle after slot_start.
         plan_active: the command is in plan for the first slot. *_done, *_error: of the engines.
         plan_total_bank, plan_bank, load_gate_bank: banks chosen by planner (of totals, of assignments) and loader;
         load_total_bank: bank of totals of that stage; load_bank, drain_bank: assignment bank of those stages;
@@ -166,6 +168,10 @@ class CommandProcessor(wiring.Component):
             empty.eq(~fetch_valid & ~valid["plan"] & ~valid["load"] & ~valid["compute"]),
         ]
 
+        # Thousands of registers hang on a register, not on what ends a slot: most of a command moves a cycle later.
+        fetched_command, held = self._fetched(m, raw), Signal()
+        with m.If(self.slot_start):
+            _move(m, command, fetched_command, held, [name for name in FIELDS if name not in EARLY])
         scrub_left = Signal(range(2))
         m.d.comb += self.finish_index.eq(error_index)
         m.d.sync += self.slot_start.eq(0)
@@ -192,8 +198,9 @@ class CommandProcessor(wiring.Component):
             with m.State("RUN"):
                 m.d.comb += running.eq(1)
                 with m.If(slot_end):
-                    self._advance(m, valid, command, index, fetch_valid, fetched, planned, hold, more, next_index, raw)
-                    m.d.sync += self.slot_start.eq(1)
+                    self._advance(m, valid, command, index, fetch_valid, fetched, planned, hold, more, next_index)
+                    _move(m, command, fetched_command, hold, EARLY)
+                    m.d.sync += [self.slot_start.eq(1), held.eq(hold)]
                     with m.If(error.any()):
                         m.d.comb += [self.finish.eq(1), self.finish_status.eq(error)]
                         m.d.sync += [self.slot_start.eq(0), self.scrub_addr.eq(0), scrub_left.eq(1)]
@@ -225,9 +232,8 @@ class CommandProcessor(wiring.Component):
         hold: Signal,
         more: Signal,
         next_index: Signal,
-        raw: Signal,
     ) -> None:
-        """End of a slot: everything moves on, and banks with it."""
+        """End of a slot: everything but the commands moves on, and banks with it."""
         load, compute = command["load"], command["compute"]
         leaving = valid["compute"]
         entering = valid["load"]
@@ -239,23 +245,13 @@ class CommandProcessor(wiring.Component):
             self.tap_bank.eq(self.tap_bank ^ (entering & (load.phase != Phase.NOP) & ~load.ahead)),
             self.stat_bank.eq(self.stat_bank ^ (entering & load.load_aux & (load.phase == Phase.WU))),
         ]
-        fetched_command, sliced = Signal(COMMAND), Signal(COMMAND)
-        m.d.comb += sliced.as_value().eq(slice_command(raw))
-        if not self._cfg.maps:
-            m.d.comb += fetched_command.eq(sliced)
-            with m.If((sliced.magic == VECTOR) | ((sliced.phase != Phase.NOP) & ~is_connected(sliced))):
-                m.d.comb += fetched_command.magic.eq(0)  # no command of this build, says the planner
-        else:
-            self._vector_or_not(m, sliced, fetched_command)
         compute_bank, compute_gate_bank = Signal(BANK_BITS), Signal(BANK_BITS)
         m.d.sync += [
             valid["drain"].eq(valid["compute"]),
-            command["drain"].eq(compute),
             index["drain"].eq(index["compute"]),
             self.drain_bank.eq(compute_bank),
             self.drain_gate_bank.eq(compute_gate_bank),
             valid["compute"].eq(valid["load"]),
-            command["compute"].eq(load),
             index["compute"].eq(index["load"]),
             compute_bank.eq(self.load_bank),
             compute_gate_bank.eq(self.load_gate_bank),
@@ -267,18 +263,28 @@ class CommandProcessor(wiring.Component):
         with m.Else():
             m.d.sync += [
                 valid["load"].eq(valid["plan"]),
-                load.eq(command["plan"]),
                 index["load"].eq(index["plan"]),
                 self.load_total_bank.eq(self.plan_total_bank),
                 self.load_bank.eq(self.plan_bank),
                 valid["plan"].eq(fetch_valid),
                 index["plan"].eq(self.fetch_index),
-                command["plan"].eq(fetched_command),
                 fetch_valid.eq(more),
                 self.fetch_index.eq(next_index),
                 fetched.eq(0),
                 planned.eq(0),
             ]
+
+    def _fetched(self, m: Module, raw: Signal) -> Signal:
+        """The command that was fetched, as the stages see it."""
+        fetched, sliced = Signal(COMMAND, name="fetched_command"), Signal(COMMAND)
+        m.d.comb += sliced.as_value().eq(slice_command(raw))
+        if self._cfg.maps:
+            self._vector_or_not(m, sliced, fetched)
+        else:
+            m.d.comb += fetched.eq(sliced)
+            with m.If((sliced.magic == VECTOR) | ((sliced.phase != Phase.NOP) & ~is_connected(sliced))):
+                m.d.comb += fetched.magic.eq(0)  # no command of this build, says the planner
+        return fetched
 
     @staticmethod
     def _vector_or_not(m: Module, sliced: Signal, fetched_command: Signal) -> None:
@@ -287,6 +293,17 @@ class CommandProcessor(wiring.Component):
             m.d.comb += [fetched_command.phase.eq(Phase.NOP), fetched_command.magic.eq(VECTOR)]
         with m.Else():
             m.d.comb += fetched_command.eq(sliced)
+
+
+def _move(m: Module, command: dict[str, Signal], fetched: Signal, held: Signal, names: Iterable[str]) -> None:
+    """Fields of the commands go to the next stage; `held`: the plan stage keeps its own."""
+    for name in names:
+        m.d.sync += [
+            command["drain"][name].eq(command["compute"][name]),
+            command["compute"][name].eq(command["load"][name]),
+        ]
+        with m.If(~held):
+            m.d.sync += [command["load"][name].eq(command["plan"][name]), command["plan"][name].eq(fetched[name])]
 
 
 def _flows(command: Signal) -> Value:

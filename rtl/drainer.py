@@ -34,7 +34,7 @@ class FlowDrainer(wiring.Component):
         cfg: widths and sizes.
 
     Ports:
-        start: pulse. command: FW or BW command in the drain stage, stable from start to done.
+        start: pulse. command: FW or BW command in the drain stage, stable from the cycle after start to done.
         shift: right shift of the requantiser, -31 to 63; stable from start + `SHIFT_NEEDED` to done. ones:
         mantissa of the constant-one channel; likewise.
         done: nothing is left to push (beats may still be in the write queue).
@@ -224,8 +224,10 @@ class FlowDrainer(wiring.Component):
         )
         m.d.sync += self.push.eq(go_7 & (element_7 == cfg.bus_elements - 1))
         m.d.comb += self.push_data.eq(packed)
+        begun = delay(self.start, "begun", resets=True)  # the command's address is there a cycle after the start
         with m.If(self.start):
             m.d.sync += self.done.eq(0)
+        with m.If(begun):
             m.d.sync += [address.eq(command.out_addr) for address in (self.push_addr, position_addr, row_addr)]
         with m.Elif(self.push):
             m.d.sync += self.push_addr.eq(self.push_addr + 1)

@@ -65,15 +65,12 @@ class Exploration(wiring.Component):
 
 
 class VisitRule(wiring.Component):
-    """The visited bits of a mask word, combinational.
-
-    `visit = valid & lanes & (everything | mask)`: valid positions are those with k_local < valid_k and
-    c_local < valid_c; the lane mask keeps one lane group, or two side by side.
+    """The visited bits of a mask word, combinational: `visit = rows & lanes & (everything | mask)`.
 
     Ports:
-        mask: the stored bits, bit k_local*Bc + c_local. valid_k (0 to Bk), valid_c (0 to Bc): valid channels.
-        everything: visit what is not stored, too. lanes_only: keep only the lanes of `group`,
-            `wide` of the pair that it belongs to.
+        mask: the stored bits, bit k_local*Bc + c_local. rows, lanes: which k_local and which c_local are wanted, a bit
+        each, see `valid_rows` and `valid_lanes`: known before the mask is.
+        everything: visit what is not stored, too.
         visit: the visited bits.
     """
 
@@ -82,32 +79,37 @@ class VisitRule(wiring.Component):
         super().__init__(
             {
                 "mask": In(cfg.mask_bits),
-                "valid_k": In(range(cfg.block_k + 1)),
-                "valid_c": In(range(cfg.block_c + 1)),
+                "rows": In(cfg.block_k),
+                "lanes": In(cfg.block_c),
                 "everything": In(1),
-                "lanes_only": In(1),
-                "group": In(group_bits(cfg)),
-                "wide": In(1),
                 "visit": Out(cfg.mask_bits),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        cfg = self._cfg
         m = Module()
-        rows, lanes = Signal(cfg.block_k), Signal(cfg.block_c)
-        groups = Signal(cfg.groups_per_word)  # those of the unit
-        m.d.comb += groups.eq(Cat((self.group | self.wide) == (number | self.wide) for number in range(len(groups))))
-        m.d.comb += [
-            rows.eq(Cat(self.valid_k > k for k in range(cfg.block_k))),
-            lanes.eq(
-                Cat((self.valid_c > c) & (~self.lanes_only | groups[c // cfg.lane_group]) for c in range(cfg.block_c))
-            ),
-            self.visit.eq(
-                Cat(Mux(row, lanes, 0) for row in rows) & (self.mask | self.everything.replicate(cfg.mask_bits))
-            ),
-        ]
+        positions = Cat(Mux(row, self.lanes, 0) for row in self.rows)
+        m.d.comb += self.visit.eq(positions & (self.mask | self.everything.replicate(len(self.mask))))
         return m
+
+
+def valid_rows(cfg: Config, valid_k: Value) -> Value:
+    """Rows of a mask word, a bit each, of which the first `valid_k` (0 to Bk) are valid."""
+    return Cat(valid_k > k for k in range(cfg.block_k))
+
+
+def valid_lanes(cfg: Config, valid_c: Value, lanes_only: Value, group: Value, wide: Value) -> Value:
+    """Lanes of a mask word, a bit each: the first `valid_c` (0 to Bc), or of these those of one lane group.
+
+    Args:
+        cfg: sizes.
+        valid_c: valid channels.
+        lanes_only: keep the lanes of `group` alone, `wide` of the pair that it belongs to.
+        group: see there.
+        wide: see there.
+    """
+    groups = [(group | wide) == (number | wide) for number in range(cfg.groups_per_word)]
+    return Cat((valid_c > c) & (~lanes_only | groups[c // cfg.lane_group]) for c in range(cfg.block_c))
 
 
 def group_bits(cfg: Config) -> int:

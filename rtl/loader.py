@@ -44,7 +44,7 @@ class Loader(wiring.Component):
         WU stationary: piece p of aux_interval(cfg) on the stationary bus in t + STATIONARY_LATENCY + p; `hold` is high
           in t + 1 to t + aux_interval(cfg) - 1
         gate (all but WU): written in t + GATE_LATENCY
-        W: on the load bus in t + WEIGHT_LATENCY (dense: t + DenseParser.LATENCY)
+        W: on the load bus in t + WEIGHT_LATENCY (dense: t + DenseParser.LATENCY + 1)
         BW entry of unit n: on the entry bus in s + ENTRIES + n; `load_start` (with load_w) in s + 1
 
     Args:
@@ -54,7 +54,7 @@ class Loader(wiring.Component):
         slot_start, active, command: as for every engine; stable from the cycle after slot_start.
         in_valid, in_kind, in_run, in_index, in_last, in_data, kind_done: from the reader. hold: to it.
         assign_unit: to the assignment table's load port (the bank comes from the command processor);
-        assign_row, assign_slot: its answer one cycle later.
+        assign_row, assign_slot: its answer one cycle later. A register stands between it and the rows.
         row_error: load_error of the rows, 2 bits each, row r at bits [2r, 2r + 2).
         taps_over: level, the taps of the filter have passed (`TapTable`), valid from s + 1 on: low in s + 1 to
         s + TAPS + taps - 1 for a command that computes, otherwise high.
@@ -77,8 +77,8 @@ class Loader(wiring.Component):
     X_LATENCY = 1
     STATIONARY_LATENCY = 3
     GATE_LATENCY = 1
-    WEIGHT_LATENCY = RecordParser.LATENCY
-    ENTRIES = 5
+    WEIGHT_LATENCY = RecordParser.LATENCY + 1
+    ENTRIES = 6
     SETTLE = 8
 
     def __init__(self, cfg: Config) -> None:
@@ -309,13 +309,13 @@ class Loader(wiring.Component):
         """W: records, with the coordinates of the first word of each."""
         command = self.command
         m.submodules.parser = parser = RecordParser(self._cfg) if self._cfg.sparse else DenseParser(self._cfg)
+        bus = {
+            name: getattr(parser, name)
+            for name in ("valid", "is_value", "data", "before", "offsets")
+            if name in parser.signature.members
+        }
         if self._cfg.sparse:
-            m.d.comb += [
-                parser.mask_beats.eq(command.mask_beats),
-                self.load_is_value.eq(parser.is_value),
-                self.load_before.eq(parser.before),
-                self.load_offsets.eq(parser.offsets),
-            ]
+            m.d.comb += parser.mask_beats.eq(command.mask_beats)
         else:
             m.d.comb += parser.record_beats.eq(record_beats(self._cfg, command.words))
         m.d.comb += [
@@ -327,17 +327,17 @@ class Loader(wiring.Component):
             parser.in_valid.eq(self.in_valid & (self.in_kind == Kind.W)),
             parser.in_last.eq(self.in_last),
             parser.in_data.eq(self.in_data),
-            self.load_valid.eq(parser.valid),
-            self.load_data.eq(parser.data),
-            self.load_first.eq(parser.first & ~back),
-            self.load_row.eq(self.assign_row),
-            self.load_slot.eq(self.assign_slot),
             self.load_all.eq(back),
         ]
-        first_kb = Signal.like(self.load_kb)
+        first_kb, kb, cb, channel = (
+            Signal.like(self.load_kb, name="first_kb"),
+            Signal.like(self.load_kb, name="kb"),
+            Signal.like(self.load_cb, name="cb"),
+            Signal.like(self.load_channel, name="channel"),
+        )
         m.d.sync += [
             first_kb.eq((command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + command.record0),
-            self.load_kb.eq(first_kb + parser.record),
+            kb.eq(first_kb + parser.record),
         ]
         loading = Signal()  # a beat of this slot has passed
         with m.If(self.slot_start):
@@ -345,14 +345,14 @@ class Loader(wiring.Component):
         with m.Elif(parser.valid):
             m.d.sync += loading.eq(1)
         with m.If(parser.valid & parser.region_last):
-            m.d.sync += [
-                self.load_channel.eq(self.load_channel + command.c_step),
-                self.load_cb.eq(self.load_cb + block_step),
-            ]
+            m.d.sync += [channel.eq(channel + command.c_step), cb.eq(cb + block_step)]
         with m.Elif(~loading & ~parser.valid):
-            m.d.sync += [self.load_channel.eq(0), self.load_cb.eq(first_block)]
+            m.d.sync += [channel.eq(0), cb.eq(first_block)]
         with m.If(command.depthwise):
-            m.d.sync += self.load_channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
+            m.d.sync += channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
+        bus |= {"first": parser.first & ~back, "row": self.assign_row, "slot": self.assign_slot}
+        bus |= {"kb": kb, "cb": cb, "channel": channel}
+        m.d.sync += [getattr(self, f"load_{name}").eq(value) for name, value in bus.items()]
         return parser
 
     def _entries(
@@ -366,7 +366,7 @@ class Loader(wiring.Component):
         width = len(self.entry_record_base)
         room = command.mask_beats if cfg.sparse else dense_words(cfg, command.words)  # of a record, in a row
         begin_1, begin_2 = Signal(), Signal()  # s + 2, s + 3
-        looking, looked, over = Signal(), Signal(), Signal()
+        looking, looked, found, over = Signal(), Signal(), Signal(), Signal()
         unit, in_segment = Signal(16), Signal(16)
         word, group = Signal(word_bits(cfg)), Signal(group_bits(cfg))
         block, base, base_step = Signal.like(first_block), Signal(width), Signal(width)
@@ -379,11 +379,12 @@ class Loader(wiring.Component):
         m.d.sync += [
             begin_1.eq(begin),
             begin_2.eq(begin_1),
-            over.eq(looked),
+            found.eq(looked),
+            over.eq(found),
             base_step.eq(command.records[:width] * room[:width]),
         ]
         with m.If(self.slot_start):
-            m.d.sync += [looking.eq(0), looked.eq(0), over.eq(0)]
+            m.d.sync += [looking.eq(0), looked.eq(0), found.eq(0), over.eq(0)]
         with m.Elif(begin_2):
             m.d.sync += [
                 unit.eq(0),
@@ -413,12 +414,17 @@ class Loader(wiring.Component):
                 ]
             with m.If(unit_last):
                 m.d.sync += [looking.eq(0), looked.eq(1)]
-        m.d.sync += [
-            self.entry_valid.eq(looking),
-            self.entry_word.eq(word),
-            self.entry_group.eq(group),
-            self.entry_record_base.eq(base),
-            self.entry_cb.eq(block + word),
-        ]
-        m.d.comb += [self.entry_row.eq(self.assign_row), self.entry_slot.eq(self.assign_slot)]
+        # A unit's place waits for what the table says of it, then both go to the rows.
+        place: dict[str, Value] = {
+            "valid": looking,
+            "word": word,
+            "group": group,
+            "record_base": base,
+            "cb": block + word,
+        }
+        bus: dict[str, Value] = {"row": self.assign_row, "slot": self.assign_slot}
+        for name, value in place.items():
+            bus[name] = Signal.like(getattr(self, f"entry_{name}"), name=f"found_{name}")
+            m.d.sync += bus[name].eq(value)
+        m.d.sync += [getattr(self, f"entry_{name}").eq(value) for name, value in bus.items()]
         return unit, over

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -31,7 +31,7 @@ class _State(Enum):
     IDLE = 0
     CHECK = 1
     HEADERS = 2
-    WALK = 5
+    WALK = 3
     BALANCE = 4
 
 
@@ -73,7 +73,7 @@ class Planner(wiring.Component):
     """
 
     VALIDATE = Validator.CYCLES
-    WALK = 5
+    WALK = 6
 
     def __init__(self, cfg: Config, balancer: wiring.Component | None = None) -> None:
         self._cfg = cfg
@@ -260,12 +260,13 @@ class Planner(wiring.Component):
             m.d.comb += balancer.begin.eq((state == _State.HEADERS) & self.kind_done[Kind.PLAN])
             self._counts(m, balancer, use, content, back)
         contradicts = self._beats(m, use, content)
-        # Two more stages until the last region's beats are in the table.
-        last_used, settled, walked = Signal(), Signal(), Signal()
+        # Three more stages until the last region's beats are in the table, and the last count in its list.
+        last_used, settled = Signal(), Signal(2)
+        walked = Signal()
         m.d.sync += [
             last_used.eq(use["walking"] & ~stages[1]["walking"]),
-            settled.eq(last_used),
-            walked.eq(settled),
+            settled.eq(Cat(last_used, settled)),
+            walked.eq(settled[-1]),
         ]
         return walked, contradicts
 

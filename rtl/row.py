@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch import trace
+from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.box_walk import AXES
 from rtl.csb_encoder import CsbEncoder, record_info
@@ -72,6 +73,8 @@ _CONTROLLER = (
     "command",
     "compute_start",
 )
+#: Constants of a command that decide something in every cycle: a row has copies of its own, for they come from afar.
+_NEAR = ("phase", "wide", "dense_mode", "sum_add", "sum_store")
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
     "visit_bit",
@@ -102,6 +105,8 @@ class Row(wiring.Component):
         emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
 
     Ports: those of the units, same names, but for
+        phase, wide, dense_mode, sum_add, sum_store: constant from the cycle before compute_start on, a register stands
+        behind them.
         number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
@@ -140,7 +145,6 @@ class Row(wiring.Component):
             "side_q": Out(cfg.columns * cfg.acc_bits),
             "lr": In(cfg.lr_bits),
             "shift": In(signed(SHIFT_BITS)),
-            "update_start": In(1),
             "sum_add": In(1),
             "sum_store": In(1),
             "drain_start": In(1),
@@ -185,7 +189,12 @@ class Row(wiring.Component):
             controller.entry_mine.eq(self.entry_row == self.number),
             controller.bank.eq(self.weight_bank),
         ]
-        m.d.comb += [getattr(controller, name).eq(getattr(self, name)) for name in self._common]
+        given = {name: getattr(self, name) for name in self.signature.members}
+        for name in _NEAR:
+            if name in given:
+                far, given[name] = given[name], Signal.like(given[name], name=f"near_{name}")
+                m.d.sync += given[name].eq(far)
+        m.d.comb += [getattr(controller, name).eq(given[name]) for name in self._common]
         m.d.comb += [getattr(datapath, name).eq(getattr(controller, name)) for name in _OPERATION]
         m.d.comb += [
             datapath.gather_bank.eq(self.gather_bank),
@@ -208,27 +217,24 @@ class Row(wiring.Component):
             )
 
         constants = ("lr", "shift", "theta", "dense_mode", "scale_t")
-        for target, source, names in (
-            (update, controller, _VISIT + _FACTOR),
-            (update, self, constants),
-            (encoder, update, _UPDATED),
-        ):
+        m.d.comb += [getattr(update, name).eq(given[name]) for name in constants if name in update.signature.members]
+        for target, source, names in ((update, controller, _VISIT + _FACTOR), (encoder, update, _UPDATED)):
             present = [name for name in names if name in target.signature.members]
             m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in present]
         m.d.comb += [
             gradients.start.eq(self.compute_start),
-            gradients.add.eq(self.sum_add),
-            gradients.store.eq(self.sum_store),
+            gradients.add.eq(given["sum_add"]),
+            gradients.store.eq(given["sum_store"]),
             gradients.visit_valid.eq(controller.visit_valid),
             gradients.visit_void.eq(controller.visit_void),
             gradients.sum.eq(datapath.sum),
             update.g.eq(gradients.g),
-            update.visit_valid.eq(controller.visit_valid & ~self.sum_store),
-            update.visit_word_last.eq(controller.visit_word_last & ~self.sum_store),
+            update.visit_valid.eq(controller.visit_valid & ~given["sum_store"]),
+            update.visit_word_last.eq(controller.visit_word_last & ~given["sum_store"]),
             self.sum_error.eq(gradients.error),
         ]
         m.d.comb += [
-            encoder.start.eq(self.update_start),
+            encoder.start.eq(self.compute_start & (given["phase"] == Phase.WU) & ~given["sum_store"]),
             encoder.bank.eq(self.update_bank),
             encoder.drain_start.eq(self.drain_start),
             encoder.drain_next.eq(self.drain_next),

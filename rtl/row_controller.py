@@ -26,7 +26,17 @@ from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.box_walk import AXES, PITCH_BITS
 from rtl.csb_decoder import CsbDecoder, bit_bits
-from rtl.exploration import LOG2_PERIOD_BITS, SALT, STEP_BITS, Exploration, VisitRule, clip_valid, group_bits
+from rtl.exploration import (
+    LOG2_PERIOD_BITS,
+    SALT,
+    STEP_BITS,
+    Exploration,
+    VisitRule,
+    clip_valid,
+    group_bits,
+    valid_lanes,
+    valid_rows,
+)
 from rtl.regenerate import FACTOR_BITS, SCALE_BITS, WORD_BITS, Regenerate
 from rtl.row_operation import operate
 from rtl.row_trace import trace_record
@@ -267,12 +277,16 @@ class RowController(wiring.Component):
         """From the walker's word (stage 0) to the decoder's (stage 2): read, hash and clip, then the rule."""
         cfg = self._cfg
         m.submodules.rule = rule = VisitRule(cfg)
-        advance, updating = Signal(), Signal()
-        regenerates = Signal()  # from a register, so that it is early in every cycle; there before the first word
-        m.d.sync += regenerates.eq(self.scale_t.any())
+        advance = Signal()
+        # From registers, so that they are early in every cycle; there before the first word.
+        updating, explores, regenerates = Signal(), Signal(), Signal()
+        m.d.sync += [
+            updating.eq(self.phase == Phase.WU),
+            explores.eq((self.phase == Phase.WU) & ~self.dense_mode),
+            regenerates.eq((self.phase != Phase.WU) & self.scale_t.any()),
+        ]
         m.d.comb += [
             advance.eq(decoder.ready),
-            updating.eq((self.phase == Phase.WU) & ~self.dense_mode),
             walker.start.eq(self.compute_start),
             walker.phase.eq(self.phase),
             walker.words.eq(self.words),
@@ -281,7 +295,7 @@ class RowController(wiring.Component):
             walker.k0.eq(self.k0),
             walker.log2_blocks.eq(self.log2_blocks),
             walker.taps.eq(self.taps),
-            walker.every.eq((self.phase == Phase.WU) | regenerates),
+            walker.every.eq(updating | regenerates),
             walker.advance.eq(advance),
             buffer.mask_en.eq(advance),
             buffer.mask_read.eq(walker.valid & ~walker.info.null),
@@ -297,10 +311,12 @@ class RowController(wiring.Component):
 
         valid_1, valid_2 = Signal(), Signal()
         walk_1, walk_2 = Signal(walk_layout(cfg), reset_less=True), Signal(word_layout(cfg), reset_less=True)
-        group_2 = Signal.like(walk_1.group, name="group_2", reset_less=True)
+        rows_2 = Signal.like(rule.rows, name="rows_2", reset_less=True)
+        lanes_2 = Signal.like(rule.lanes, name="lanes_2", reset_less=True)
         record_last_2 = Signal(reset_less=True)
-        valid_k_2 = Signal.like(rule.valid_k, name="valid_k_2", reset_less=True)
-        valid_c_2 = Signal.like(rule.valid_c, name="valid_c_2", reset_less=True)
+        valid_k_1, valid_c_1 = Signal(range(cfg.block_k + 1)), Signal(range(cfg.block_c + 1))
+        valid_k_2 = Signal.like(valid_k_1, name="valid_k_2", reset_less=True)
+        valid_c_2 = Signal.like(valid_c_1, name="valid_c_2", reset_less=True)
         c_inner, c_last = Signal.like(self.c_end), Signal.like(self.c_end)  # without and with the bias
         # Read a stage ahead of its use: whether there are positions decides whether all these stages move.
         count_2, void_2 = Signal.like(taps.count, name="count_2", reset_less=True), Signal(reset_less=True)
@@ -309,12 +325,11 @@ class RowController(wiring.Component):
             c_last.eq(Mux(self.bias & (walk_1.tap != self.bias_tap), c_inner, self.c_end)),
             taps.count_tap.eq(walker.info.tap),
             rule.mask.eq(buffer.mask),
-            rule.valid_k.eq(valid_k_2),
-            rule.valid_c.eq(valid_c_2),
-            rule.lanes_only.eq(self.phase == Phase.BW),
-            rule.group.eq(group_2),
-            rule.wide.eq(self.wide),
-            rule.everything.eq(Mux(self.phase == Phase.WU, exploration.explored & updating, regenerates)),
+            rule.rows.eq(rows_2),
+            rule.lanes.eq(lanes_2),
+            rule.everything.eq((exploration.explored & explores) | regenerates),
+            valid_k_1.eq(clip_valid(self.k_end, walk_1.kb, cfg.block_k)),
+            valid_c_1.eq(clip_valid(c_last, walk_1.cb, cfg.block_c)),
         ]
         with m.If(advance):
             m.d.sync += [
@@ -322,24 +337,25 @@ class RowController(wiring.Component):
                 walk_1.eq(walker.info),
                 valid_2.eq(valid_1),
                 *(walk_2[name].eq(walk_1[name]) for name, _ in word_layout(cfg)),
-                group_2.eq(walk_1.group),
+                rows_2.eq(valid_rows(cfg, valid_k_1)),
+                lanes_2.eq(valid_lanes(cfg, valid_c_1, self.phase == Phase.BW, walk_1.group, self.wide)),
                 record_last_2.eq(walk_1.record_last),
                 count_2.eq(taps.count),
                 void_2.eq(taps.count == 0),
-                valid_k_2.eq(clip_valid(self.k_end, walk_1.kb, cfg.block_k)),
-                valid_c_2.eq(clip_valid(c_last, walk_1.cb, cfg.block_c)),
+                valid_k_2.eq(valid_k_1),
+                valid_c_2.eq(valid_c_1),
             ]
         word, end = Signal(word_layout(cfg)), Signal(end_layout(cfg))
         m.d.comb += [
             end.void.eq(void_2),
             end.record_last.eq(record_last_2),
-            end.next_explored.eq(exploration.explored_next & updating),
+            end.next_explored.eq(exploration.explored_next & explores),
             end.next_count.eq(valid_k_2 * valid_c_2),
             word.eq(walk_2),
             decoder.positions.eq(count_2),
             decoder.valid.eq(valid_2),
             decoder.visit.eq(rule.visit),
-            decoder.none.eq(walk_2.null | (void_2 & (self.phase != Phase.WU))),
+            decoder.none.eq(walk_2.null | (void_2 & ~updating)),
             decoder.mask.eq(buffer.mask),
             decoder.offset.eq(buffer.base + buffer.offset),
             decoder.skip.eq((self.phase == Phase.BW) & ~walk_2.final),

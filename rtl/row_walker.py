@@ -209,7 +209,7 @@ class RowWalker(wiring.Component):
                 m.d.sync += count.eq(Mux(self.load_start, 0, count + write.en))
 
         # Compute side. The entry under way is always what the memory shows: the address of the next cycle's
-        # entry is known in this one.
+        # entry is known in this one. Whether the walk steps, known late, decides on the read alone, not on its address.
         active, row_empty = Signal(), Signal()
         pointer, next_pointer = Signal(range(depth)), Signal(range(depth))
         inner = Signal(COUNT_BITS)  # FW, WU: mask beat (dense: word) of the record; BW: record of the segment
@@ -227,11 +227,13 @@ class RowWalker(wiring.Component):
             entry_last.eq(row_empty | (pointer + 1 == count)),
             step.eq(active & self.advance),
             leave.eq(step & ((inner_done & inner_last) | row_empty)),
-            next_pointer.eq(Mux(self.start, 0, Mux(leave, pointer + 1, pointer))),
+            next_pointer.eq(Mux(self.start, 0, pointer + 1)),
             read.addr.eq(Cat(next_pointer, self.bank)),
             read.en.eq(self.start | leave),
         ]
-        m.d.sync += [pointer.eq(next_pointer), backward.eq(self.phase == Phase.BW)]
+        m.d.sync += backward.eq(self.phase == Phase.BW)
+        with m.If(read.en):
+            m.d.sync += pointer.eq(next_pointer)
         tap_last = Signal()
         m.d.comb += tap_last.eq((tap + 1 == self.taps) if cfg.maps else 1)
         with m.If(step & backward & cfg.maps):
@@ -320,7 +322,7 @@ class RowWalker(wiring.Component):
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
             beat_done.eq((wanted & rest_less) == 0),
-            next_beat.eq(Mux(self.start, 0, Mux(step & beat_done, before + 1, before))),
+            next_beat.eq(Mux(self.start, 0, Mux(beat_done, before + 1, before))),
             read.addr.eq(Cat(next_beat[: len(loaded) - 1], self.bank)),
             read.en.eq(self.start | step),
         ]

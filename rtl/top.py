@@ -383,7 +383,6 @@ class Accelerator(wiring.Component):
             "lr": registers.lr,
             "shift": sequencer.update_shift,
             "compute_start": sequencer.compute_start,
-            "update_start": sequencer.compute_start & (command.phase == Phase.WU) & ~command.sum_store,
             "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
             "drain_start": drain.rows_start,
         }

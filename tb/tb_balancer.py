@@ -20,7 +20,7 @@ TOP = 0xFFFF
 STROBES = ("begin", "count_we", "count_final", "start")
 OUTPUTS = ("busy", "done", "error", "assign_we", "assign_unit", "assign_row", "assign_slot", "max_load", "sum_load")
 REFUSED = 2  # cycles
-FINAL_TO_START = 3
+FINAL_TO_START = 4
 FINAL_TO_BEGIN = 4
 
 

@@ -11,7 +11,7 @@ import tb
 from tb.pins import Pins, compare, random_bits
 
 KEY_BITS = 8
-LATENCY = 2
+LATENCY = 3
 STROBES = ("flush", "fill", "next")
 
 

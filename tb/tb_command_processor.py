@@ -182,10 +182,12 @@ class Bench:
         still["plan_active"] = int(state.stages["plan"] is not None and not state.planned)
         if fetches:
             still["fetch_index"] = state.fetch
+        commands = {}  # all there from the second cycle on
         for stage, item in state.stages.items():
             still[f"{stage}_valid"] = int(item is not None)
             if item is not None:
-                still |= {f"{stage}_command": command_bits(item.command), f"{stage}_index": item.index}
+                commands[f"{stage}_command"] = command_bits(item.command)
+                still[f"{stage}_index"] = item.index
         load, drain = state.stages["load"], state.stages["drain"]
         if load is not None:
             still |= {"load_total_bank": load.total_bank, "load_bank": load.bank}
@@ -218,7 +220,8 @@ class Bench:
             given["plan_bank"] = plan_bank if t >= 2 else int(rng.integers(4))
             given["load_gate_bank"] = gate_bank if t >= 2 else int(rng.integers(4))
             given["rst"] = int(self.cycles == end)
-            await self.cycle(still | waits | finish | {"slot_start": int(t == 0)}, **given)
+            shown = still | (commands if t else {})
+            await self.cycle(shown | waits | finish | {"slot_start": int(t == 0)}, **given)
             if given["rst"]:
                 self.state = State()
                 await self.cycle(self.quiet(), rst=0, in_valid=0)

@@ -21,7 +21,7 @@ from tb.command_rules import Command, good, headers_fit, verdict
 from tb.pins import Pins, command_bits, compare, random_bits
 from tb.record_model import random_region
 
-VALIDATE, WALK = 6, 5
+VALIDATE, WALK = 6, 6
 PLAN, KINDS, SATURATED = 1, 5, 0xFFFF
 OUTPUTS = ("plan_ok", "total_we", "total_bank", "total_segment", "total_value", "offset_value", "bank", "assign_we",
            "assign_unit", "assign_row", "assign_slot", "max_load", "sum_load", "done", "error")  # fmt: skip

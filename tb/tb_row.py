@@ -140,7 +140,7 @@ class Row:
                 dict.fromkeys((*VALID, *DRAIN), 0)
                 | (loading[t - 1] if 0 < t <= len(loading) else {})
                 | strobes
-                | {"load_start": int(t == 0 and load is not None), "update_start": int(t == 0 and updating)}
+                | {"load_start": int(t == 0 and load is not None)}
                 | {"compute_start": int(t == begin and compute is not None), "rst": int(t == reset_at)}
             )
             await RisingEdge(self.dut.clk)
@@ -195,7 +195,7 @@ class Row:
 async def environment(dut: Any) -> Row:
     """A row in reset state without partial sums."""
     row = Row(dut, tb.config(), np.random.default_rng(tb.seed()))
-    row.write(dict.fromkeys((*VALID, *DRAIN, "compute_start", "load_start", "update_start"), 0))
+    row.write(dict.fromkeys((*VALID, *DRAIN, "compute_start", "load_start"), 0))
     await tb.start(dut)
     await row.scrub()
     return row

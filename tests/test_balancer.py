@@ -152,7 +152,7 @@ def test_cycles_are_those_of_the_docstring() -> None:
             h = -(-n // (2 * rows))
             m = -(-n // h)
             assert balance_cycles(n, rows, "none") == n + 8
-            assert balance_cycles(n, rows, "pair") == n + m * h + 15
+            assert balance_cycles(n, rows, "pair") == n + m * h + 16
             assert balance_cycles(n, rows, "lpt") == n + 8
         assert all(balance_cycles(0, rows, policy) == 2 for policy in Policy)
 

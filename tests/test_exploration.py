@@ -16,6 +16,8 @@ from rtl.exploration import (
     VisitRule,
     clip_valid,
     group_bits,
+    valid_lanes,
+    valid_rows,
 )
 from rtl.regenerate import C_BITS, K_BITS, TAP_BITS, Regenerate
 from rtl.row_walker import COUNT_BITS, cb_bits, kb_bits
@@ -90,14 +92,16 @@ class Rule(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.rule = rule = VisitRule(self._cfg)
+        cfg = self._cfg
+        m.submodules.rule = rule = VisitRule(cfg)
+        valid_c = clip_valid(self.c_end, self.cb, cfg.block_c)
         m.d.comb += [
-            rule.valid_k.eq(clip_valid(self.k_end, self.kb, self._cfg.block_k)),
-            rule.valid_c.eq(clip_valid(self.c_end, self.cb, self._cfg.block_c)),
+            rule.mask.eq(self.mask),
+            rule.rows.eq(valid_rows(cfg, clip_valid(self.k_end, self.kb, cfg.block_k))),
+            rule.lanes.eq(valid_lanes(cfg, valid_c, self.lanes_only, self.group, self.wide)),
+            rule.everything.eq(self.everything),
             self.visit.eq(rule.visit),
         ]
-        for name in ("mask", "everything", "lanes_only", "group", "wide"):
-            m.d.comb += getattr(rule, name).eq(getattr(self, name))
         return m
 
 
