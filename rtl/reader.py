@@ -93,14 +93,13 @@ class ListWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         runs, length = Signal(RUN_BITS), Signal(RUN_BITS)
-        here, idle_kind = Signal(), Signal()
+        idle_kind = Signal()
         left = Signal(RUN_BITS)  # beats of the run after this one
         m.d.comb += [
             self.done.eq(self.kind == KINDS),
-            here.eq(Array(self.active[k] for k in range(KINDS))[self.kind] & ~self.done),
             runs.eq(Array(self.runs[k] for k in range(KINDS))[self.kind]),
             length.eq(Array(self.length[k] for k in range(KINDS))[self.kind]),
-            idle_kind.eq(~here | (runs == 0)),
+            idle_kind.eq(~Array(self.active[k] & self.runs[k].any() for k in range(KINDS))[self.kind] | self.done),
             self.setup.eq(~self.done & ~self.beats & ~idle_kind),
             self.last.eq(left == 0),
             self.last_run.eq(self.run + 1 == runs),

@@ -117,8 +117,10 @@ class RecordParser(wiring.Component):
         with m.If(in_values):
             m.d.comb += record_end.eq(values_left == 1)
         with m.Else():
-            m.d.comb += record_end.eq(last_mask & (after == 0))
-        m.d.comb += wrong_end.eq(last_2 & ~(record_end & (self.record + 1 == self.records)))
+            m.d.comb += record_end.eq(last_mask & ~nonzeros.any() & ~total.any())
+        last_record = Signal.like(self.records)
+        m.d.sync += last_record.eq(self.records - 1)
+        m.d.comb += wrong_end.eq(last_2 & ~(record_end & (self.record == last_record)))
         with m.If(taken):
             with m.If(in_values):
                 m.d.sync += [values_left.eq(values_left - 1), in_values.eq(~record_end)]

@@ -54,7 +54,8 @@ class Regenerate(wiring.Component):
         enable: a position is presented. k, c, tap: its coordinates, absolute. salt: of the layer.
         hash_enable: something else is presented, of which only the hash is wanted; not while a position is under way.
         hash: its word after one round, from the next cycle on until something is presented again.
-        scale_t: scale of this step, unsigned; must not change in the `LATENCY` cycles after an enable.
+        scale_t: scale of this step, unsigned; must not change from the cycle before an enable until `LATENCY` cycles
+        after it.
         factor_enable, factor: `normal`, to be multiplied. scaled: its product with scale_t, signed, from the next cycle
         until after that factor_enable is high again.
         w0: mantissa, signed A; zero if scale_t is.
@@ -86,11 +87,13 @@ class Regenerate(wiring.Component):
         m = Module()
 
         wanted = Signal()
-        m.d.comb += wanted.eq(self.scale_t.any())
-        enables = Signal(self.LATENCY - 1)
-        m.d.sync += enables.eq(Cat(self.enable, enables))
-        runs = [Signal(name=f"run_{stage}") for stage in range(self.LATENCY - 1)]
-        m.d.comb += [run.eq(on & wanted) for run, on in zip(runs, Cat(self.enable, enables), strict=False)]
+        enables, running = Signal(self.LATENCY - 1), Signal(self.LATENCY - 2)
+        m.d.sync += [
+            wanted.eq(self.scale_t.any()),
+            enables.eq(Cat(self.enable, enables)),
+            running.eq(Cat(self.enable & wanted, running)),
+        ]
+        runs = Cat(self.enable & wanted, running)
 
         moves = [runs[0] | self.hash_enable, *runs[1:3]]
         word: Value = Cat(self.tap, self.c, self.k) ^ self.salt

@@ -74,7 +74,7 @@ _CONTROLLER = (
     "compute_start",
 )
 #: Constants of a command that decide something in every cycle: a row has copies of its own, for they come from afar.
-_NEAR = ("phase", "wide", "dense_mode", "sum_add", "sum_store")
+_NEAR = ("phase", "wide", "dense_mode", "sum_add", "sum_store", "lr", "scale_t")
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
     "visit_bit",
@@ -105,8 +105,8 @@ class Row(wiring.Component):
         emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
 
     Ports: those of the units, same names, but for
-        phase, wide, dense_mode, sum_add, sum_store: constant from the cycle before compute_start on, a register stands
-        behind them.
+        phase, wide, dense_mode, sum_add, sum_store, lr, scale_t: constant from the cycle before compute_start on, a
+        register stands behind them.
         number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
@@ -221,6 +221,8 @@ class Row(wiring.Component):
         for target, source, names in ((update, controller, _VISIT + _FACTOR), (encoder, update, _UPDATED)):
             present = [name for name in names if name in target.signature.members]
             m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in present]
+        update_starts = Signal()  # long before the first visit is updated
+        m.d.sync += update_starts.eq(self.compute_start & (given["phase"] == Phase.WU) & ~given["sum_store"])
         m.d.comb += [
             gradients.start.eq(self.compute_start),
             gradients.add.eq(given["sum_add"]),
@@ -234,7 +236,7 @@ class Row(wiring.Component):
             self.sum_error.eq(gradients.error),
         ]
         m.d.comb += [
-            encoder.start.eq(self.compute_start & (given["phase"] == Phase.WU) & ~given["sum_store"]),
+            encoder.start.eq(update_starts),
             encoder.bank.eq(self.update_bank),
             encoder.drain_start.eq(self.drain_start),
             encoder.drain_next.eq(self.drain_next),

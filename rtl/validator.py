@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -115,7 +115,7 @@ class Validator(wiring.Component):
                 m.d.sync += uncounted.eq(command.units > Mux(back, product >> command.wide, command.records))
 
         # Everything else is compared every cycle, and right from step 1 on, what depends on the taps from step 2 on.
-        header_beats, header_words, header_room = Signal(14), Signal(18), Signal(18)
+        header_beats, header_room = Signal(14), Signal(18)
         magic, headers_fit, range_bad = Signal(), Signal(), Signal()
         m.d.comb += [
             magic.eq((command.magic == MAGIC) | (command.magic == VECTOR)),
@@ -124,12 +124,11 @@ class Validator(wiring.Component):
                 | (command.segments > MAX_SEGMENTS)
                 | (header_beats > PLAN_BEATS)
                 | (command.records == 0)
-                | (command.record0 + command.records > command.block_rows)
+                | ~_holds(command.block_rows, command.record0, command.records)
             ),
             header_beats.eq(command.segments[:6] * command.header_beats),
-            header_words.eq(1 + command.block_rows + command.groups),
             header_room.eq(command.header_beats << log2_exact(cfg.words_per_beat, "words_per_beat")),
-            headers_fit.eq(~range_bad & (header_room >= header_words)),
+            headers_fit.eq(~range_bad & _holds(header_room, command.block_rows, command.groups, 1)),
         ]
         lanes = Mux(back, log2_exact(cfg.lane_group, "lane_group") + command.wide, log2_exact(cfg.block_k, "block_k"))
         pairs_bad = ~back | command.groups[0] if cfg.groups_per_word > 1 else Const(1)
@@ -194,3 +193,14 @@ class Validator(wiring.Component):
         with m.Elif(multiplies & command.load_aux & gate_full):
             m.d.comb += self.verdict.eq(Status.GATE_OVERFLOW)
         return m
+
+
+def _holds(room: Value, one: Value, other: Value, more: int = 0) -> Value:
+    """Whether room >= one + other + more (0 or 1), with a single carry: three terms become two without one."""
+    bits = max(len(room), len(one), len(other)) + 2
+    terms = [Cat(room, Const(0, bits - len(room)))]
+    terms += [~Cat(term, Const(0, bits - len(term))) for term in (one, other)]
+    a, b, c = terms
+    carries = Cat(Const(1, 1), ((a & b) | (a & c) | (b & c))[: bits - 1])
+    # room - one - other - more, and that is not below zero.
+    return ~((a ^ b ^ c) + carries + (1 - more))[bits - 1]
