@@ -53,6 +53,8 @@ class Config:
         sum_bits: a partial sum is exact for fewer than 2**sum_bits products (8 to 17).
         maps: False leaves out what only convolutions and graphs use (boxes of taps, gradients that wait, the vector
             stage), for fully connected networks given as sizes; see `arch.command.CONNECTED`.
+        copies: True gives every row registers of its own for what a command keeps constant: for FPGAs, where the wires
+            from the middle of the array to its rows take longer than what is done there.
         sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
             position of every word, and a bank of the weight buffer must hold two words).
         trace: True adds the trace output.
@@ -78,6 +80,7 @@ class Config:
     tensors: int = 32
     sum_bits: int = 17
     maps: bool = True
+    copies: bool = False
     sparse: bool = True
     trace: bool = False
 
@@ -284,6 +287,7 @@ PRESETS["fpga"] = Config(
     vector_group=2,
     sum_bits=10,
     maps=False,
+    copies=True,
 )
 """For an LFE5U-85F: fully connected networks, minibatches of 8 or 16, 8-bit operands; partial sums and masks lie in
 distributed RAM, so that a PE has one RAM block."""

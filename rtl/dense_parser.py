@@ -43,6 +43,8 @@ class DenseParser(wiring.Component):
                 "in_last": In(1),
                 "in_data": In(cfg.beat_bits),
                 "record": Out(16),
+                "moves": Out(1),
+                "returns": Out(1),
                 "valid": Out(1),
                 "data": Out(cfg.beat_bits),
                 "first": Out(1),
@@ -63,6 +65,8 @@ class DenseParser(wiring.Component):
         record_end, surplus, wrong_end, taken = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             taken.eq(valid_1 & ~self.error),
+            self.moves.eq(taken & record_end),
+            self.returns.eq(taken & last_1),
             record_end.eq(seen + 1 == self.record_beats),
             surplus.eq(self.record == self.records),
             wrong_end.eq(last_1 & ~(record_end & (self.record + 1 == self.records))),

@@ -8,7 +8,7 @@ weight buffers of the rows. In BW it also builds the rows' entry lists, one unit
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Phase
@@ -44,7 +44,7 @@ class Loader(wiring.Component):
         WU stationary: piece p of aux_interval(cfg) on the stationary bus in t + STATIONARY_LATENCY + p; `hold` is high
           in t + 1 to t + aux_interval(cfg) - 1
         gate (all but WU): written in t + GATE_LATENCY
-        W: on the load bus in t + WEIGHT_LATENCY (dense: t + DenseParser.LATENCY + 1)
+        W: on the load bus in t + WEIGHT_LATENCY (dense: t + DenseParser.LATENCY)
         BW entry of unit n: on the entry bus in s + ENTRIES + n; `load_start` (with load_w) in s + 1
 
     Args:
@@ -77,7 +77,7 @@ class Loader(wiring.Component):
     X_LATENCY = 1
     STATIONARY_LATENCY = 3
     GATE_LATENCY = 1
-    WEIGHT_LATENCY = RecordParser.LATENCY + 1
+    WEIGHT_LATENCY = RecordParser.LATENCY
     ENTRIES = 6
     SETTLE = 8
 
@@ -157,15 +157,16 @@ class Loader(wiring.Component):
         piece_unit, piece_valid = self._stationary(m)
         first_block, block_step = self._first_block(m)
         parser = self._weights(m, begin & weights, back, first_block, block_step)
+        next_unit = self._owner(m, parser)
         entry_unit, entries_over = self._entries(m, begin, weights & back, first_block, block_step)
 
-        # The assignment table is asked for one thing at a time: in WU the pieces are over before records begin.
+        # The assignment table is asked for one thing at a time: in WU the pieces are over before records end.
         with m.If(back):
             m.d.comb += self.assign_unit.eq(entry_unit)
         with m.Elif(piece_valid):
             m.d.comb += self.assign_unit.eq(piece_unit)
         with m.Else():
-            m.d.comb += self.assign_unit.eq(parser.record)
+            m.d.comb += self.assign_unit.eq(next_unit)
 
         # Done, and what went wrong.
         busy, over, idle = Signal(), Signal(), Signal()
@@ -309,13 +310,13 @@ class Loader(wiring.Component):
         """W: records, with the coordinates of the first word of each."""
         command = self.command
         m.submodules.parser = parser = RecordParser(self._cfg) if self._cfg.sparse else DenseParser(self._cfg)
-        bus = {
-            name: getattr(parser, name)
-            for name in ("valid", "is_value", "data", "before", "offsets")
-            if name in parser.signature.members
-        }
         if self._cfg.sparse:
-            m.d.comb += parser.mask_beats.eq(command.mask_beats)
+            m.d.comb += [
+                parser.mask_beats.eq(command.mask_beats),
+                self.load_is_value.eq(parser.is_value),
+                self.load_before.eq(parser.before),
+                self.load_offsets.eq(parser.offsets),
+            ]
         else:
             m.d.comb += parser.record_beats.eq(record_beats(self._cfg, command.words))
         m.d.comb += [
@@ -327,17 +328,15 @@ class Loader(wiring.Component):
             parser.in_valid.eq(self.in_valid & (self.in_kind == Kind.W)),
             parser.in_last.eq(self.in_last),
             parser.in_data.eq(self.in_data),
+            self.load_valid.eq(parser.valid),
+            self.load_data.eq(parser.data),
+            self.load_first.eq(parser.first & ~back),
             self.load_all.eq(back),
         ]
-        first_kb, kb, cb, channel = (
-            Signal.like(self.load_kb, name="first_kb"),
-            Signal.like(self.load_kb, name="kb"),
-            Signal.like(self.load_cb, name="cb"),
-            Signal.like(self.load_channel, name="channel"),
-        )
+        first_kb = Signal.like(self.load_kb)
         m.d.sync += [
             first_kb.eq((command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + command.record0),
-            kb.eq(first_kb + parser.record),
+            self.load_kb.eq(first_kb + parser.record),
         ]
         loading = Signal()  # a beat of this slot has passed
         with m.If(self.slot_start):
@@ -345,15 +344,45 @@ class Loader(wiring.Component):
         with m.Elif(parser.valid):
             m.d.sync += loading.eq(1)
         with m.If(parser.valid & parser.region_last):
-            m.d.sync += [channel.eq(channel + command.c_step), cb.eq(cb + block_step)]
+            m.d.sync += [
+                self.load_channel.eq(self.load_channel + command.c_step),
+                self.load_cb.eq(self.load_cb + block_step),
+            ]
         with m.Elif(~loading & ~parser.valid):
-            m.d.sync += [channel.eq(0), cb.eq(first_block)]
+            m.d.sync += [self.load_channel.eq(0), self.load_cb.eq(first_block)]
         with m.If(command.depthwise):
-            m.d.sync += channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
-        bus |= {"first": parser.first & ~back, "row": self.assign_row, "slot": self.assign_slot}
-        bus |= {"kb": kb, "cb": cb, "channel": channel}
-        m.d.sync += [getattr(self, f"load_{name}").eq(value) for name, value in bus.items()]
+            m.d.sync += self.load_channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
         return parser
+
+    def _owner(self, m: Module, parser: wiring.Component) -> Value:
+        """The row and the slot of a record, from registers: the table has been asked for those of the next one.
+
+        Record 0 is looked up when the slot begins, and remembered, since every region starts with it.
+
+        Returns: unit to look up; in the other cycles of a slot the table may be asked for something else, up to two
+        cycles before a record ends.
+        """
+        owner, first = (
+            Signal(data.StructLayout({"row": len(self.load_row), "slot": len(self.load_slot)}), name=name)
+            for name in ("owner", "first_owner")
+        )
+        begins, begun = Signal(), Signal()
+        m.d.sync += [
+            begins.eq(self.slot_start),
+            begun.eq(begins),
+            self.load_row.eq(owner.row),
+            self.load_slot.eq(owner.slot),
+        ]
+        found = Cat(self.assign_row, self.assign_slot[: len(self.load_slot)])
+        with m.If(begun):
+            m.d.sync += [owner.eq(found), first.eq(found)]
+        with m.Elif(parser.returns):
+            m.d.sync += owner.eq(first)
+        with m.Elif(parser.moves):
+            m.d.sync += owner.eq(found)
+        after = Signal.like(self.assign_unit, name="after")
+        m.d.comb += after.eq(Mux(parser.returns, 1, Mux(parser.moves, parser.record + 2, parser.record + 1)))
+        return Mux(begins, 0, after)
 
     def _entries(
         self, m: Module, begin: Signal, wanted: Value, first_block: Signal, block_step: Signal

@@ -34,7 +34,8 @@ class RecordParser(wiring.Component):
         start: forget everything (pulse; no beat may be under way). mask_beats (at least 1), records, exact:
         constant from the cycle after it.
         in_valid, in_last, in_data: beat of records; in_last marks the last one of a region.
-        record: number in its region of the record whose beat is at the outputs in the next cycle.
+        record: number in its region of the record whose beat is at the outputs in the next cycle. moves, returns:
+        combinational, in the next cycle record is one more, or 0 again (this one overrides the other).
         valid, is_value, data: the beat, of values what rows hold of it (`rtl.rounding.held`). first: first mask beat
         of a record. region_last: last beat of a region.
         before: values of the record in its mask beats before this one, modulo those of a bank (a record that has
@@ -58,6 +59,8 @@ class RecordParser(wiring.Component):
                 "in_last": In(1),
                 "in_data": In(cfg.beat_bits),
                 "record": Out(16),
+                "moves": Out(1),
+                "returns": Out(1),
                 "valid": Out(1),
                 "is_value": Out(1),
                 "data": Out(cfg.beat_bits),
@@ -113,6 +116,8 @@ class RecordParser(wiring.Component):
             last_mask.eq(masks_seen + 1 == self.mask_beats),
             surplus.eq(self.record == self.records),
             taken.eq(valid_2 & ~self.error),
+            self.moves.eq(taken & record_end),
+            self.returns.eq(taken & last_2),
         ]
         with m.If(in_values):
             m.d.comb += record_end.eq(values_left == 1)

@@ -73,8 +73,8 @@ _CONTROLLER = (
     "command",
     "compute_start",
 )
-#: Constants of a command that decide something in every cycle: a row has copies of its own, for they come from afar.
-_NEAR = ("phase", "wide", "dense_mode", "sum_add", "sum_store", "lr", "scale_t")
+#: Constants of a command of which a row has copies of its own with `cfg.copies`.
+_NEAR = ("phase", "wide", "dense_mode", "sum_add", "sum_store", "lr", "scale_t", "salt")
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
     "visit_bit",
@@ -105,8 +105,8 @@ class Row(wiring.Component):
         emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
 
     Ports: those of the units, same names, but for
-        phase, wide, dense_mode, sum_add, sum_store, lr, scale_t: constant from the cycle before compute_start on, a
-        register stands behind them.
+        phase, wide, dense_mode, sum_add, sum_store, lr, scale_t, salt: constant from the cycle before compute_start on,
+        with cfg.copies a register stands behind them.
         number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
@@ -191,7 +191,7 @@ class Row(wiring.Component):
         ]
         given = {name: getattr(self, name) for name in self.signature.members}
         for name in _NEAR:
-            if name in given:
+            if name in given and cfg.copies:
                 far, given[name] = given[name], Signal.like(given[name], name=f"near_{name}")
                 m.d.sync += given[name].eq(far)
         m.d.comb += [getattr(controller, name).eq(given[name]) for name in self._common]

@@ -243,8 +243,7 @@ class RowController(wiring.Component):
         self, m: Module, walker: RowWalker, decoder: CsbDecoder, regenerate: Regenerate, exploration: Exploration
     ) -> None:
         """What is hashed: in FW and BW the position that the decoder visits, in WU the walker's word."""
-        updating, explores, salt = Signal(name="hashes_words"), Signal(), Signal.like(self.salt)
-        m.d.sync += salt.eq(Mux(updating, SALT, self.salt))
+        updating, explores = Signal(name="hashes_words"), Signal()
         walk = data.View(word_layout(self._cfg), decoder.tags_out)
         block_c = log2_exact(self._cfg.block_c, "block_c")
         m.d.comb += [
@@ -255,7 +254,7 @@ class RowController(wiring.Component):
             regenerate.k.eq(Mux(updating, walker.info.kb, Cat(decoder.bit[block_c:], walk.kb))),
             regenerate.c.eq(Mux(updating, walker.info.cb, Cat(decoder.bit[:block_c], walk.cb))),
             regenerate.tap.eq(Mux(updating, walker.info.tap, walk.tap)),
-            regenerate.salt.eq(salt),
+            regenerate.salt.eq(Mux(updating, SALT, self.salt)),
             regenerate.scale_t.eq(self.scale_t),
             self.factor_enable.eq(regenerate.factor_enable),
             self.factor.eq(regenerate.factor),
