@@ -65,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
         default=ecp5.ROUTERS[0],
         help="of nextpnr; router2 where a design fills its device (router1)",
     )
+    p.add_argument(
+        "--placement",
+        choices=ecp5.PLACEMENTS,
+        default="default",
+        help="of nextpnr; timing pulls critical paths together harder, which helps large designs (default)",
+    )
+    p.add_argument("--speed", choices=ecp5.SPEEDS, default=ecp5.SPEEDS[0], help="grade of the device (6, the slowest)")
     p.add_argument("--against", type=Path, metavar="FILE", help="an older synth.json: print what changed")
     p.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="folder of the files written (out)")
     return p
@@ -149,7 +156,8 @@ def run(
             for build, design in designs.items():
                 units = tuple(options.unit or (u for u in design.units if u != TOP)) if clock else ()
                 strict = bool(options.unit)
-                request = Request(config, chosen, fpga, paths, units, options.seeds, options.router, strict)
+                settings = ecp5.Settings(options.router, options.placement, options.speed)
+                request = Request(config, chosen, fpga, paths, units, options.seeds, settings, strict)
                 task = progress.add_task(f"{name}, {build}", total=steps(design, request))
                 advance = partial(_advance, progress, task)
                 result["presets"][name][build] = measure(design, request, advance)

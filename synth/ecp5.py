@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -49,8 +50,40 @@ DEVICES = (
     Device("LFE5U-45F", "--45k", 43848, 108, 72),
     Device("LFE5U-85F", "--85k", 83640, 208, 156),
 )
-PACKAGE, SPEED, TARGET_MHZ = "CABGA381", "6", 100
+PACKAGE, TARGET_MHZ = "CABGA381", 100
 ROUTERS = ("router1", "router2")
+PLACEMENTS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "timing": ("--placer-heap-timingweight", "40", "--placer-heap-critexp", "4", "--placer-heap-beta", "0.75"),
+}
+"""Options of nextpnr's analytic placer: its own, or nets of critical paths pulled together four times as hard, and
+cells spread a little more."""
+
+SPEEDS = ("6", "7", "8")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a unit is placed and routed: nextpnr's router, one of `PLACEMENTS`, and the speed grade (6 is slowest)."""
+
+    router: str = ROUTERS[0]
+    placement: str = "default"
+    speed: str = SPEEDS[0]
+
+    def changed(self) -> list[str]:
+        """What differs from the defaults, for the cache's key."""
+        default = Settings()
+        return [
+            value
+            for value, usual in ((self.router, default.router), (self.placement, default.placement))
+            if value != usual
+        ]
+
+    def options(self) -> list[str]:
+        """Of nextpnr."""
+        return ["--speed", self.speed, "--router", self.router, *PLACEMENTS[self.placement]]
+
+
 _ALONE = 1.5
 _ROOM = 0.6  # of a device that a unit may fill before the next larger one is taken
 
@@ -154,7 +187,7 @@ def harness(ports: Sequence[Port]) -> str:
 
 
 def place_and_route(
-    netlist: Netlist, name: str, label: str, seeds: Sequence[int], router: str = ROUTERS[0]
+    netlist: Netlist, name: str, label: str, seeds: Sequence[int], settings: Settings, jobs: int = 1
 ) -> dict[str, Any]:
     """Clock of a module with all that is in it, flattened: median and range over seeds, and the critical path.
 
@@ -163,7 +196,8 @@ def place_and_route(
         name: module in it.
         label: for the folder.
         seeds: of the placer.
-        router: one of `ROUTERS`, nextpnr's names.
+        settings: of nextpnr.
+        jobs: seeds at a time.
 
     Raises:
         SynthError: it does not fit the largest device, or a tool failed.
@@ -172,8 +206,8 @@ def place_and_route(
     text = netlist.verilog(name).replace(f"module {name}", f"module {UNIT}", 1) + "\n" + harness(ports)
     script = [READ[0], "hierarchy -top harness", *READ[2:], "synth_ecp5 -top harness -json netlist.json"]
     script.append("tee -q -o stat.json stat -json")
-    tools = [version(YOSYS), version(NEXTPNR), *script, PACKAGE, SPEED, str(TARGET_MHZ)]
-    key = cache.key("clock", *tools, *([] if router == ROUTERS[0] else [router]), text)
+    tools = [version(YOSYS), version(NEXTPNR), *script, PACKAGE, settings.speed, str(TARGET_MHZ)]
+    key = cache.key("clock", *tools, *settings.changed(), text)
     known = cache.load(key) or {"runs": {}}
     missing = [seed for seed in seeds if str(seed) not in known["runs"]]
     if missing:
@@ -183,18 +217,27 @@ def place_and_route(
             statistics = (folder / "stat.json").read_text()
             resources = own(local_cells(statistics, "harness"))
             device = device_for(resources, label)
-            for seed in missing:
-                options = [device.option, "--package", PACKAGE, "--speed", SPEED, "--json", "netlist.json"]
+            known |= {"device": device.name, "flat": resources}
+
+            def route(seed: int) -> tuple[int, dict[str, Any]]:
+                place = folder / str(seed)
+                place.mkdir()
+                options = [device.option, "--package", PACKAGE, *settings.options(), "--json", "netlist.json"]
                 options += ["--freq", str(TARGET_MHZ), "--seed", str(seed), "--report", "report.json"]
-                nextpnr([*options, "--router", router, "--timing-allow-fail"], folder)
-                known["runs"][str(seed)] = parse_report((folder / "report.json").read_text())
-                known |= {"device": device.name, "flat": resources}
-                cache.store(key, known)
+                (place / "netlist.json").hardlink_to(folder / "netlist.json")
+                nextpnr([*options, "--timing-allow-fail"], place)
+                return seed, parse_report((place / "report.json").read_text())
+
+            with ThreadPoolExecutor(jobs) as pool:
+                for done in as_completed([pool.submit(route, seed) for seed in missing]):
+                    seed, run = done.result()
+                    known["runs"][str(seed)] = run
+                    cache.store(key, known)
     runs = [known["runs"][str(seed)] for seed in seeds]
     reached = [run["mhz"] for run in runs]
     typical = min(runs, key=lambda run: abs(run["mhz"] - median(reached)))
     return {
-        "device": known["device"],
+        "device": f"{known['device']}-{settings.speed}",
         "seeds": len(runs),
         "mhz": median(reached),
         "min": min(reached),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from arch.config import Config
@@ -31,7 +31,7 @@ class Request:
         paths: find the paths between memories.
         clock: units to place and route; a top level is named `Accelerator`.
         seeds: how many for each.
-        router: of nextpnr, see `ecp5.ROUTERS`.
+        settings: of nextpnr.
         strict: a unit of `clock` that does not fit is an error, not an entry that says so.
     """
 
@@ -41,7 +41,7 @@ class Request:
     paths: bool = True
     clock: tuple[str, ...] = ()
     seeds: int = 5
-    router: str = ecp5.ROUTERS[0]
+    settings: ecp5.Settings = field(default_factory=ecp5.Settings)
     strict: bool = True
 
 
@@ -111,7 +111,7 @@ def _clock(built: Design, name: str, request: Request) -> dict[str, Any]:
     mapped = run_all(ecp5.FLOW, netlist, parts, jobs())
     own = {part: ecp5.own(mapped[part]["cells"]) for part in parts}
     ecp5.check_size(netlist, root, own, name)
-    return ecp5.place_and_route(netlist, root, name, range(1, request.seeds + 1), request.router)
+    return ecp5.place_and_route(netlist, root, name, range(1, request.seeds + 1), request.settings, jobs())
 
 
 def _enter(found: dict[str, dict[str, Any]], built: Design, target: str, own: dict[str, dict[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import gzip
+import itertools
 import json
 from pathlib import Path
 
@@ -435,6 +436,49 @@ def test_errors_of_the_command(
     with pytest.raises(SystemExit):
         command.main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_seeds_are_placed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builds: dict[str, Design]) -> None:
+    """Every seed runs in a folder of its own with the settings asked for, and only if no earlier run had both."""
+    asked: list[tuple[str, ...]] = []
+    statistics = {"modules": {"harness": {"num_cells_by_type": {"LUT4": 9, "TRELLIS_FF": 2}}}}
+
+    def yosys(script: list[str], folder: Path) -> None:
+        assert any("harness" in line for line in script)
+        (folder / "stat.json").write_text(json.dumps(statistics))
+        (folder / "netlist.json").write_text("{}")
+
+    def nextpnr(options: list[str], folder: Path) -> None:
+        given = dict(itertools.pairwise(options))
+        assert (folder / given["--json"]).exists()
+        seed = int(given["--seed"])
+        asked.append((given["--seed"], given["--speed"], given["--router"], given.get("--placer-heap-critexp", "")))
+        report = json.loads(json.dumps(REPORT))
+        report["fmax"]["clk"]["achieved"] = 50.0 + seed * seed
+        (folder / given["--report"]).write_text(json.dumps(report))
+
+    monkeypatch.setenv("PROCRUSTES_SYNTH", str(tmp_path))
+    monkeypatch.setattr(ecp5, "yosys", yosys)
+    monkeypatch.setattr(ecp5, "nextpnr", nextpnr)
+    monkeypatch.setattr(ecp5, "version", lambda _: "1")
+    built = builds["sparse"]
+    module = built.units["Exploration"].module
+
+    def clock(seeds: int, settings: ecp5.Settings) -> dict[str, object]:
+        return ecp5.place_and_route(built.netlist, module, "Exploration", range(1, seeds + 1), settings, jobs=2)
+
+    plain, other = ecp5.Settings(), ecp5.Settings("router2", "timing", "8")
+    found = clock(3, plain)
+    assert (found["device"], found["seeds"]) == ("LFE5U-25F-6", 3)
+    assert (found["min"], found["mhz"], found["max"]) == (51.0, 54.0, 59.0)
+    assert sorted(asked) == [(str(seed), "6", "router1", "") for seed in (1, 2, 3)]
+    asked.clear()
+    assert clock(3, plain) == found and not asked
+    assert clock(4, plain)["mhz"] == 56.5
+    assert asked == [("4", "6", "router1", "")]
+    asked.clear()
+    assert clock(2, other)["device"] == "LFE5U-25F-8"
+    assert sorted(asked) == [(str(seed), "8", "router2", "4") for seed in (1, 2)]
 
 
 def test_a_tool_that_is_not_installed() -> None:
