@@ -93,11 +93,12 @@ class ListWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         runs, length = Signal(RUN_BITS), Signal(RUN_BITS)
-        idle_kind = Signal()
+        idle_kind, empty = Signal(), Signal()  # the kind, the run; each found before the kind chooses
         left = Signal(RUN_BITS)  # beats of the run after this one
         m.d.comb += [
             self.done.eq(self.kind == KINDS),
             runs.eq(Array(self.runs[k] for k in range(KINDS))[self.kind]),
+            empty.eq(Array(self.length[k] == 0 for k in range(KINDS))[self.kind]),
             length.eq(Array(self.length[k] for k in range(KINDS))[self.kind]),
             idle_kind.eq(~Array(self.active[k] & self.runs[k].any() for k in range(KINDS))[self.kind] | self.done),
             self.setup.eq(~self.done & ~self.beats & ~idle_kind),
@@ -115,10 +116,9 @@ class ListWalker(wiring.Component):
         with m.Elif(~self.done):
             with m.If(idle_kind):
                 m.d.comb += next_kind.eq(1)
-            with m.Elif(length == 0):
-                m.d.comb += next_run.eq(1)
             with m.Else():
-                m.d.sync += [self.beats.eq(1), left.eq(length - 1), self.index.eq(0)]
+                m.d.sync += [self.beats.eq(~empty), left.eq(length - 1), self.index.eq(0)]
+                m.d.comb += next_run.eq(empty)
         with m.If(next_run):
             m.d.sync += [self.beats.eq(0), self.run.eq(self.run + 1)]
         with m.If(next_kind | (next_run & self.last_run)):
