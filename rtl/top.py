@@ -10,19 +10,17 @@ Nothing here but wires: what connects engines, rows and the scalar units (expone
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Phase
-from arch.config import Config, log2_exact
+from arch.config import Config
 from arch.trace import BITS as TRACE_BITS
 from arch.trace import CENTRAL
 from rtl.assignment import AssignmentTable
-from rtl.box_walk import AXES
 from rtl.command_processor import STAGES, CommandProcessor
-from rtl.compute_sequencer import EVENTS, ComputeSequencer
-from rtl.dense_drainer import dense_words
+from rtl.compute_sequencer import ComputeSequencer
 from rtl.drain_stage import DrainStage
 from rtl.emit import verilog as emit_verilog
 from rtl.exponents import Decay, ExponentTable
@@ -33,62 +31,9 @@ from rtl.quantile import QuantileEstimator
 from rtl.reader import Reader
 from rtl.registers import Registers
 from rtl.row import Row
-from rtl.tap_table import TAP_BITS, TapBuilder
+from rtl.rows import ROW_MODULE, Engines, connect_rows
+from rtl.tap_table import TapBuilder
 from rtl.vector.engine import VectorEngine
-
-ROW_MODULE = "row"
-
-#: Ports of a row that the loader drives in all rows, with its names.
-_LOAD_BUS = (
-    "col_we",
-    "col_addr",
-    "col_data",
-    "stat_we",
-    "stat_row",
-    "stat_addr",
-    "stat_data",
-    "load_start",
-    "load_exact",
-    "load_valid",
-    "load_is_value",
-    "load_data",
-    "load_before",
-    "load_offsets",
-    "load_first",
-    "load_row",
-    "load_slot",
-    "load_channel",
-    "load_kb",
-    "load_cb",
-    "load_all",
-    "entry_valid",
-    "entry_row",
-    "entry_slot",
-    "entry_word",
-    "entry_group",
-    "entry_record_base",
-    "entry_cb",
-)
-#: Ports of a row that are fields of the command in compute.
-_FIELDS = (
-    "phase",
-    "words",
-    "mask_beats",
-    "log2_blocks",
-    *(f"{name}_{axis}" for name in ("gather", "psum") for axis in AXES),
-    "log2_positions",
-    "k_end",
-    "c_end",
-    "bias",
-    "bias_tap",
-    "depthwise",
-    "wide",
-    "salt",
-    "sum_add",
-    "sum_store",
-)
-_BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
-_TAPS = ("tap_we", "tap", "box", "count")
 
 
 class Accelerator(wiring.Component):
@@ -156,7 +101,17 @@ class Accelerator(wiring.Component):
         self._memory_port(m)
         self._stages(m)
         self._scalars(m)
-        self._rows(m)
+        engines = Engines(
+            self._registers,
+            self._processor,
+            self._loader,
+            self._taps,
+            self._sequencer,
+            self._drain,
+            self._quantile if cfg.sparse else None,
+        )
+        trace_rows = self.trace_rows if cfg.trace else None
+        connect_rows(m, cfg, engines, self.rows, emit=self._emit, trace_rows=trace_rows)
         self._counters(m)
         if cfg.trace:
             self._central(m)
@@ -358,103 +313,6 @@ class Accelerator(wiring.Component):
             sequencer.decay.eq(decay.decay),
             sequencer.step.eq(registers.step),
         ]
-
-    def _rows(self, m: Module) -> None:
-        cfg = self._cfg
-        registers, processor, loader = self._registers, self._processor, self._loader
-        sequencer, drain, command = self._sequencer, self._drain, processor.compute_command
-        first_k = Signal(16)  # output channel of the first record loaded
-        filter_taps = Signal(TAP_BITS)
-        m.d.sync += [
-            first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k"))),
-            filter_taps.eq(command.kernel_rows * command.kernel_cols),
-        ]
-        taps = filter_taps if cfg.maps else Const(1, TAP_BITS)
-        fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt")]
-        common: dict[str, Value] = {
-            **{name: getattr(loader, name) for name in _LOAD_BUS if name in loader.signature.members},
-            **{name: getattr(processor, name) for name in _BANKS},
-            **{name: getattr(self._taps, name) for name in _TAPS},
-            **{name: getattr(command, name) for name in fields},
-            "block_rows": command.records,
-            "taps": taps,
-            "k0": first_k,
-            "command": processor.compute_index,
-            "lr": registers.lr,
-            "shift": sequencer.update_shift,
-            "compute_start": sequencer.compute_start,
-            "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
-            "drain_start": drain.rows_start,
-        }
-        if cfg.sparse:
-            words = (loader.load_data.word_select(word, cfg.mask_bits) for word in range(cfg.masks_per_beat))
-            common |= {
-                "load_words": Cat(word.any() for word in words),
-                "scale_t": sequencer.scale_t,
-                "dense_mode": registers.dense_mode,
-                "step": sequencer.slot_step,
-                "log2_period": registers.log2_period,
-                "theta": self._quantile.theta,
-            }
-        else:
-            common["record_words"] = dense_words(cfg, command.words)
-        shapes = {name: (port.flow, port.shape) for name, port in self.rows[0].signature.members.items()}
-        buses = {}
-        for name, value in common.items():
-            # One named signal a bus: the same expression in every row would be emitted once a row.
-            buses[name] = Signal(shapes[name][1], name=f"to_rows_{name}")
-            m.d.comb += buses[name].eq(value)
-        collected = {
-            "done": sequencer.row_done,
-            "is_busy": sequencer.row_busy,
-            "is_scan": sequencer.row_scan,
-            "update_error": sequencer.row_update_error,
-            "sum_error": sequencer.row_sum_error,
-            **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
-        }
-        for number in range(cfg.rows):
-            side_clear = Signal(name=f"row{number}_side_clear")
-            m.d.comb += side_clear.eq(drain.side_clear[number] | processor.scrubbing)
-            inputs = {
-                **buses,
-                "number": Const(number, shapes["number"][1]),
-                "side_read": drain.side_clear[number],
-                "side_clear": side_clear,
-                "drain_next": drain.rows_next[number],
-            }
-            if cfg.sparse:
-                inputs["drain_mask_next"] = drain.rows_mask_next[number]
-                inputs["drain_record_next"] = drain.rows_record_next[number]
-            assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
-            outputs = {
-                name: Signal(shape, name=f"row{number}_{name}") for name, (flow, shape) in shapes.items() if flow is Out
-            }
-            if self._emit:
-                m.submodules[f"row{number}"] = Instance(
-                    ROW_MODULE,
-                    i_clk=ClockSignal(),
-                    i_rst=ResetSignal(),
-                    **{f"i_{name}": value for name, value in inputs.items()},
-                    **{f"o_{name}": value for name, value in outputs.items()},
-                )
-            else:
-                m.submodules[f"row{number}"] = row = self.rows[number]
-                m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
-                m.d.comb += [value.eq(getattr(row, name)) for name, value in outputs.items()]
-            m.d.comb += [bits[number].eq(outputs[name]) for name, bits in collected.items()]
-            m.d.comb += [
-                loader.row_error.word_select(number, 2).eq(outputs["load_error"]),
-                drain.side_q[number].eq(outputs["side_q"]),
-                drain.rows_data[number].eq(outputs["drain_data"]),
-            ]
-            if cfg.sparse:
-                m.d.comb += [
-                    drain.rows_info[number].eq(outputs["drain_info"]),
-                    drain.rows_mask[number].eq(outputs["drain_mask"]),
-                ]
-            if cfg.trace:
-                m.d.comb += self.trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
-        m.d.comb += registers.row_busy.eq(sequencer.row_busy)
 
     def _counters(self, m: Module) -> None:
         registers, processor, sequencer = self._registers, self._processor, self._sequencer

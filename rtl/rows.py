@@ -1,0 +1,208 @@
+"""The rows, wired to the engines: what all of them see is broadcast, what they show is collected.
+
+Rows are instances of one module, converted once (`rtl.emit`), or submodules (for Amaranth's simulator).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from arch.config import Config, log2_exact
+from arch.trace import BITS as TRACE_BITS
+from rtl.box_walk import AXES
+from rtl.command_processor import CommandProcessor
+from rtl.compute_sequencer import EVENTS, ComputeSequencer
+from rtl.dense_drainer import dense_words
+from rtl.drain_stage import DrainStage
+from rtl.loader import Loader
+from rtl.quantile import QuantileEstimator
+from rtl.registers import Registers
+from rtl.row import Row
+from rtl.tap_table import TAP_BITS, TapBuilder
+
+ROW_MODULE = "row"
+
+#: Ports of a row that the loader drives in all rows, with its names.
+_LOAD_BUS = (
+    "col_we",
+    "col_addr",
+    "col_data",
+    "stat_we",
+    "stat_row",
+    "stat_addr",
+    "stat_data",
+    "load_start",
+    "load_exact",
+    "load_valid",
+    "load_is_value",
+    "load_data",
+    "load_before",
+    "load_offsets",
+    "load_first",
+    "load_row",
+    "load_slot",
+    "load_channel",
+    "load_kb",
+    "load_cb",
+    "load_all",
+    "entry_valid",
+    "entry_row",
+    "entry_slot",
+    "entry_word",
+    "entry_group",
+    "entry_record_base",
+    "entry_cb",
+)
+#: Ports of a row that are fields of the command in compute.
+_FIELDS = (
+    "phase",
+    "words",
+    "mask_beats",
+    "log2_blocks",
+    *(f"{name}_{axis}" for name in ("gather", "psum") for axis in AXES),
+    "log2_positions",
+    "k_end",
+    "c_end",
+    "bias",
+    "bias_tap",
+    "depthwise",
+    "wide",
+    "salt",
+    "sum_add",
+    "sum_store",
+)
+_BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
+_TAPS = ("tap_we", "tap", "box", "count")
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What rows are wired to. `quantile`: None in a dense build."""
+
+    registers: Registers
+    processor: CommandProcessor
+    loader: Loader
+    taps: TapBuilder
+    sequencer: ComputeSequencer
+    drain: DrainStage
+    quantile: QuantileEstimator | None
+
+
+def connect_rows(
+    m: Module, cfg: Config, engines: Engines, rows: list[Row], *, emit: bool, trace_rows: Signal | None
+) -> None:
+    """Place the rows in a module and wire them.
+
+    Args:
+        m: the top level.
+        cfg: configuration.
+        engines: to wire them to.
+        rows: all of them, or with `emit` the one of which they are instances.
+        emit: instances, not submodules.
+        trace_rows: with cfg.trace, takes their records, see `rtl.top.Accelerator`.
+    """
+    registers, processor, loader = engines.registers, engines.processor, engines.loader
+    sequencer, drain = engines.sequencer, engines.drain
+    common = _broadcast(m, cfg, engines)
+    shapes = {name: (port.flow, port.shape) for name, port in rows[0].signature.members.items()}
+    buses = {}
+    for name, value in common.items():
+        # One named signal a bus: the same expression in every row would be emitted once a row.
+        buses[name] = Signal(shapes[name][1], name=f"to_rows_{name}")
+        m.d.comb += buses[name].eq(value)
+    collected = {
+        "done": sequencer.row_done,
+        "is_busy": sequencer.row_busy,
+        "is_scan": sequencer.row_scan,
+        "update_error": sequencer.row_update_error,
+        "sum_error": sequencer.row_sum_error,
+        **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
+    }
+    for number in range(cfg.rows):
+        side_clear = Signal(name=f"row{number}_side_clear")
+        m.d.comb += side_clear.eq(drain.side_clear[number] | processor.scrubbing)
+        inputs = {
+            **buses,
+            "number": Const(number, shapes["number"][1]),
+            "side_read": drain.side_clear[number],
+            "side_clear": side_clear,
+            "drain_next": drain.rows_next[number],
+        }
+        if cfg.sparse:
+            inputs["drain_mask_next"] = drain.rows_mask_next[number]
+            inputs["drain_record_next"] = drain.rows_record_next[number]
+        assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
+        outputs = {
+            name: Signal(shape, name=f"row{number}_{name}") for name, (flow, shape) in shapes.items() if flow is Out
+        }
+        if emit:
+            m.submodules[f"row{number}"] = Instance(
+                ROW_MODULE,
+                i_clk=ClockSignal(),
+                i_rst=ResetSignal(),
+                **{f"i_{name}": value for name, value in inputs.items()},
+                **{f"o_{name}": value for name, value in outputs.items()},
+            )
+        else:
+            m.submodules[f"row{number}"] = row = rows[number]
+            m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
+            m.d.comb += [value.eq(getattr(row, name)) for name, value in outputs.items()]
+        m.d.comb += [bits[number].eq(outputs[name]) for name, bits in collected.items()]
+        m.d.comb += [
+            loader.row_error.word_select(number, 2).eq(outputs["load_error"]),
+            drain.side_q[number].eq(outputs["side_q"]),
+            drain.rows_data[number].eq(outputs["drain_data"]),
+        ]
+        if cfg.sparse:
+            m.d.comb += [
+                drain.rows_info[number].eq(outputs["drain_info"]),
+                drain.rows_mask[number].eq(outputs["drain_mask"]),
+            ]
+        if cfg.trace:
+            m.d.comb += trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
+    m.d.comb += registers.row_busy.eq(sequencer.row_busy)
+
+
+def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:
+    """What all rows see, by the name of their port."""
+    registers, processor, loader = engines.registers, engines.processor, engines.loader
+    sequencer, drain, command = engines.sequencer, engines.drain, processor.compute_command
+    first_k = Signal(16)  # output channel of the first record loaded
+    filter_taps = Signal(TAP_BITS)
+    m.d.sync += [
+        first_k.eq(command.k0 + (command.record0 << log2_exact(cfg.block_k, "block_k"))),
+        filter_taps.eq(command.kernel_rows * command.kernel_cols),
+    ]
+    taps = filter_taps if cfg.maps else Const(1, TAP_BITS)
+    fields = [name for name in _FIELDS if cfg.sparse or name not in ("mask_beats", "salt")]
+    common: dict[str, Value] = {
+        **{name: getattr(loader, name) for name in _LOAD_BUS if name in loader.signature.members},
+        **{name: getattr(processor, name) for name in _BANKS},
+        **{name: getattr(engines.taps, name) for name in _TAPS},
+        **{name: getattr(command, name) for name in fields},
+        "block_rows": command.records,
+        "taps": taps,
+        "k0": first_k,
+        "command": processor.compute_index,
+        "lr": registers.lr,
+        "shift": sequencer.update_shift,
+        "compute_start": sequencer.compute_start,
+        "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
+        "drain_start": drain.rows_start,
+    }
+    if engines.quantile is not None:
+        words = (loader.load_data.word_select(word, cfg.mask_bits) for word in range(cfg.masks_per_beat))
+        common |= {
+            "load_words": Cat(word.any() for word in words),
+            "scale_t": sequencer.scale_t,
+            "dense_mode": registers.dense_mode,
+            "step": sequencer.slot_step,
+            "log2_period": registers.log2_period,
+            "theta": engines.quantile.theta,
+        }
+    else:
+        common["record_words"] = dense_words(cfg, command.words)
+    return common
