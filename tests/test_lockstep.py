@@ -35,7 +35,7 @@ RUNS: dict[str, tuple[Case, int]] = {
     "tiny, fast memory": (Case(TINY, (40, 30, 4), 12, 60, latency=1), 175_000),
     "tiny, 8 bit": (Case(TINY.with_(operand_bits=8, bus_elements=4), (40, 30, 10, 4), 12, 300), 570_000),
     "tiny, 1x16 blocks": (Case(TINY.with_(block_k=1, lane_group=1), (40, 21, 5), 8, 130), 275_000),
-    "tiny, 4x4 blocks": (Case(TINY.with_(block_k=4, lane_group=4), (40, 30, 5), 8, 120), 275_000),
+    "tiny, 4x4 blocks": (Case(TINY.with_(block_k=4, lane_group=4, copies=True), (40, 30, 5), 8, 120), 275_000),
     "three rows, 8x8 blocks": (
         Case(TINY.with_(rows=3, block_k=8, lane_group=8, mask_bits=64, bus_elements=4), (50, 40, 9), 6, 120), 400_000),
     "six rows, two columns": (

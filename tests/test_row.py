@@ -16,7 +16,7 @@ TINY = PRESETS["tiny"].with_(gradients=128)
 CONFIGS = {
     "tiny": TINY,
     "small": PRESETS["small"].with_(gather_depth=256, gradients=512),
-    "half": PRESETS["small"].with_(mask_bits=32, lane_group=2, gather_depth=256, gradients=512),
+    "half": PRESETS["small"].with_(mask_bits=32, lane_group=2, gather_depth=256, gradients=512, copies=True),
     "eight": TINY.with_(operand_bits=8, bus_elements=4, mask_bits=64, block_k=8, lane_group=1, gather_depth=256),
     "two": TINY.with_(
         columns=2, mask_bits=64, block_k=1, lane_group=4, gather_depth=512, psum_depth=256, value_beats=256
