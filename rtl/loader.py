@@ -7,7 +7,7 @@ weight buffers of the rows. In BW it also builds the rows' entry lists, one unit
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,11 +16,13 @@ from arch.config import Config, log2_exact
 from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
-from rtl.dense_drainer import dense_words, record_beats
+from rtl.dense_drainer import record_beats
 from rtl.dense_parser import DenseParser
 from rtl.exploration import group_bits
+from rtl.load_entries import load_entries
+from rtl.load_stationary import load_stationary
 from rtl.pe import gather_word_bits
-from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind, aux_interval
+from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
 from rtl.record_parser import RecordParser
 from rtl.row_controller import ERROR_MASK, ERROR_VALUE
 from rtl.row_walker import base_bits, cb_bits, channel_bits, kb_bits, slot_bits, word_bits
@@ -154,11 +156,11 @@ class Loader(wiring.Component):
         ]
         self._gathered(m)
         self._gate(m, begin & works & command.phase.matches(Phase.FW, Phase.BW) & command.load_aux)
-        piece_unit, piece_valid = self._stationary(m)
+        piece_unit, piece_valid = load_stationary(m, self._cfg, self)
         first_block, block_step = self._first_block(m)
         parser = self._weights(m, begin & weights, back, first_block, block_step)
         next_unit = self._owner(m, parser)
-        entry_unit, entries_over = self._entries(m, begin, weights & back, first_block, block_step)
+        entry_unit, entries_over = load_entries(m, self._cfg, self, begin, weights & back, first_block, block_step)
 
         # The assignment table is asked for one thing at a time: in WU the pieces are over before records end.
         with m.If(back):
@@ -231,64 +233,6 @@ class Loader(wiring.Component):
             m.d.sync += self.gate_addr.eq(0)
         with m.Elif(self.gate_we):
             m.d.sync += self.gate_addr.eq(self.gate_addr + 1)
-
-    def _stationary(self, m: Module) -> tuple[Signal, Signal]:
-        """AUX in WU: a beat is written in pieces of `stationary_pack` channels, each to the row that owns it.
-
-        Returns: unit to look up, and whether it is wanted.
-        """
-        cfg, command = self._cfg, self.command
-        pack, bits, pieces = cfg.stationary_pack, cfg.operand_bits, aux_interval(cfg)
-        element_shift = log2_exact(cfg.bus_elements, "bus_elements")
-        pack_shift, unit_shift = log2_exact(pack, "pack"), log2_exact(cfg.block_k, "block_k")
-        here = Signal()
-        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.AUX) & (command.phase == Phase.WU))
-
-        # t+1+p: piece p is lowest in each column; its unit is looked up.
-        beat = Signal(cfg.beat_bits, reset_less=True)
-        channel, position = Signal(16), Signal(16)
-        left = Signal(range(pieces + 1))
-        lanes = [beat.word_select(n, cfg.bus_elements * bits) for n in range(cfg.columns)]
-        valid, unit = Signal(), Signal.like(self.assign_unit)
-        m.d.comb += [
-            valid.eq(left.any()),
-            self.hold.eq(left > 1),
-            unit.eq(channel >> unit_shift),
-        ]
-        with m.If(here):
-            m.d.sync += [
-                beat.eq(self.in_data),
-                left.eq(pieces),
-                channel.eq(self.in_index << element_shift),
-                position.eq(self.in_run),
-            ]
-        with m.Elif(valid):
-            m.d.sync += [
-                beat.eq(Cat(Cat(lane[pack * bits :], Const(0, pack * bits)) for lane in lanes)),
-                left.eq(left - 1),
-                channel.eq(channel + pack),
-            ]
-
-        # t+2+p: row and slot are known.
-        valid_1, position_1 = Signal(), Signal(16, reset_less=True)
-        pair_1 = Signal(range(max(2, cfg.block_k // pack)), reset_less=True)  # piece within the unit
-        data_1 = Signal.like(self.stat_data, reset_less=True)
-        word = Signal.like(self.stat_addr)
-        m.d.sync += [
-            valid_1.eq(valid & (channel < command.out_channels)),
-            position_1.eq(position),
-            pair_1.eq(channel[pack_shift:unit_shift]),
-            data_1.eq(Cat(lane[: pack * bits] for lane in lanes)),
-        ]
-        # t+3+p: the write.
-        m.d.comb += word.eq((self.assign_slot << (unit_shift - pack_shift)) | pair_1)
-        m.d.sync += [
-            self.stat_we.eq(valid_1),
-            self.stat_row.eq(self.assign_row),
-            self.stat_addr.eq((word << command.log2_positions) + position_1),
-            self.stat_data.eq(data_1),
-        ]
-        return unit, valid
 
     def _first_block(self, m: Module) -> tuple[Signal, Signal]:
         """Block column of the first segment loaded (from s + 3 on), and block columns a segment."""
@@ -383,77 +327,3 @@ class Loader(wiring.Component):
         after = Signal.like(self.assign_unit, name="after")
         m.d.comb += after.eq(Mux(parser.returns, 1, Mux(parser.moves, parser.record + 2, parser.record + 1)))
         return Mux(begins, 0, after)
-
-    def _entries(
-        self, m: Module, begin: Signal, wanted: Value, first_block: Signal, block_step: Signal
-    ) -> tuple[Signal, Signal]:
-        """BW: walk the units (lane groups) and send each to the row that owns it.
-
-        Returns: unit to look up, and whether all entries have been sent.
-        """
-        cfg, command = self._cfg, self.command
-        width = len(self.entry_record_base)
-        room = command.mask_beats if cfg.sparse else dense_words(cfg, command.words)  # of a record, in a row
-        begin_1, begin_2 = Signal(), Signal()  # s + 2, s + 3
-        looking, looked, found, over = Signal(), Signal(), Signal(), Signal()
-        unit, in_segment = Signal(16), Signal(16)
-        word, group = Signal(word_bits(cfg)), Signal(group_bits(cfg))
-        block, base, base_step = Signal.like(first_block), Signal(width), Signal(width)
-        unit_last, segment_last, word_last = Signal(), Signal(), Signal()
-        m.d.comb += [
-            unit_last.eq(unit + 1 == command.units),
-            segment_last.eq(in_segment + 1 + command.wide == command.groups),
-            word_last.eq((group | command.wide) == cfg.groups_per_word - 1),
-        ]
-        m.d.sync += [
-            begin_1.eq(begin),
-            begin_2.eq(begin_1),
-            found.eq(looked),
-            over.eq(found),
-            base_step.eq(command.records[:width] * room[:width]),
-        ]
-        with m.If(self.slot_start):
-            m.d.sync += [looking.eq(0), looked.eq(0), found.eq(0), over.eq(0)]
-        with m.Elif(begin_2):
-            m.d.sync += [
-                unit.eq(0),
-                in_segment.eq(0),
-                word.eq(0),
-                group.eq(0),
-                block.eq(first_block),
-                base.eq(0),
-                looking.eq(wanted & (command.units != 0)),
-                looked.eq(command.units == 0),
-            ]
-        with m.Elif(looking):
-            m.d.sync += [
-                unit.eq(unit + 1),
-                in_segment.eq(in_segment + 1 + command.wide),
-                group.eq(group + 1 + command.wide),
-            ]
-            with m.If(word_last):
-                m.d.sync += [word.eq(word + 1), group.eq(0)]
-            with m.If(segment_last):
-                m.d.sync += [
-                    in_segment.eq(0),
-                    word.eq(0),
-                    group.eq(0),
-                    block.eq(block + block_step),
-                    base.eq(base + base_step),
-                ]
-            with m.If(unit_last):
-                m.d.sync += [looking.eq(0), looked.eq(1)]
-        # A unit's place waits for what the table says of it, then both go to the rows.
-        place: dict[str, Value] = {
-            "valid": looking,
-            "word": word,
-            "group": group,
-            "record_base": base,
-            "cb": block + word,
-        }
-        bus: dict[str, Value] = {"row": self.assign_row, "slot": self.assign_slot}
-        for name, value in place.items():
-            bus[name] = Signal.like(getattr(self, f"entry_{name}"), name=f"found_{name}")
-            m.d.sync += bus[name].eq(value)
-        m.d.sync += [getattr(self, f"entry_{name}").eq(value) for name, value in bus.items()]
-        return unit, over
