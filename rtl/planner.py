@@ -20,10 +20,11 @@ from arch.command import Phase
 from arch.config import PLAN_BEATS, Config, log2_exact
 from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
-from rtl.balancer import COUNT_BITS, Balancer, load_bits
+from rtl.balancer import Balancer, load_bits
 from rtl.command import COMMAND
 from rtl.direct_assigner import DirectAssigner
 from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
+from rtl.row_queue import COUNT_BITS
 from rtl.validator import Validator
 
 

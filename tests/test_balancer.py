@@ -8,7 +8,8 @@ import pytest
 from arch.command import Policy
 from arch.config import PRESETS
 from golden.balancer import balance, balance_cycles, imbalance, policy_of, row_loads, sort_key
-from rtl.balancer import Balancer, RowQueue, load_bits, reciprocal
+from rtl.balancer import Balancer, load_bits, reciprocal
+from rtl.row_queue import RowQueue
 from scripts.simulate import run_bench
 
 TINY = PRESETS["tiny"]
