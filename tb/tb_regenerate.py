@@ -28,8 +28,9 @@ async def regenerated_weights(dut: Any) -> None:
         dut.salt.value, dut.scale_t.value = salt, scale
         count = CYCLES // 9
         k, c, tap = (rng.integers(0, 1 << bits, count) for bits in (13, 13, 6))
-        k[0], c[0], tap[0], k[1], c[1], tap[1] = 0, 0, 0, 8191, 8191, 63
+        k[1], c[1], tap[1], k[2], c[2], tap[2] = 0, 0, 0, 8191, 8191, 63
         enable = rng.random(count) < rng.choice([0.3, 0.9, 1.0])
+        enable[0] = False  # the scale stands a cycle before it is used
         enable[count - latency :] = False
         weights = regenerate.initial(k, c, tap, salt, scale, cfg.operand_bits)
         for now in range(count + 8):
