@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.memory import Memory
@@ -62,9 +62,9 @@ class ListWalker(wiring.Component):
 
     Ports:
         start: begin; only when done. advance: a beat is dealt with (only in `beats`).
-        active: one bit a kind. runs: of a kind, constant during it. length: of its next run, sampled in setup cycles.
-        peek: index of the W run whose length must be in `length[W]` in the next cycle (one cycle ahead, so
-        that it can come from a memory).
+        active: one bit a kind. runs: of a kind, constant during it. length, some: of its next run, and whether it is
+        not zero, sampled in setup cycles. peek: index of the W run of which both must be there in the next cycle (one
+        cycle ahead, so that they can come from a memory).
         kind, run, index: where the walk is; beat `index` of run `run`. setup: setup cycle of an active
         kind's run (also of an empty one). beats: inside a run. last: this beat is the last of its run.
         last_run: this run is the last of its kind. done: nothing left.
@@ -78,6 +78,7 @@ class ListWalker(wiring.Component):
                 "active": In(KINDS),
                 "runs": In(ArrayLayout(RUN_BITS, KINDS)),
                 "length": In(ArrayLayout(RUN_BITS, KINDS)),
+                "some": In(KINDS),
                 "peek": Out(RUN_BITS),
                 "kind": Out(range(KINDS + 1), init=KINDS),
                 "run": Out(RUN_BITS),
@@ -93,12 +94,12 @@ class ListWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         runs, length = Signal(RUN_BITS), Signal(RUN_BITS)
-        idle_kind, empty = Signal(), Signal()  # the kind, the run; each found before the kind chooses
+        idle_kind, some = Signal(), Signal()  # of the kind, and of its run: each found before the kind chooses
         left = Signal(RUN_BITS)  # beats of the run after this one
         m.d.comb += [
             self.done.eq(self.kind == KINDS),
             runs.eq(Array(self.runs[k] for k in range(KINDS))[self.kind]),
-            empty.eq(Array(self.length[k] == 0 for k in range(KINDS))[self.kind]),
+            some.eq(Array(self.some[k] for k in range(KINDS))[self.kind]),
             length.eq(Array(self.length[k] for k in range(KINDS))[self.kind]),
             idle_kind.eq(~Array(self.active[k] & self.runs[k].any() for k in range(KINDS))[self.kind] | self.done),
             self.setup.eq(~self.done & ~self.beats & ~idle_kind),
@@ -117,8 +118,8 @@ class ListWalker(wiring.Component):
             with m.If(idle_kind):
                 m.d.comb += next_kind.eq(1)
             with m.Else():
-                m.d.sync += [self.beats.eq(~empty), left.eq(length - 1), self.index.eq(0)]
-                m.d.comb += next_run.eq(empty)
+                m.d.sync += [self.beats.eq(some), left.eq(length - 1), self.index.eq(0)]
+                m.d.comb += next_run.eq(~some)
         with m.If(next_run):
             m.d.sync += [self.beats.eq(0), self.run.eq(self.run + 1)]
         with m.If(next_kind | (next_run & self.last_run)):
@@ -222,7 +223,9 @@ class Reader(wiring.Component):
         m.submodules.requests = requests = ListWalker()
         m.submodules.responses = responses = ListWalker()
         m.submodules.totals = totals = Memory(
-            shape=StructLayout({"offset": RUN_BITS, "total": RUN_BITS}), depth=1 << (BANK_BITS + SEGMENT_BITS), init=[]
+            shape=StructLayout({"offset": RUN_BITS, "total": RUN_BITS, "some": 1}),
+            depth=1 << (BANK_BITS + SEGMENT_BITS),
+            init=[],
         )
         plan, load = self.plan_command, self.load_command
 
@@ -234,6 +237,7 @@ class Reader(wiring.Component):
             write.en.eq(self.total_we),
             write.addr.eq((self.total_bank << SEGMENT_BITS) | self.total_segment),
             write.data.total.eq(self.total_value),
+            write.data.some.eq(self.total_value.any()),
             write.data.offset.eq(self.offset_value),
         ]
         skip = Signal(RUN_BITS)
@@ -259,6 +263,7 @@ class Reader(wiring.Component):
                 walker.length[Kind.X].eq(load.x_run),
                 walker.length[Kind.AUX].eq(load.aux_run),
                 walker.length[Kind.W].eq(read.data.total),
+                walker.some.eq(Cat(*(walker.length[kind].any() for kind in Kind if kind != Kind.W), read.data.some)),
                 segment.eq(load.segment + walker.peek),
                 read.addr.eq((self.load_bank << SEGMENT_BITS) | segment),
                 read.en.eq(1),
