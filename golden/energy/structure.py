@@ -78,7 +78,7 @@ def registers(cfg: Config) -> dict[str, int]:
         "PE, DOT": 4 * a,
         "control word": control_word(cfg),
         "requantiser": scaled(123),
-        "regenerate": 127,
+        "regenerate": 132,
         "products": acc + 1 + 2 * max(8, cfg.lr_bits),  # of the multipliers of `update`, which regeneration uses, too
         "update": scaled(429),
         "encoder": 158 if cfg.sparse else 58,
