@@ -228,11 +228,18 @@ def place_and_route(
                 nextpnr([*options, "--timing-allow-fail"], place)
                 return seed, parse_report((place / "report.json").read_text())
 
+            failure: SynthError | None = None
             with ThreadPoolExecutor(jobs) as pool:
                 for done in as_completed([pool.submit(route, seed) for seed in missing]):
-                    seed, run = done.result()
+                    try:
+                        seed, run = done.result()
+                    except SynthError as error:
+                        failure = error  # what other seeds have found is kept
+                        continue
                     known["runs"][str(seed)] = run
                     cache.store(key, known)
+            if failure is not None:
+                raise failure
     runs = [known["runs"][str(seed)] for seed in seeds]
     reached = [run["mhz"] for run in runs]
     typical = min(runs, key=lambda run: abs(run["mhz"] - median(reached)))

@@ -480,6 +480,21 @@ def test_seeds_are_placed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert clock(2, other)["device"] == "LFE5U-25F-8"
     assert sorted(asked) == [(str(seed), "8", "router2", "4") for seed in (1, 2)]
 
+    def fails(options: list[str], folder: Path) -> None:
+        if "--seed" in options and options[options.index("--seed") + 1] == "3":
+            raise SynthError("nextpnr failed: no")
+        nextpnr(options, folder)
+
+    monkeypatch.setattr(ecp5, "nextpnr", fails)
+    asked.clear()
+    with pytest.raises(SynthError, match="nextpnr failed: no"):
+        clock(5, other)
+    assert sorted(seed for seed, *_ in asked) == ["4", "5"]
+    monkeypatch.setattr(ecp5, "nextpnr", nextpnr)
+    asked.clear()
+    assert clock(5, other)["seeds"] == 5
+    assert [seed for seed, *_ in asked] == ["3"], "what did not fail is kept"
+
 
 def test_a_tool_that_is_not_installed() -> None:
     with pytest.raises(SynthError, match=r"'no-such-tool' is not installed: install requirements/synth\.txt"):
