@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         "--router",
         choices=ecp5.ROUTERS,
         default=ecp5.ROUTERS[0],
-        help="of nextpnr; router2 where a design fills its device (router1)",
+        help="of nextpnr (router1)",
     )
     p.add_argument(
         "--placement",

@@ -71,7 +71,7 @@ class Settings:
     speed: str = SPEEDS[0]
 
     def changed(self) -> list[str]:
-        """What differs from the defaults, for the cache's key."""
+        """What differs from the defaults, for the cache's key; the speed grade is in it anyway."""
         default = Settings()
         return [
             value
