@@ -1,9 +1,9 @@
 """Requantiser: shift an accumulator, round half to even, saturate; count the bits of its magnitude.
 
-Two combinational halves, each behind a register. `ShiftSticky` shifts by powers of two; on the way
-right it keeps the last bit shifted out (guard) and whether any before it was set (sticky), on the
-way left it notes whether a bit that mattered fell off. `RoundSaturate` rounds with guard, sticky
-and the lowest bit kept, as floating-point units do, and saturates.
+Two combinational halves, each behind a register. `ShiftSticky` shifts by powers of two, the largest first, and keeps
+after each only what smaller ones can still bring into the result: of what falls off below, whether any bit was set
+(sticky), of what falls off above, whether it was more than copies of the sign (over). `RoundSaturate` rounds with
+sticky, the last bit shifted out (guard) and the lowest one kept, as floating-point units do, and saturates.
 """
 
 from __future__ import annotations
@@ -15,34 +15,28 @@ from amaranth.lib.wiring import In, Out
 SHIFT_BITS = 7
 MIN_SHIFT = -31
 MAX_SHIFT = 63
-_RIGHT_LEVELS = 6
-_LEFT_LEVELS = 5
-
-
-def _check(in_bits: int, out_bits: int) -> None:
-    if not 2 <= in_bits <= 64:
-        raise ValueError(f"in_bits must be between 2 and 64, not {in_bits}")
-    if not 2 <= out_bits <= 63:
-        raise ValueError(f"out_bits must be between 2 and 63, not {out_bits}")
+_LEVELS = 5
 
 
 class ShiftSticky(wiring.Component):
     """First half, combinational: `x / 2**shift`, not yet rounded.
 
+    A left shift is a right shift of x with 32 zeros behind it, so there is one shifter, and it is no wider than the
+    result and the shifts still to come.
+
     Ports:
         x: signed, in_bits. shift: signed, -31 to 63.
-        kept: floor of the quotient, signed, max(in_bits, out_bits). guard, sticky: the half, and
-        less than the half, of what the floor left out. over: a left shift left out_bits.
+        kept: lowest out_bits + 1 bits of the quotient's floor, signed; rounded up, it may fit where the floor did not.
+        guard, sticky: the half, and less than the half, of what the floor left out. over: the floor is not `kept`.
     """
 
     def __init__(self, in_bits: int, out_bits: int) -> None:
-        _check(in_bits, out_bits)
         self._in_bits, self._out_bits = in_bits, out_bits
         super().__init__(
             {
                 "x": In(signed(in_bits)),
                 "shift": In(signed(SHIFT_BITS)),
-                "kept": Out(signed(max(in_bits, out_bits))),
+                "kept": Out(signed(out_bits + 1)),
                 "guard": Out(1),
                 "sticky": Out(1),
                 "over": Out(1),
@@ -51,52 +45,30 @@ class ShiftSticky(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        width = self._in_bits + 1  # bit 0 is the guard
+        result, reach = len(self.kept) + 1, 1 << _LEVELS  # bit 0 of the result is the guard
 
-        value = Signal(signed(width), name="right_in")
-        sticky = Const(0, 1)
-        m.d.comb += value.eq(Cat(Const(0, 1), self.x))
-        for level in reversed(range(_RIGHT_LEVELS)):
+        # The shift's upper bits, -1, 0 or 1, say where the window begins from which the lower ones choose.
+        left, none, right = (_cut(self.x, place * reach - 1, result + reach - 1) for place in (-1, 0, 1))
+        chosen = [
+            Mux(self.shift[-1], if_left, Mux(self.shift[_LEVELS], if_right, if_none))
+            for if_left, if_none, if_right in zip(left, none, right, strict=True)
+        ]
+        for level in reversed(range(_LEVELS)):
             step = 1 << level
-            shifted = Signal(signed(width), name=f"right{step}")
-            lost = Signal(name=f"lost{step}")
-            m.d.comb += [shifted.eq(value), lost.eq(sticky)]
-            with m.If(self.shift[level]):
-                m.d.comb += [
-                    shifted.eq(value >> step),
-                    # Past the width every bit is lost, the copies of the sign among them.
-                    lost.eq(sticky | value[: min(step, width)].any()),
-                ]
-            value, sticky = shifted, lost
-        right, right_sticky = value, sticky
-
-        bits = self._out_bits
-        distance = Signal(_LEFT_LEVELS)
-        value = Signal(signed(bits), name="left_in")
-        over = Signal(name="over_in")
-        m.d.comb += [distance.eq(-self.shift), value.eq(self.x)]
-        if self._in_bits > bits:
-            m.d.comb += over.eq(_differ(self.x[bits - 1 :]))
-        for level in range(_LEFT_LEVELS):
-            step = 1 << level
-            shifted = Signal(signed(bits), name=f"left{step}")
-            fell = Signal(name=f"over{step}")
-            m.d.comb += [shifted.eq(value), fell.eq(over)]
-            with m.If(distance[level]):
-                gone = _differ(value[bits - 1 - step :]) if step < bits else value.any()
-                m.d.comb += [
-                    shifted.eq(Cat(Const(0, step), value)),
-                    fell.eq(over | gone),
-                ]
-            value, over = shifted, fell
-
-        left = Signal()
-        m.d.comb += left.eq(self.shift[-1])
+            value = Signal(signed(result + 2 * step - 1), name=f"before{step}")
+            sticky, over = Signal(name=f"sticky{step}"), Signal(name=f"over{step}")
+            m.d.comb += [signal.eq(source) for signal, source in zip((value, sticky, over), chosen, strict=True)]
+            stays, _, above = _cut(value, 0, result + step - 1)
+            moves, below, _ = _cut(value, step, result + step - 1)
+            by = self.shift[level]
+            chosen = [Mux(by, moves, stays), sticky | (by & below), over | (~by & above)]
+        shifted = Signal(result)
         m.d.comb += [
-            self.kept.eq(Mux(left, value, right[1:].as_signed())),
-            self.guard.eq(~left & right[0]),
-            self.sticky.eq(~left & right_sticky),
-            self.over.eq(left & over),
+            shifted.eq(chosen[0]),
+            self.kept.eq(shifted[1:]),
+            self.guard.eq(shifted[0]),
+            self.sticky.eq(chosen[1]),
+            self.over.eq(chosen[2]),
         ]
         return m
 
@@ -108,12 +80,11 @@ class RoundSaturate(wiring.Component):
     saturated: the rounded quotient did not fit; value is then the end of the range nearer to it.
     """
 
-    def __init__(self, in_bits: int, out_bits: int) -> None:
-        _check(in_bits, out_bits)
+    def __init__(self, out_bits: int) -> None:
         self._out_bits = out_bits
         super().__init__(
             {
-                "kept": In(signed(max(in_bits, out_bits))),
+                "kept": In(signed(out_bits + 1)),
                 "guard": In(1),
                 "sticky": In(1),
                 "over": In(1),
@@ -160,7 +131,10 @@ class Requantise(wiring.Component):
     LATENCY = 2
 
     def __init__(self, in_bits: int, out_bits: int) -> None:
-        _check(in_bits, out_bits)
+        if not 2 <= in_bits <= 64:
+            raise ValueError(f"in_bits must be between 2 and 64, not {in_bits}")
+        if not 2 <= out_bits <= 63:
+            raise ValueError(f"out_bits must be between 2 and 63, not {out_bits}")
         self._in_bits, self._out_bits = in_bits, out_bits
         super().__init__(
             {
@@ -176,7 +150,7 @@ class Requantise(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.shifter = shifter = ShiftSticky(self._in_bits, self._out_bits)
-        m.submodules.rounder = rounder = RoundSaturate(self._in_bits, self._out_bits)
+        m.submodules.rounder = rounder = RoundSaturate(self._out_bits)
         negative = Signal()
         magnitude = Signal(self._in_bits, reset_less=True)
         m.d.comb += [
@@ -200,6 +174,16 @@ class Requantise(wiring.Component):
             ]
         m.d.comb += rounder.negative.eq(negative_1)
         return m
+
+
+def _cut(x: Value, low: int, width: int) -> tuple[Value, Value, Value]:
+    """`width` bits of a signed number from bit `low` on, zeros before its first and copies of its sign after its last.
+
+    Returns: the bits; whether any below is set; whether those above, and the highest of them, differ.
+    """
+    last = len(x) - 1
+    bits = Cat(Const(0, 1) if n < 0 else x[min(n, last)] for n in range(low, low + width))
+    return bits, x[: max(0, min(low, len(x)))].any(), _differ(x[min(low + width - 1, last) :])
 
 
 def _differ(bits: object) -> object:

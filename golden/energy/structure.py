@@ -77,10 +77,10 @@ def registers(cfg: Config) -> dict[str, int]:
         "PE, MAC": 4 * a + 3 * acc,
         "PE, DOT": 4 * a,
         "control word": control_word(cfg),
-        "requantiser": scaled(123),
+        "requantiser": scaled(92),
         "regenerate": 132,
         "products": acc + 1 + 2 * max(8, cfg.lr_bits),  # of the multipliers of `update`, which regeneration uses, too
-        "update": scaled(429),
+        "update": scaled(406),
         "encoder": 158 if cfg.sparse else 58,
         "tap": 33,
         "vector": scaled(150),
