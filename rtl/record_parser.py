@@ -45,7 +45,7 @@ class RecordParser(wiring.Component):
         records than records, or went on after the last; sticky until `start`, and nothing is valid from then on.
     """
 
-    LATENCY = 3
+    LATENCY = 2
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -77,83 +77,73 @@ class RecordParser(wiring.Component):
         cfg = self._cfg
         m = Module()
 
-        # t+1: the beat, and ones of parts of its words, short enough to be counted before a register; t+2: ones before
-        # each word, and in all.
-        valid_1, valid_2 = Signal(), Signal()
-        last_1, last_2 = Signal(reset_less=True), Signal(reset_less=True)
-        beat_1, beat_2 = Signal(cfg.beat_bits, reset_less=True), Signal(cfg.beat_bits, reset_less=True)
+        # t+1: the beat, and ones of parts of its words, short enough to be counted before a register.
+        valid_1, last_1 = Signal(), Signal(reset_less=True)
+        beat_1 = Signal(cfg.beat_bits, reset_less=True)
         part = min(_PART, cfg.mask_bits)
         parts = cfg.mask_bits // part
         ones = Signal(data.ArrayLayout(range(part + 1), cfg.beat_bits // part), reset_less=True)
-        offsets = Signal(data.ArrayLayout(offset_bits(cfg), cfg.masks_per_beat), reset_less=True)
-        total = Signal(range(cfg.beat_bits + 1), reset_less=True)
         m.d.sync += [
             valid_1.eq(self.in_valid),
-            valid_2.eq(valid_1),
             last_1.eq(self.in_last),
-            last_2.eq(last_1),
             beat_1.eq(self.in_data),
-            beat_2.eq(beat_1),
             *(ones[n].eq(reduction.total(self.in_data.word_select(n, part))) for n in range(cfg.beat_bits // part)),
         ]
         words = [Signal(range(cfg.mask_bits + 1), name=f"ones_{n}") for n in range(cfg.masks_per_beat)]
         for n, word in enumerate(words):
             m.d.comb += word.eq(reduction.total(ones[parts * n + k] for k in range(parts)))
         sums = _prefix_sums(m, words, cfg.mask_bits)
-        m.d.sync += [offsets[word + 1].eq(sums[word]) for word in range(cfg.masks_per_beat - 1)]
-        m.d.sync += [offsets[0].eq(0), total.eq(sums[-1])]
 
-        # t+2: what the beat is. The state is that of the record it belongs to.
+        # What the beat is. The state is that of the record it belongs to.
         value_shift = log2_exact(cfg.values_per_beat, "values_per_beat")
         masks_seen = Signal(8)
-        nonzeros = Signal(range(256 * cfg.beat_bits))  # of the mask beats before this one
-        values_left = Signal(range(256 * cfg.beat_bits >> value_shift))
-        in_values, after, value_beats = Signal(), Signal.like(nonzeros), Signal.like(values_left)
+        left = Signal(range(256 * cfg.beat_bits))  # values of the mask beats so far; then of them those to come
+        in_values = Signal()
         last_mask, record_end, wrong_end, surplus, taken = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            after.eq(nonzeros + total),
-            value_beats.eq((after + ((1 << value_shift) - 1)) >> value_shift),
             last_mask.eq(masks_seen + 1 == self.mask_beats),
             surplus.eq(self.record == self.records),
-            taken.eq(valid_2 & ~self.error),
+            taken.eq(valid_1 & ~self.error),
             self.moves.eq(taken & record_end),
-            self.returns.eq(taken & last_2),
+            self.returns.eq(taken & last_1),
         ]
         with m.If(in_values):
-            m.d.comb += record_end.eq(values_left == 1)
+            m.d.comb += record_end.eq(left <= cfg.values_per_beat)
         with m.Else():
-            m.d.comb += record_end.eq(last_mask & ~nonzeros.any() & ~total.any())
+            m.d.comb += record_end.eq(last_mask & ~left.any() & ~ones.as_value().any())
         last_record = Signal.like(self.records)
         m.d.sync += last_record.eq(self.records - 1)
-        m.d.comb += wrong_end.eq(last_2 & ~(record_end & (self.record == last_record)))
+        m.d.comb += wrong_end.eq(last_1 & ~(record_end & (self.record == last_record)))
         with m.If(taken):
-            with m.If(in_values):
-                m.d.sync += [values_left.eq(values_left - 1), in_values.eq(~record_end)]
-            with m.Elif(last_mask):
-                m.d.sync += [masks_seen.eq(0), nonzeros.eq(0), values_left.eq(value_beats), in_values.eq(~record_end)]
+            m.d.sync += in_values.eq((in_values | last_mask) & ~record_end)
+            with m.If(~in_values):
+                m.d.sync += [left.eq(left + sums[-1]), masks_seen.eq(Mux(last_mask, 0, masks_seen + 1))]
+            with m.Elif(record_end):
+                m.d.sync += left.eq(0)
             with m.Else():
-                m.d.sync += [masks_seen.eq(masks_seen + 1), nonzeros.eq(after)]
+                m.d.sync += left[value_shift:].eq(left[value_shift:] - 1)
             with m.If(record_end):
                 m.d.sync += self.record.eq(self.record + 1)
-            with m.If(last_2):
+            with m.If(last_1):
                 m.d.sync += [self.record.eq(0), self.regions.eq(self.regions + 1)]
             with m.If(surplus | wrong_end):
                 m.d.sync += self.error.eq(1)
 
-        # t+3: the outputs.
+        # t+2: the outputs. There is nothing before the first word.
+        offsets = data.View(data.ArrayLayout(offset_bits(cfg), cfg.masks_per_beat), self.offsets)
         m.d.sync += [
             self.valid.eq(taken & ~surplus),
             self.is_value.eq(in_values),
-            self.data.eq(Mux(in_values, held(cfg, beat_2, self.exact), beat_2)),
+            self.data.eq(Mux(in_values, held(cfg, beat_1, self.exact), beat_1)),
             self.first.eq(~in_values & (masks_seen == 0)),
-            self.region_last.eq(last_2),
-            self.before.eq(nonzeros),
-            self.offsets.eq(offsets.as_value()),
+            self.region_last.eq(last_1),
+            self.before.eq(left),
+            *(offsets[word + 1].eq(total) for word, total in enumerate(sums[:-1])),
         ]
         with m.If(self.start):
             m.d.sync += [
                 masks_seen.eq(0),
-                nonzeros.eq(0),
+                left.eq(0),
                 in_values.eq(0),
                 self.record.eq(0),
                 self.regions.eq(0),

@@ -21,7 +21,7 @@ from tb.pins import Pins, command_bits, compare, random_bits
 from tb.record_model import Beat, held, parse, random_region, record_stream
 
 FETCH, PLAN, X, AUX, W, KINDS = range(6)
-X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, TAPS, SETTLE = 1, 3, 1, 3, 6, 4, 8
+X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, TAPS, SETTLE = 1, 3, 1, 2, 6, 4, 8
 STROBES = ("hold", "col_we", "stat_we", "gate_we", "load_start", "load_valid", "entry_valid")
 OUTPUTS = (*STROBES, "assign_unit", "col_addr", "col_data", "stat_row", "stat_addr", "stat_data", "gate_bank",
            "gate_addr", "gate_data", "load_exact", "load_is_value", "load_data", "load_before", "load_offsets",

@@ -16,7 +16,7 @@ from arch.config import Config
 from tb.pins import Pins, compare, random_bits
 from tb.record_model import Beat, Seen, held, parse, random_region, record_stream
 
-LATENCY = 3
+LATENCY = 2
 OUTPUTS = ("record", "valid", "is_value", "data", "first", "region_last", "before", "offsets", "regions", "error")
 
 

@@ -45,4 +45,4 @@ def test_model_counts_what_golden_stores(name: str) -> None:
 
 def test_configurations_cover_one_and_many_masks_a_beat() -> None:
     assert {cfg.masks_per_beat for cfg in CONFIGS.values()} == {8, 2, 1}
-    assert RecordParser.LATENCY == 3
+    assert RecordParser.LATENCY == 2
