@@ -56,7 +56,7 @@ class ComputeSequencer(wiring.Component):
         weight_exponent, lr_exponent: signed. decay, step: now.
         compute_start: pulse, to all rows. row_*: one bit a row: done, busy, scan (levels), update_error, sum_error
         (held), and the events kept, seen, adopted, evicted, saturated of a weight update.
-        observe, total_kept, total_seen: to the quantile estimator.
+        observe, total_kept, total_seen: to the quantile estimator; zero again two cycles after compute_start.
         busy_count, scan_count, barrier_count: rows that issued, scanned, or did neither while another did, a cycle ago;
         kept_count, ...: events a cycle ago.
     """
@@ -223,7 +223,9 @@ class ComputeSequencer(wiring.Component):
                 self.total_kept.eq(self.total_kept + self.kept_count),
                 self.total_seen.eq(self.total_seen + self.seen_count),
             ]
-            with m.If(self.compute_start):
+            started = Signal()  # a cycle later, long before the first visit is updated
+            m.d.sync += started.eq(self.compute_start)
+            with m.If(started):
                 m.d.sync += [self.total_kept.eq(0), self.total_seen.eq(0)]
 
 

@@ -15,12 +15,12 @@ phase) of blocks that are stored once; the mask-and-packed-values format is that
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
-from rtl.reduction import total
+from rtl.reduction import some, total
 from rtl.tap_table import position_bits
 from rtl.weight_buffer import value_bits
 
@@ -166,11 +166,3 @@ class CsbDecoder(wiring.Component):
         address_2, address_3 = register(value_bits(cfg), "address_2"), register(value_bits(cfg), "address_3")
         m.d.sync += [address_2.eq(offset_1 + total(parts)), address_3.eq(address_2), self.address.eq(address_3)]
         return m
-
-
-def some(bits: Value) -> tuple[Value, Value]:
-    """Whether any of the bits is set, and whether two are."""
-    if len(bits) == 1:
-        return bits[0], Const(0, 1)
-    (any_low, two_low), (any_high, two_high) = some(bits[: len(bits) // 2]), some(bits[len(bits) // 2 :])
-    return any_low | any_high, two_low | two_high | (any_low & any_high)

@@ -24,7 +24,7 @@ from arch.config import Config, log2_exact
 from rtl.box_walk import AXES, PITCH_BITS
 from rtl.csb_decoder import bit_bits
 from rtl.exploration import clip_valid, group_bits
-from rtl.pe import Op
+from rtl.row_control import Op
 from rtl.row_controller import ERROR_VALUE, RowController
 from rtl.row_trace import trace_record
 from rtl.row_walker import (

@@ -160,14 +160,20 @@ class FlowDrainer(wiring.Component):
         row_3 = delay(row_2, "row_3")
         data_3 = delay(data_1, "data", 2)
         one_3 = delay(one_1, "one", 2)
-        go_3 = delay(go_1, "go", 2, resets=True)
-        element_3 = delay(element, "element", 3)
+        go_2 = delay(go_1, "go_2", resets=True)
+        go_3 = delay(go_2, "go_3", resets=True)
+        element_2 = delay(element, "element", 2)
+        element_3 = delay(element_2, "element_3")
         taken = Signal(columns * acc, reset_less=True)
         m.d.sync += taken.eq(Array(self.side_q[row] for row in range(cfg.rows))[row_3])
         with m.If(self.start):
             m.d.sync += self.gate_addr.eq(0)
-        with m.Elif(go_3 & (element_3 == cfg.bus_elements - 1)):
+        with m.Elif(go_2 & (element_2 == cfg.bus_elements - 1)):
             m.d.sync += self.gate_addr.eq(self.gate_addr + 1)
+        opened = Signal(columns, reset_less=True)  # a memory's answer and what hangs on it do not fit a cycle
+        for column in range(columns):
+            gates = self.gate_q[column * cfg.bus_elements : (column + 1) * cfg.bus_elements]
+            m.d.sync += opened[column].eq(gates.bit_select(element_3, 1))
 
         # Stage 4: what is not positive becomes zero (ReLU: the sum; gate: the gate's element).
         element_4, one_4, data_4 = delay(element_3, "element_4"), delay(one_3, "one_4"), delay(data_3, "data_4")
@@ -175,13 +181,9 @@ class FlowDrainer(wiring.Component):
         x = Signal(columns * acc, reset_less=True)
         for column in range(columns):
             word = taken[column * acc : (column + 1) * acc]
-            open_gate = Signal(name=f"open_gate{column}")
             keep = Signal(name=f"keep{column}")
             m.d.comb += [
-                open_gate.eq(
-                    self.gate_q[column * cfg.bus_elements : (column + 1) * cfg.bus_elements].bit_select(element_4, 1)
-                ),
-                keep.eq(data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~open_gate)),
+                keep.eq(data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~opened[column])),
             ]
             m.d.sync += x[column * acc : (column + 1) * acc].eq(Mux(keep, word, 0))
 

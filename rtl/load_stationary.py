@@ -7,7 +7,7 @@ takes as many cycles as it has pieces: the reader asks for one beat in so many c
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 
 from arch.command import Phase
@@ -45,16 +45,17 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
         loader.hold.eq(left > 1),
         unit.eq(channel >> unit_shift),
     ]
+    # No enable for a register as wide as a beat: what is shifted into it is zero, and later nobody looks.
+    shifted = Cat(Cat(lane[pack * bits :], Const(0, pack * bits)) for lane in lanes)
+    m.d.sync += beat.eq(Mux(here, loader.in_data, shifted))
     with m.If(here):
         m.d.sync += [
-            beat.eq(loader.in_data),
             left.eq(pieces),
             channel.eq(loader.in_index << element_shift),
             position.eq(loader.in_run),
         ]
     with m.Elif(valid):
         m.d.sync += [
-            beat.eq(Cat(Cat(lane[pack * bits :], Const(0, pack * bits)) for lane in lanes)),
             left.eq(left - 1),
             channel.eq(channel + pack),
         ]

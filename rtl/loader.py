@@ -21,9 +21,9 @@ from rtl.dense_parser import DenseParser
 from rtl.exploration import group_bits
 from rtl.load_entries import load_entries
 from rtl.load_stationary import load_stationary
-from rtl.pe import gather_word_bits
 from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
 from rtl.record_parser import RecordParser
+from rtl.row_control import gather_word_bits
 from rtl.row_controller import ERROR_MASK, ERROR_VALUE
 from rtl.row_walker import base_bits, cb_bits, channel_bits, kb_bits, slot_bits, word_bits
 from rtl.weight_buffer import offset_bits, value_bits

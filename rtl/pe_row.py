@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl.adder_tree import AdderTree
-from rtl.pe import PE, RowControl, gather_word_bits
+from rtl.pe import PE
+from rtl.row_control import RowControl, gather_word_bits
 
 
 class RowDatapath(wiring.Component):

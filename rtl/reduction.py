@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 
 def tree(terms: Iterable[Value], join: Callable[[Value, Value], Value]) -> Value:
@@ -32,6 +32,14 @@ def tree(terms: Iterable[Value], join: Callable[[Value, Value], Value]) -> Value
 def total(terms: Iterable[Value]) -> Value:
     """Sum of the terms, never truncated; of the bits of a signal, the number of ones."""
     return tree(terms, operator.add)
+
+
+def some(bits: Value) -> tuple[Value, Value]:
+    """Whether any of the bits is set, and whether two are; depth is logarithmic."""
+    if len(bits) == 1:
+        return bits[0], Const(0, 1)
+    (any_low, two_low), (any_high, two_high) = some(bits[: len(bits) // 2]), some(bits[len(bits) // 2 :])
+    return any_low | any_high, two_low | two_high | (any_low & any_high)
 
 
 def chosen(m: Module, words: Sequence[Value], number: Value, name: str) -> Value:

@@ -73,8 +73,20 @@ _CONTROLLER = (
     "command",
     "compute_start",
 )
-#: Constants of a command of which a row has copies of its own with `cfg.copies`.
-_NEAR = ("phase", "wide", "dense_mode", "sum_add", "sum_store", "lr", "scale_t", "salt")
+#: Of these a row has copies of its own with `cfg.copies`.
+_NEAR = (
+    "phase",
+    "wide",
+    "dense_mode",
+    "sum_add",
+    "sum_store",
+    "lr",
+    "scale_t",
+    "salt",
+    "gather_bank",
+    "stat_bank",
+    "load_start",
+)
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
     "visit_bit",
@@ -105,8 +117,9 @@ class Row(wiring.Component):
         emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
 
     Ports: those of the units, same names, but for
-        phase, wide, dense_mode, sum_add, sum_store, lr, scale_t, salt: constant from the cycle before compute_start on,
-        with cfg.copies a register stands behind them.
+        phase, wide, dense_mode, sum_add, sum_store, lr, scale_t, salt: constant from the cycle before compute_start on.
+        Behind these, load_start, gather_bank and stat_bank stands a register with cfg.copies: what is loaded in the
+        cycle after one of them moves is lost. They carry the attribute `keep`, since equal registers would be merged.
         number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
@@ -192,14 +205,15 @@ class Row(wiring.Component):
         given = {name: getattr(self, name) for name in self.signature.members}
         for name in _NEAR:
             if name in given and cfg.copies:
-                far, given[name] = given[name], Signal.like(given[name], name=f"near_{name}")
+                far = given[name]
+                given[name] = Signal.like(far, name=f"near_{name}", attrs={"keep": True})
                 m.d.sync += given[name].eq(far)
         m.d.comb += [getattr(controller, name).eq(given[name]) for name in self._common]
         m.d.comb += [getattr(datapath, name).eq(getattr(controller, name)) for name in _OPERATION]
         m.d.comb += [
-            datapath.gather_bank.eq(self.gather_bank),
+            datapath.gather_bank.eq(given["gather_bank"]),
             datapath.psum_bank.eq(self.psum_bank),
-            datapath.stat_bank.eq(self.stat_bank),
+            datapath.stat_bank.eq(given["stat_bank"]),
             datapath.load_we.eq(self.col_we),
             datapath.load_addr.eq(self.col_addr),
             datapath.load_data.eq(self.col_data),

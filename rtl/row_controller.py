@@ -37,6 +37,7 @@ from rtl.exploration import (
     valid_lanes,
     valid_rows,
 )
+from rtl.reduction import total
 from rtl.regenerate import FACTOR_BITS, SCALE_BITS, WORD_BITS, Regenerate
 from rtl.row_operation import operate
 from rtl.row_trace import trace_record
@@ -92,7 +93,7 @@ class RowController(wiring.Component):
         groups; salt, scale_t; dense_mode, step, log2_period (exploration).
         command: index for the trace.
         compute_start: begin; only when done. done: high from reset; falls one cycle after compute_start.
-    Ports, operation (registered; see `rtl.pe.RowControl`): op, value, gather_addr, psum_addr (WU: address of the
+    Ports, operation (registered; see `RowControl`): op, value, gather_addr, psum_addr (WU: address of the
         stationary operand), half, bypass, dot_first, dot_last. Beside op they mean nothing in idle cycles.
         is_busy, is_scan: this cycle issues an operation, or is the one of a word without visits. In BW such words are
         passed over while one with visits is under way.
@@ -315,7 +316,6 @@ class RowController(wiring.Component):
         lanes_2 = Signal.like(rule.lanes, name="lanes_2", reset_less=True)
         record_last_2 = Signal(reset_less=True)
         valid_k_1, valid_c_1 = Signal(range(cfg.block_k + 1)), Signal(range(cfg.block_c + 1))
-        valid_k_2 = Signal.like(valid_k_1, name="valid_k_2", reset_less=True)
         valid_c_2 = Signal.like(valid_c_1, name="valid_c_2", reset_less=True)
         c_inner, c_last = Signal.like(self.c_end), Signal.like(self.c_end)  # without and with the bias
         # Read a stage ahead of its use: whether there are positions decides whether all these stages move.
@@ -342,7 +342,6 @@ class RowController(wiring.Component):
                 record_last_2.eq(walk_1.record_last),
                 count_2.eq(taps.count),
                 void_2.eq(taps.count == 0),
-                valid_k_2.eq(valid_k_1),
                 valid_c_2.eq(valid_c_1),
             ]
         word, end = Signal(word_layout(cfg)), Signal(end_layout(cfg))
@@ -350,7 +349,7 @@ class RowController(wiring.Component):
             end.void.eq(void_2),
             end.record_last.eq(record_last_2),
             end.next_explored.eq(exploration.explored_next & explores),
-            end.next_count.eq(valid_k_2 * valid_c_2),
+            end.next_count.eq(total(Mux(row, valid_c_2, 0) for row in rows_2)),  # no multiplier for so few rows
             word.eq(walk_2),
             decoder.positions.eq(count_2),
             decoder.valid.eq(valid_2),

@@ -12,8 +12,8 @@ from amaranth.lib import wiring
 from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.csb_decoder import CsbDecoder
-from rtl.pe import Op
 from rtl.regenerate import Regenerate, saturate
+from rtl.row_control import Op
 from rtl.row_word import word_end, word_layout
 from rtl.tap_table import TapMemory
 from rtl.visit_address import Visit, visit_address
@@ -74,7 +74,7 @@ def operate(
     """
     a_bits, word = cfg.operand_bits, Signal(word_layout(cfg))
     updating = Signal(name="dots")
-    m.d.comb += updating.eq(row.phase == Phase.WU)
+    m.d.sync += updating.eq(row.phase == Phase.WU)  # there long before the first visit
 
     k_local, c_local = Signal(max(1, log2_exact(cfg.block_k, ""))), Signal(max(1, log2_exact(cfg.block_c, "")))
     end = word_end(cfg, word)

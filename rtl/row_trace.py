@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Mux, Value
 from amaranth.lib import wiring
 
 from arch import trace
-from rtl.pe import Op
+from rtl.row_control import Op
 
 
 def trace_record(row: wiring.Component) -> Value:

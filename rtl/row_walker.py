@@ -21,6 +21,7 @@ from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.exploration import group_bits
 from rtl.ram import ram
+from rtl.reduction import some
 from rtl.regenerate import C_BITS, K_BITS
 from rtl.tap_table import TAP_BITS
 from rtl.weight_buffer import lane_bits, place_bits
@@ -321,7 +322,7 @@ class RowWalker(wiring.Component):
             wanted.eq(inside & (read.data | self.every.replicate(at_once)) & ~passed),
             rest_less.eq(wanted - 1),
             lowest.eq(wanted & ~rest_less),
-            beat_done.eq((wanted & rest_less) == 0),
+            beat_done.eq(~some(wanted)[1]),
             next_beat.eq(Mux(self.start, 0, Mux(beat_done, before + 1, before))),
             read.addr.eq(Cat(next_beat[: len(loaded) - 1], self.bank)),
             read.en.eq(self.start | step),

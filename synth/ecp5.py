@@ -19,6 +19,9 @@ from synth.tools import NEXTPNR, YOSYS, nextpnr, version, workplace, yosys
 FLOW = Flow("ecp5", (f"synth_ecp5 -top {UNIT}", "tee -q -o stat.json stat -json"))
 """One module, its children left out."""
 
+KEEP = ("select -set kept a:keep w:* %i %ci1 t:$dff* %i", "setattr -set keep 1 @kept")
+"""Registers with the attribute `keep` stay: copies near what they serve are equal, and flattened they would be one."""
+
 GROUPS: dict[str, tuple[str, ...]] = {
     "lut": ("LUT4",),
     "carry": ("CCU2C",),
@@ -204,7 +207,7 @@ def place_and_route(
     """
     ports = netlist[name].ports
     text = netlist.verilog(name).replace(f"module {name}", f"module {UNIT}", 1) + "\n" + harness(ports)
-    script = [READ[0], "hierarchy -top harness", *READ[2:], "synth_ecp5 -top harness -json netlist.json"]
+    script = [READ[0], "hierarchy -top harness", *READ[2:], *KEEP, "synth_ecp5 -top harness -json netlist.json"]
     script.append("tee -q -o stat.json stat -json")
     tools = [version(YOSYS), version(NEXTPNR), *script, PACKAGE, settings.speed, str(TARGET_MHZ)]
     key = cache.key("clock", *tools, *settings.changed(), text)

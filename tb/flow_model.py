@@ -19,7 +19,7 @@ from tb.script import Script
 
 SIDE = 2  # element's turn -> address of its sum at the rows
 SIDE_DATA = SIDE + 1
-GATE = 3  # the gate's word is looked up while the sum arrives
+GATE = 2  # its word is there a cycle before the sum: a register picks the bits
 SHIFT_NEEDED = 6
 DONE = 1  # last push -> done
 

@@ -52,7 +52,7 @@ class Bench:
         self.exponents = [0] * self.cfg.tensors
         self.asked = {"x": 0, "aux": 0, "out": 0}
         self.before = dict.fromkeys(COUNTS, 0)  # counts of the last cycle
-        self.totals = {"kept": 0, "seen": 0}
+        self.totals, self.started = {"kept": 0, "seen": 0}, 0
         self.numbers: dict[str, int] = {}
         self.slots = 0
         levels = self.cfg.columns.bit_length() - 1
@@ -68,7 +68,8 @@ class Bench:
         always |= {f"total_{name}": value for name, value in self.totals.items()}
         compare((self.slots, self.t), got, {"compute_start": 0, "observe": 0, **always, **want})
         for name in self.totals:
-            self.totals[name] = 0 if got["compute_start"] else self.totals[name] + self.before[name]
+            self.totals[name] = 0 if self.started else self.totals[name] + self.before[name]
+        self.started = got["compute_start"]
         self.before = {name: rows.get(name, 0).bit_count() for name in COUNTS}
         active = self.before["busy"] + self.before["scan"]
         self.before["barrier"] = self.cfg.rows - active if active else 0
@@ -159,7 +160,7 @@ class Bench:
                 self.pins.drive(rst=1)
                 await self.pins.cycle(slot_start=0)
                 self.pins.drive(rst=0)
-                self.before, self.totals = dict.fromkeys(COUNTS, 0), {"kept": 0, "seen": 0}
+                self.before, self.totals, self.started = dict.fromkeys(COUNTS, 0), {"kept": 0, "seen": 0}, 0
                 self.numbers = {}
                 idle = dict.fromkeys((*EVENTS, "busy", "scan", "update_error", "sum_error"), 0) | {
                     "done": (1 << cfg.rows) - 1

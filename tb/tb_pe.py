@@ -1,6 +1,6 @@
 """Bench of a row of PEs: every output of every cycle against a model without a pipeline (`pe_model`).
 
-Stimuli keep the rules of `rtl.pe.RowControl`; those of one test are as wild as the rules allow.
+Stimuli keep the rules of `rtl.row_control.RowControl`; those of one test are as wild as the rules allow.
 """
 
 from __future__ import annotations

@@ -122,7 +122,8 @@ class Row:
         shown = compute.cycles if compute else []
         end = first + len(shown)
         to_event = given["dot_latency"] + given["gradient_latency"] + given["update_latency"]
-        loading = loads(load, rng, float(rng.choice([0, 0.3]))) if load else []
+        # Copies of load_start and of banks are a cycle behind.
+        loading = [{}] * cfg.copies + loads(load, rng, float(rng.choice([0, 0.3]))) if load else []
         drain = drains(None if self.carry.any() else self.computed, cfg, rng)
         events = compute.events if compute else {}
         updating = compute is not None and compute.job.phase == Phase.WU and not compute.job.sum_store

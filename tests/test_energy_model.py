@@ -27,9 +27,10 @@ from rtl.dense_controller import DenseController
 from rtl.dense_encoder import DenseEncoder
 from rtl.gate_buffer import GateBuffer
 from rtl.gradient_buffer import GradientBuffer
-from rtl.pe import PE, RowControl, control_layout
+from rtl.pe import PE
 from rtl.regenerate import Regenerate
 from rtl.requantise import Requantise
+from rtl.row_control import RowControl, control_layout
 from rtl.row_controller import RowController
 from rtl.weight_update import WeightUpdate
 from scripts import energy as command
