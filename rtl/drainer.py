@@ -151,7 +151,8 @@ class FlowDrainer(wiring.Component):
         m.d.comb += slot_lane.eq(of_unit(*(Cat(Const(0, shift), self.assign_slot) for shift in shifts)) | lane_1)
         row_2 = Signal(row_bits(cfg), reset_less=True)
         m.d.sync += [
-            self.side_addr.eq((slot_lane << command.log2_positions) + position_1),
+            # A position is less than 1 << log2_positions: no bits meet.
+            self.side_addr.eq((slot_lane << command.log2_positions) | position_1),
             self.side_clear.eq(Mux(go_1 & data_1, 1 << self.assign_row, 0)),
             row_2.eq(self.assign_row),
         ]

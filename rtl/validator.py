@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -115,18 +115,21 @@ class Validator(wiring.Component):
                 m.d.sync += uncounted.eq(command.units > Mux(back, product >> command.wide, command.records))
 
         # Everything else is compared every cycle, and right from step 1 on, what depends on the taps from step 2 on.
-        header_beats, header_room = Signal(14), Signal(18)
+        header_room = Signal(18)
         magic, headers_fit, range_bad = Signal(), Signal(), Signal()
+        # segments * header_beats > PLAN_BEATS as a table of quotients: a product would wait for its multiplier.
+        quotients = [MAX_SEGMENTS, *(min(PLAN_BEATS // beats, MAX_SEGMENTS) for beats in range(1, PLAN_BEATS + 1))]
+        most_segments = Array(quotients)[command.header_beats[: PLAN_BEATS.bit_length()]]
         m.d.comb += [
             magic.eq((command.magic == MAGIC) | (command.magic == VECTOR)),
             range_bad.eq(
                 (command.segments == 0)
                 | (command.segments > MAX_SEGMENTS)
-                | (header_beats > PLAN_BEATS)
+                | (command.header_beats > PLAN_BEATS)
+                | (command.segments[:6] > most_segments)
                 | (command.records == 0)
                 | ~_holds(command.block_rows, command.record0, command.records)
             ),
-            header_beats.eq(command.segments[:6] * command.header_beats),
             header_room.eq(command.header_beats << log2_exact(cfg.words_per_beat, "words_per_beat")),
             headers_fit.eq(~range_bad & _holds(header_room, command.block_rows, command.groups, 1)),
         ]
