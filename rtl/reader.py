@@ -223,26 +223,30 @@ class Reader(wiring.Component):
         m.submodules.requests = requests = ListWalker()
         m.submodules.responses = responses = ListWalker()
         m.submodules.totals = totals = Memory(
-            shape=StructLayout({"offset": RUN_BITS, "total": RUN_BITS, "some": 1}),
+            shape=StructLayout({"offset": RUN_BITS, "total": RUN_BITS}),
             depth=1 << (BANK_BITS + SEGMENT_BITS),
             init=[],
         )
+        # Asked first, so apart: a memory as narrow as that answers sooner than a RAM block.
+        m.submodules.somes = somes = Memory(shape=1, depth=totals.depth, init=[])
         plan, load = self.plan_command, self.load_command
 
         # -- the five lists, the same for both walkers -----------------------------------------
         stationary = Signal()
         m.d.comb += stationary.eq(load.phase == Phase.WU)
-        write = totals.write_port()
+        write, write_some = totals.write_port(), somes.write_port()
         m.d.comb += [
             write.en.eq(self.total_we),
             write.addr.eq((self.total_bank << SEGMENT_BITS) | self.total_segment),
             write.data.total.eq(self.total_value),
-            write.data.some.eq(self.total_value.any()),
             write.data.offset.eq(self.offset_value),
+            write_some.en.eq(write.en),
+            write_some.addr.eq(write.addr),
+            write_some.data.eq(self.total_value.any()),
         ]
         skip = Signal(RUN_BITS)
         for walker in (requests, responses):
-            read = totals.read_port()
+            read, read_some = totals.read_port(), somes.read_port()
             if walker is requests:
                 m.d.comb += skip.eq(Mux(walker.kind == Kind.W, read.data.offset, 0))
             segment = Signal(SEGMENT_BITS)
@@ -263,10 +267,12 @@ class Reader(wiring.Component):
                 walker.length[Kind.X].eq(load.x_run),
                 walker.length[Kind.AUX].eq(load.aux_run),
                 walker.length[Kind.W].eq(read.data.total),
-                walker.some.eq(Cat(*(walker.length[kind].any() for kind in Kind if kind != Kind.W), read.data.some)),
+                walker.some.eq(Cat(*(walker.length[kind].any() for kind in Kind if kind != Kind.W), read_some.data)),
                 segment.eq(load.segment + walker.peek),
                 read.addr.eq((self.load_bank << SEGMENT_BITS) | segment),
                 read.en.eq(1),
+                read_some.addr.eq(read.addr),
+                read_some.en.eq(1),
             ]
 
         # -- requests --------------------------------------------------------------------------
