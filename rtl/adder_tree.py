@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import log2_exact
+from rtl.payload import payload
 
 
 class AdderTree(wiring.Component):
@@ -85,6 +86,7 @@ class AdderTree(wiring.Component):
             en, first, last = next_en, next_first, next_last
 
         m.d.sync += self.valid.eq(en & last)
+        running = payload(m, self.sum, "running")
         with m.If(en):
-            m.d.sync += self.sum.eq(Mux(first, 0, self.sum) + level[0])
+            m.d.sync += running.eq(Mux(first, 0, running) + level[0])
         return m

@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.payload import payload
 from rtl.tap_table import box_layout, position_bits
 
 PITCH_BITS = 16
@@ -68,7 +69,8 @@ class BoxWalk(wiring.Component):
             with m.Elif(new_row):
                 m.d.sync += rows_left.eq(rows_left - 1)
         for name in ("gather", "psum"):
-            out, base = getattr(self, name), getattr(self, f"{name}_base")
+            out = payload(m, getattr(self, name), f"{name}_address")
+            base = getattr(self, f"{name}_base")
             image, row, col = (getattr(self, f"{name}_{axis}")[: len(out)] for axis in AXES)
             row_start = Signal(len(out), name=f"{name}_row_start", reset_less=True)
             image_start = Signal(len(out), name=f"{name}_image_start", reset_less=True)

@@ -107,12 +107,13 @@ class CommandProcessor(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         valid = {stage: getattr(self, f"{stage}_valid") for stage in STAGES}
-        if self._cfg.maps:
-            command = {stage: getattr(self, f"{stage}_command") for stage in STAGES}
-        else:  # constants leave the ports, so that they reach all that hangs on them, and no register holds them
-            command = {stage: Signal(COMMAND, name=f"{stage}_held") for stage in STAGES}
-            for stage, held in command.items():
-                m.d.comb += getattr(self, f"{stage}_command").as_value().eq(connected(held))
+        # Whether a stage has a command is reset, the command is not.
+        command = {stage: Signal(COMMAND, name=f"{stage}_held", reset_less=True) for stage in STAGES}
+        for stage, held in command.items():
+            # Without maps, constants leave the ports, so that they reach all that hangs on them, and no register holds
+            # them.
+            shown = held.as_value() if self._cfg.maps else connected(held)
+            m.d.comb += getattr(self, f"{stage}_command").as_value().eq(shown)
         index = {stage: getattr(self, f"{stage}_index") for stage in STAGES}
         done = {stage: getattr(self, f"{stage}_done") for stage in STAGES}
 

@@ -20,6 +20,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.payload import payload
 from rtl.reduction import some, total
 from rtl.tap_table import position_bits
 from rtl.weight_buffer import value_bits
@@ -151,18 +152,21 @@ class CsbDecoder(wiring.Component):
             self.last.eq(busy & ~empty & last),
             self.word_last.eq(busy & take),
         ]
+        bit, has_value = payload(m, self.bit, "bit_1"), payload(m, self.has_value, "has_value_1")
+        tags_1 = payload(m, self.tags_out, "tags_1")
         with m.If(fresh):
             m.d.sync += [
-                self.bit.eq(
+                bit.eq(
                     Cat(Cat(lowest[i] for i in range(cfg.mask_bits) if i >> n & 1).any() for n in range(bit_bits(cfg)))
                 ),
-                self.has_value.eq((lowest & mask).any()),
-                self.tags_out.eq(tags),
+                has_value.eq((lowest & mask).any()),
+                tags_1.eq(tags),
                 offset_1.eq(offset),
                 *(part.eq(total(under.word_select(n, _POPCOUNT_CHUNK))) for n, part in enumerate(parts)),
             ]
 
         # Addressed, and kept until the value is wanted: an address has fewer bits than what it is made of.
         address_2, address_3 = register(value_bits(cfg), "address_2"), register(value_bits(cfg), "address_3")
-        m.d.sync += [address_2.eq(offset_1 + total(parts)), address_3.eq(address_2), self.address.eq(address_3)]
+        m.d.sync += [address_2.eq(offset_1 + total(parts)), address_3.eq(address_2)]
+        m.d.sync += payload(m, self.address, "address_4").eq(address_3)
         return m

@@ -79,7 +79,7 @@ class DrainStage(wiring.Component):
                 "assign_slot": In(unit_bits(cfg)),
                 "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
                 "side_clear": Out(cfg.rows),
-                "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
+                "side_q": In(cfg.columns * cfg.acc_bits),
                 "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
                 "gate_q": In(cfg.columns * cfg.bus_elements),
                 "rows_start": Out(1),

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import operator
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
+from rtl.payload import payload
 from rtl.reduction import total, tree
 from rtl.requantise import SHIFT_BITS, Requantise
 
@@ -39,8 +40,8 @@ class FlowDrainer(wiring.Component):
         mantissa of the constant-one channel; likewise.
         done: nothing is left to push (beats may still be in the write queue).
         assign_unit: unit looked up; assign_row, assign_slot: its place, one cycle later.
-        side_addr: psum address, all rows; side_clear: one bit a row, reads and clears that word; side_q: word of each
-        row for the address of the cycle before, if it was read, columns at bits [n*ACC, (n+1)*ACC).
+        side_addr: psum address, all rows; side_clear: one bit a row, reads and clears that word; side_q: the word
+        that was read in the cycle before, columns at bits [n*ACC, (n+1)*ACC).
         gate_addr: address within the gate bank (beats from 0); gate_q: its word one cycle later, bit n*E + e
         set if element e of column n was positive.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.
@@ -67,7 +68,7 @@ class FlowDrainer(wiring.Component):
                 "assign_slot": In(unit_bits(cfg)),
                 "side_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
                 "side_clear": Out(cfg.rows),
-                "side_q": In(data.ArrayLayout(cfg.columns * cfg.acc_bits, cfg.rows)),
+                "side_q": In(cfg.columns * cfg.acc_bits),
                 "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
                 "gate_q": In(cfg.columns * cfg.bus_elements),
                 "reserve": Out(1),
@@ -95,8 +96,8 @@ class FlowDrainer(wiring.Component):
 
         # Stage 0: which element. Channel, beat, position; a beat begins only when it has room.
         running = Signal()
-        element, beat, position, col = Signal(element_bits), Signal(16), Signal(16), Signal(16)
-        channel = Signal(16 + element_bits)
+        element, channel = Signal(element_bits, reset_less=True), Signal(16 + element_bits, reset_less=True)
+        beat, position, col = (Signal(16, name=name, reset_less=True) for name in ("beat", "position", "col"))
         go, beat_end, run_end, row_end, end = Signal(), Signal(), Signal(), Signal(), Signal()
         is_data, is_one = Signal(), Signal()
         backward = Signal()
@@ -149,16 +150,13 @@ class FlowDrainer(wiring.Component):
         position_1 = delay(position, "position_1")
         slot_lane = Signal(len(self.side_addr))
         m.d.comb += slot_lane.eq(of_unit(*(Cat(Const(0, shift), self.assign_slot) for shift in shifts)) | lane_1)
-        row_2 = Signal(row_bits(cfg), reset_less=True)
         m.d.sync += [
             # A position is less than 1 << log2_positions: no bits meet.
-            self.side_addr.eq((slot_lane << command.log2_positions) | position_1),
+            payload(m, self.side_addr, "side_addr_2").eq((slot_lane << command.log2_positions) | position_1),
             self.side_clear.eq(Mux(go_1 & data_1, 1 << self.assign_row, 0)),
-            row_2.eq(self.assign_row),
         ]
 
-        # Stage 2: the rows read and clear. Stage 3: their words are here, one is taken.
-        row_3 = delay(row_2, "row_3")
+        # Stage 2: a row reads and clears. Stage 3: its word is here.
         data_3 = delay(data_1, "data", 2)
         one_3 = delay(one_1, "one", 2)
         go_2 = delay(go_1, "go_2", resets=True)
@@ -166,7 +164,7 @@ class FlowDrainer(wiring.Component):
         element_2 = delay(element, "element", 2)
         element_3 = delay(element_2, "element_3")
         taken = Signal(columns * acc, reset_less=True)
-        m.d.sync += taken.eq(Array(self.side_q[row] for row in range(cfg.rows))[row_3])
+        m.d.sync += taken.eq(self.side_q)
         with m.If(self.start):
             m.d.sync += self.gate_addr.eq(0)
         with m.Elif(go_2 & (element_2 == cfg.bus_elements - 1)):
@@ -221,7 +219,8 @@ class FlowDrainer(wiring.Component):
 
         # Stage 8: a beat is complete.
         run_end_8, row_end_8, end_8 = delay(run_end, "run_end", 8), delay(row_end, "row_end", 8), delay(end, "end", 8)
-        position_addr, row_addr, next_addr = Signal(32), Signal(32), Signal(32)
+        position_addr, row_addr = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        next_addr, push_addr = Signal(32), payload(m, self.push_addr, "push_addr_8")
         m.d.comb += next_addr.eq(
             Mux(row_end_8, row_addr, position_addr) + Mux(row_end_8, command.out_pitch, command.out_stride)
         )
@@ -231,11 +230,11 @@ class FlowDrainer(wiring.Component):
         with m.If(self.start):
             m.d.sync += self.done.eq(0)
         with m.If(begun):
-            m.d.sync += [address.eq(command.out_addr) for address in (self.push_addr, position_addr, row_addr)]
+            m.d.sync += [address.eq(command.out_addr) for address in (push_addr, position_addr, row_addr)]
         with m.Elif(self.push):
-            m.d.sync += self.push_addr.eq(self.push_addr + 1)
+            m.d.sync += push_addr.eq(push_addr + 1)
             with m.If(run_end_8):
-                m.d.sync += [position_addr.eq(next_addr), self.push_addr.eq(next_addr)]
+                m.d.sync += [position_addr.eq(next_addr), push_addr.eq(next_addr)]
                 with m.If(row_end_8):
                     m.d.sync += row_addr.eq(next_addr)
             m.d.sync += self.done.eq(end_8)

@@ -13,6 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.payload import payload
 
 
 class GradientBuffer(wiring.Component):
@@ -57,11 +58,12 @@ class GradientBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         cfg, dots = self._cfg, self._dot_latency
         m = Module()
+        gradient = payload(m, self.g, "gradient")
         if not cfg.maps:  # nothing waits, and every visit has positions
             valid = Signal(dots)
             m.d.sync += valid.eq(Cat(self.visit_valid, valid))
             with m.If(valid[dots - 1]):
-                m.d.sync += self.g.eq(self.sum)
+                m.d.sync += gradient.eq(self.sum)
             return m
         m.submodules.memory = memory = Memory(shape=signed(cfg.acc_bits), depth=cfg.gradients, init=[])
         write, read = memory.write_port(), memory.read_port()
@@ -88,7 +90,7 @@ class GradientBuffer(wiring.Component):
             void.eq(Cat(self.visit_void, void)),
         ]
         for stage, port in ((dots - 2, read), (dots, write)):
-            following = Signal(len(port.addr), name=f"following_{stage}")
+            following = Signal(len(port.addr), name=f"following_{stage}", reset_less=True)
             m.d.comb += port.addr.eq(Mux(first[stage], 0, following))
             with m.If(valid[stage]):
                 m.d.sync += following.eq(port.addr + 1)
@@ -98,5 +100,5 @@ class GradientBuffer(wiring.Component):
             write.data.eq(self.g),
         ]
         with m.If(valid[dots - 1]):  # idle cycles toggle nothing
-            m.d.sync += self.g.eq(Mux(void[dots - 1], 0, self.sum) + Mux(add[dots - 1], read.data, 0))
+            m.d.sync += gradient.eq(Mux(void[dots - 1], 0, self.sum) + Mux(add[dots - 1], read.data, 0))
         return m

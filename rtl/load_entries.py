@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from arch.config import Config
 from rtl.dense_drainer import dense_words
 from rtl.exploration import group_bits
+from rtl.payload import payload
 from rtl.row_walker import word_bits
 
 
@@ -40,9 +41,10 @@ def load_entries(
     room = command.mask_beats if cfg.sparse else dense_words(cfg, command.words)  # of a record, in a row
     begin_1, begin_2 = Signal(), Signal()  # s + 2, s + 3
     looking, looked, found, over = Signal(), Signal(), Signal(), Signal()
-    unit, in_segment = Signal(16), Signal(16)
-    word, group = Signal(word_bits(cfg)), Signal(group_bits(cfg))
-    block, base, base_step = Signal.like(first_block), Signal(width), Signal(width)
+    unit, in_segment = Signal(16, reset_less=True), Signal(16, reset_less=True)
+    word, group = Signal(word_bits(cfg), reset_less=True), Signal(group_bits(cfg), reset_less=True)
+    block, base = Signal.like(first_block, reset_less=True), Signal(width, reset_less=True)
+    base_step = Signal(width, reset_less=True)
     unit_last, segment_last, word_last = Signal(), Signal(), Signal()
     m.d.comb += [
         unit_last.eq(unit + 1 == command.units),
@@ -97,7 +99,9 @@ def load_entries(
     }
     bus: dict[str, Value] = {"row": loader.assign_row, "slot": loader.assign_slot}
     for name, value in place.items():
-        bus[name] = Signal.like(getattr(loader, f"entry_{name}"), name=f"found_{name}")
+        bus[name] = Signal.like(getattr(loader, f"entry_{name}"), name=f"found_{name}", reset_less=name != "valid")
         m.d.sync += bus[name].eq(value)
-    m.d.sync += [getattr(loader, f"entry_{name}").eq(value) for name, value in bus.items()]
+    for name, value in bus.items():
+        port = getattr(loader, f"entry_{name}")
+        m.d.sync += (port if name == "valid" else payload(m, port, f"shown_{name}")).eq(value)
     return unit, over

@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 
 from arch.command import Phase
 from arch.config import Config, log2_exact
+from rtl.payload import payload
 from rtl.reader import Kind, aux_interval
 
 
@@ -36,7 +37,7 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
 
     # t+1+p: piece p is lowest in each column; its unit is looked up.
     beat = Signal(cfg.beat_bits, reset_less=True)
-    channel, position = Signal(16), Signal(16)
+    channel, position = Signal(16, reset_less=True), Signal(16, reset_less=True)
     left = Signal(range(pieces + 1))
     lanes = [beat.word_select(n, cfg.bus_elements * bits) for n in range(cfg.columns)]
     valid, unit = Signal(), Signal.like(loader.assign_unit)
@@ -75,8 +76,8 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
     m.d.comb += word.eq((loader.assign_slot << (unit_shift - pack_shift)) | pair_1)
     m.d.sync += [
         loader.stat_we.eq(valid_1),
-        loader.stat_row.eq(loader.assign_row),
-        loader.stat_addr.eq((word << command.log2_positions) + position_1),
-        loader.stat_data.eq(data_1),
+        payload(m, loader.stat_row, "stat_row_1").eq(loader.assign_row),
+        payload(m, loader.stat_addr, "stat_addr_1").eq((word << command.log2_positions) + position_1),
+        payload(m, loader.stat_data, "stat_data_2").eq(data_1),
     ]
     return unit, valid

@@ -21,6 +21,7 @@ from rtl.dense_parser import DenseParser
 from rtl.exploration import group_bits
 from rtl.load_entries import load_entries
 from rtl.load_stationary import load_stationary
+from rtl.payload import payload
 from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
 from rtl.record_parser import RecordParser
 from rtl.row_control import gather_word_bits
@@ -208,10 +209,11 @@ class Loader(wiring.Component):
         element_shift = log2_exact(self._cfg.bus_elements, "bus_elements")
         here = Signal()
         m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.X))
+        address, beat = payload(m, self.col_addr, "col_addr_1"), payload(m, self.col_data, "col_data_1")
         m.d.sync += [
             self.col_we.eq(here),
-            self.col_addr.eq(base + self.in_index),
-            self.col_data.eq(self.in_data),
+            address.eq(base + self.in_index),
+            beat.eq(self.in_data),
         ]
         with m.If(self.slot_start):
             m.d.sync += base.eq(0)
@@ -226,7 +228,7 @@ class Loader(wiring.Component):
         for index in range(len(bits)):
             element = self.in_data.word_select(index, cfg.operand_bits)
             m.d.comb += bits[index].eq(element.any() & ~element[-1])
-        m.d.sync += [self.gate_we.eq(here), self.gate_data.eq(bits)]
+        m.d.sync += [self.gate_we.eq(here), payload(m, self.gate_data, "gate_data_1").eq(bits)]
         with m.If(turn):
             m.d.sync += self.gate_bank.eq(self.gate_bank + 1)
         with m.If(self.slot_start):
@@ -241,8 +243,8 @@ class Loader(wiring.Component):
         blocks, step = Signal(cb_bits(self._cfg)), Signal(cb_bits(self._cfg))
         # One adder a cycle: six terms, three sums, two; the last is made where it is used.
         terms = [Mux(command.segment[bit], command.c_step << bit, 0) for bit in range(SEGMENT_BITS)] + [command.c0]
-        pairs = [Signal(22, name=f"first_block_pair{i}") for i in range(len(terms) // 2)]
-        sums = [Signal(22, name=f"first_block_sum{i}") for i in range(2)]
+        pairs = [Signal(22, name=f"first_block_pair{i}", reset_less=True) for i in range(len(terms) // 2)]
+        sums = [Signal(22, name=f"first_block_sum{i}", reset_less=True) for i in range(2)]
         m.d.sync += [pair.eq(terms[2 * i] + terms[2 * i + 1]) for i, pair in enumerate(pairs)]
         m.d.sync += [sums[0].eq(pairs[0] + pairs[1]), sums[1].eq(pairs[2])]
         m.d.comb += [blocks.eq((sums[0] + sums[1]) >> shift), step.eq(command.c_step >> shift)]
@@ -277,25 +279,26 @@ class Loader(wiring.Component):
             self.load_first.eq(parser.first & ~back),
             self.load_all.eq(back),
         ]
-        first_kb = Signal.like(self.load_kb)
+        first_kb, kb = Signal.like(self.load_kb, reset_less=True), payload(m, self.load_kb, "kb")
         m.d.sync += [
             first_kb.eq((command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + command.record0),
-            self.load_kb.eq(first_kb + parser.record),
+            kb.eq(first_kb + parser.record),
         ]
         loading = Signal()  # a beat of this slot has passed
+        channel, cb = payload(m, self.load_channel, "channel"), payload(m, self.load_cb, "cb")
         with m.If(self.slot_start):
             m.d.sync += loading.eq(0)
         with m.Elif(parser.valid):
             m.d.sync += loading.eq(1)
         with m.If(parser.valid & parser.region_last):
             m.d.sync += [
-                self.load_channel.eq(self.load_channel + command.c_step),
-                self.load_cb.eq(self.load_cb + block_step),
+                channel.eq(channel + command.c_step),
+                cb.eq(cb + block_step),
             ]
         with m.Elif(~loading & ~parser.valid):
-            m.d.sync += [self.load_channel.eq(0), self.load_cb.eq(first_block)]
+            m.d.sync += [channel.eq(0), cb.eq(first_block)]
         with m.If(command.depthwise):
-            m.d.sync += self.load_channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
+            m.d.sync += channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
         return parser
 
     def _owner(self, m: Module, parser: wiring.Component) -> Value:
@@ -307,15 +310,17 @@ class Loader(wiring.Component):
         cycles before a record ends.
         """
         owner, first = (
-            Signal(data.StructLayout({"row": len(self.load_row), "slot": len(self.load_slot)}), name=name)
+            Signal(
+                data.StructLayout({"row": len(self.load_row), "slot": len(self.load_slot)}), name=name, reset_less=True
+            )
             for name in ("owner", "first_owner")
         )
         begins, begun = Signal(), Signal()
         m.d.sync += [
             begins.eq(self.slot_start),
             begun.eq(begins),
-            self.load_row.eq(owner.row),
-            self.load_slot.eq(owner.slot),
+            payload(m, self.load_row, "row").eq(owner.row),
+            payload(m, self.load_slot, "slot").eq(owner.slot),
         ]
         found = Cat(self.assign_row, self.assign_slot[: len(self.load_slot)])
         with m.If(begun):

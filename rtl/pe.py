@@ -37,8 +37,8 @@ from rtl.row_control import control_layout
 class PE(wiring.Component):
     """Memories and arithmetic of one array element; see the module docstring for the schedule.
 
-    Memories start at zero. Reset does not clear them (the drain does, through the side port), and
-    no register here needs one: every effect hangs on an enable of `RowControl`, which has.
+    Reset does not clear the memories, and no register here needs one: every effect hangs on an enable of `RowControl`,
+    which has. Whether a partial sum is alive is known there; what a dead word holds is never seen.
 
     Args:
         cfg: widths and depths.
@@ -46,8 +46,8 @@ class PE(wiring.Component):
     Ports:
         control: word of `RowControl`. load_data: E operands of the column bus.
         stat_data: word of the stationary bus, two operands, 2A bits.
-        side_q: psum word at side_addr, signed `acc_bits`, one cycle after side_read; not that of an address written in
-        the same cycle.
+        side_q: psum word at side_addr, signed `acc_bits`, one cycle after side_read, otherwise zero; not that of an
+        address written in the same cycle.
         product: gathered x weight or stationary operand, signed 2A, readable in T3; it holds its
         value in cycles without operation.
     """
@@ -100,8 +100,8 @@ class PE(wiring.Component):
             write, read = memory.write_port(), memory.read_port()
             m.d.comb += [
                 write.en.eq(control.psum_we[bank]),
-                write.addr.eq(control.psum_waddr[bank]),
-                write.data.eq(Mux(control.write_acc[bank], acc, 0)),
+                write.addr.eq(control.psum_waddr),
+                write.data.eq(acc),
                 read.en.eq(control.psum_re[bank]),
                 read.addr.eq(control.psum_raddr[bank]),
             ]
@@ -125,7 +125,9 @@ class PE(wiring.Component):
         late = Signal(signed(acc_bits), reset_less=True)
         with m.If(control.product_en_2):
             m.d.sync += product.eq(gathered * other)
-        with m.If(control.base_en_2), m.Switch(control.base_2):
+        with m.If(control.base_zero_2):
+            m.d.sync += base.eq(0)
+        with m.Elif(control.base_en_2), m.Switch(control.base_2):
             with m.Case(2):
                 m.d.sync += base.eq(acc)
             with m.Case(3):
@@ -141,6 +143,10 @@ class PE(wiring.Component):
 
         m.d.comb += [
             self.product.eq(product),
-            self.side_q.eq(Mux(control.side_bank_1, psum_words[1], psum_words[0])),
+            # By AND and OR: rows that are not asked answer zero, so that the drain need not choose among them.
+            self.side_q.eq(
+                psum_words[0] & control.side_1[0].replicate(acc_bits)
+                | psum_words[1] & control.side_1[1].replicate(acc_bits)
+            ),
         ]
         return m

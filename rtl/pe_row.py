@@ -35,7 +35,7 @@ class RowDatapath(wiring.Component):
         load_data: a beat; the E operands of column n at bits [n*E*A, (n+1)*E*A).
         stat_data: stationary word of column n, 2A bits, at bits [n*2A, (n+1)*2A).
         side_q: psum word of column n, signed `acc_bits`, at bits [n*ACC, (n+1)*ACC), one cycle
-        after side_read.
+        after side_read, otherwise zero.
         sum, sum_valid: see above; signed `acc_bits`; valid for one cycle.
     """
 

@@ -280,7 +280,7 @@ class Reader(wiring.Component):
         terms = [Mux(load.segment[bit], load.w_stride << bit, 0) for bit in range(SEGMENT_BITS)]
         bases = [*terms, load.w_addr, load.header_beats]
         for level in range(3):
-            sums = [Signal(32, name=f"w_base_{level}_{i}") for i in range(-(-len(bases) // 2))]
+            sums = [Signal(32, name=f"w_base_{level}_{i}", reset_less=True) for i in range(-(-len(bases) // 2))]
             m.d.sync += [whole.eq(sum(bases[2 * i : 2 * i + 2])) for i, whole in enumerate(sums)]
             bases = sums
         (weights,) = bases
@@ -306,7 +306,10 @@ class Reader(wiring.Component):
                 m.d.comb += [tile.eq(1), cols.eq(load.x_cols), pitch.eq(load.x_pitch)]
             with m.Case(Kind.AUX):
                 m.d.comb += [tile.eq(1), cols.eq(load.aux_cols), pitch.eq(load.aux_pitch)]
-        run_start, row_start, next_start, address = Signal(32), Signal(32), Signal(32), Signal(32)
+        run_start = Signal(32)
+        row_start, next_start, address = (
+            Signal(32, name=name, reset_less=True) for name in ("row_start", "next_start", "address")
+        )
         first, row_begins, row_ends = Signal(), Signal(), Signal()
         row_begins_next = Signal()
         m.d.comb += [

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl import reduction
+from rtl.payload import payload
 from rtl.rounding import held
 from rtl.weight_buffer import offset_bits, value_bits
 
@@ -130,11 +131,14 @@ class RecordParser(wiring.Component):
                 m.d.sync += self.error.eq(1)
 
         # t+2: the outputs. There is nothing before the first word.
-        offsets = data.View(data.ArrayLayout(offset_bits(cfg), cfg.masks_per_beat), self.offsets)
+        offsets = data.View(
+            data.ArrayLayout(offset_bits(cfg), cfg.masks_per_beat), payload(m, self.offsets, "offsets_2")
+        )
+        beat_2 = payload(m, self.data, "beat_2")
         m.d.sync += [
             self.valid.eq(taken & ~surplus),
             self.is_value.eq(in_values),
-            self.data.eq(Mux(in_values, held(cfg, beat_1, self.exact), beat_1)),
+            beat_2.eq(Mux(in_values, held(cfg, beat_1, self.exact), beat_1)),
             self.first.eq(~in_values & (masks_seen == 0)),
             self.region_last.eq(last_1),
             self.before.eq(left),

@@ -19,6 +19,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config
+from rtl.payload import payload
 
 K_BITS = 13
 C_BITS = 13
@@ -117,8 +118,9 @@ class Regenerate(wiring.Component):
         m.d.comb += total.eq(self.scaled + ((1 << SCALE_SHIFT - 1) - 1) + self.scaled[SCALE_SHIFT])
         rounded = Signal(signed(len(total) - SCALE_SHIFT))
         m.d.comb += rounded.eq(total >> SCALE_SHIFT)
+        weight = payload(m, self.w0, "weight")
         with m.If(enables[-1]):
-            m.d.sync += self.w0.eq(Mux(wanted, saturate(m, rounded, bits, "w0"), 0))
+            m.d.sync += weight.eq(Mux(wanted, saturate(m, rounded, bits, "w0"), 0))
         return m
 
 

@@ -12,6 +12,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.payload import payload
+
 SHIFT_BITS = 7
 MIN_SHIFT = -31
 MAX_SHIFT = 63
@@ -123,6 +125,7 @@ class Requantise(wiring.Component):
         x, shift: accumulator and right shift (-31 to 63, negative shifts left; others are not legal).
         value, saturated: rounded and saturated quotient, and whether it had to be saturated.
         magnitude_bits: bit length of |x|, 0 for 0. Belongs to the same x as value.
+        saturated is low after a reset, the other two stay.
 
     Raises:
         ValueError: a width out of range, by name.
@@ -158,6 +161,7 @@ class Requantise(wiring.Component):
             shifter.shift.eq(self.shift),
             negative.eq(self.x[-1]),
         ]
+        value, magnitude_bits = payload(m, self.value, "value_2"), payload(m, self.magnitude_bits, "magnitude_bits_2")
         with m.If(self.en):
             for name in ("kept", "guard", "sticky", "over"):
                 source = getattr(shifter, name)
@@ -168,9 +172,9 @@ class Requantise(wiring.Component):
             m.d.sync += [
                 negative_1.eq(negative),
                 magnitude.eq((self.x ^ negative.replicate(self._in_bits)) + negative),
-                self.value.eq(rounder.value),
+                value.eq(rounder.value),
                 self.saturated.eq(rounder.saturated),
-                self.magnitude_bits.eq(bit_length(m, magnitude)),
+                magnitude_bits.eq(bit_length(m, magnitude)),
             ]
         m.d.comb += rounder.negative.eq(negative_1)
         return m

@@ -124,7 +124,8 @@ class Row(wiring.Component):
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
         col_*, stat_*: column and stationary bus; stat_row owns the word.
-        side_addr, side_read, side_clear, side_q: partial sums, bank that compute does not use.
+        side_addr, side_read, side_clear, side_q: partial sums, bank that compute does not use; side_q is zero a cycle
+        after no side_read.
         drain_*: update buffer, bank that compute does not write.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
         kept, seen, adopted, evicted, saturated: events of the weight update, one cycle each.

@@ -2,6 +2,10 @@
 
 All PEs of a row do the same in the same cycle, so what delays and decodes an operation exists once a row and not once
 a PE. The schedule is that of `rtl.pe`.
+
+Nor is a partial sum cleared in the PEs: a bit for each address, beside the memories and written and read with them,
+says whether the word there is alive, or counts as zero because nothing was added since it was drained. So no zero is
+ever written, and the side port needs no way to the memories' inputs.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.ram import ram
 
 
 class Op(IntEnum):
@@ -50,15 +55,15 @@ def control_layout(cfg: Config) -> data.StructLayout:
             "psum_bank_2": 1,  # MAC: bank whose word arrives in T2
             "base_2": 2,  # 0 memory, 2 acc, 3 acc one cycle ago
             "base_en_2": 1,
+            "base_zero_2": 1,  # the word in memory counts as zero
             "forward_3": 1,
             "acc_en_3": 1,
             "late_en_4": 1,
             "psum_re": 2,
             "psum_raddr": data.ArrayLayout(psum, 2),
             "psum_we": 2,
-            "psum_waddr": data.ArrayLayout(psum, 2),
-            "write_acc": 2,  # per bank: write acc, otherwise zero
-            "side_bank_1": 1,  # bank whose word is on side_q
+            "psum_waddr": psum,
+            "side_1": 2,  # per bank: its word is on side_q; of neither, side_q is zero
         }
     )
 
@@ -84,7 +89,7 @@ class RowControl(wiring.Component):
         the same psum bank and address if that is 1, 2 or 3, otherwise 0.
         gather_bank, psum_bank, stat_bank: banks of compute; loads and side port use the other ones.
         load_we, load_addr: column bus, word address. stat_we, stat_addr: stationary bus.
-        side_addr, side_read, side_clear: side port; side_read reads that word, side_clear writes zero, a cycle later.
+        side_addr, side_read, side_clear: side port; side_read reads that word, side_clear makes it zero, a cycle later.
         control: the control word.
     """
 
@@ -176,23 +181,35 @@ class RowControl(wiring.Component):
             control.forward_3.eq(bypass_3 == 1),
             control.acc_en_3.eq(mac_3),
             control.late_en_4.eq(mac_4),
-            control.side_bank_1.eq(stage("side_bank_1", side_bank)),
+            control.psum_waddr.eq(addr_4),
         ]
-        # The zero goes a cycle behind the address, so that the word is out before it.
+        # A word dies a cycle behind its address, so that it is out before it.
         clear_1 = stage("clear_1", self.side_clear, resets=True)
         clear_addr_1 = stage("clear_addr_1", self.side_addr, self.side_clear)
+        clear_bank_1 = stage("clear_bank_1", side_bank, self.side_clear)
+        alive = Signal(2)
         for bank in range(2):
             reads_mac = Signal(name=f"reads_mac{bank}")
             writes = Signal(name=f"writes{bank}")
+            clears = Signal(name=f"clears{bank}")
             side = Signal(name=f"side{bank}")
+            m.submodules[f"alive{bank}"] = memory = ram(1, self._cfg.psum_depth)
+            write, read = memory.write_port(), memory.read_port()
             m.d.comb += [
                 reads_mac.eq(mac_1 & (bank_1 == bank)),
                 writes.eq(mac_4 & (bank_4 == bank)),
+                clears.eq(clear_1 & (clear_bank_1 == bank)),
                 side.eq(self.side_read & (side_bank == bank)),
                 control.psum_re[bank].eq(reads_mac | side),
                 control.psum_raddr[bank].eq(Mux(reads_mac, addr_1, self.side_addr)),
-                control.psum_we[bank].eq(writes | (clear_1 & (control.side_bank_1 == bank))),
-                control.psum_waddr[bank].eq(Mux(writes, addr_4, clear_addr_1)),
-                control.write_acc[bank].eq(writes),
+                control.psum_we[bank].eq(writes),
+                write.en.eq(writes | clears),
+                write.addr.eq(Mux(writes, addr_4, clear_addr_1)),
+                write.data.eq(writes),
+                read.en.eq(control.psum_re[bank]),
+                read.addr.eq(control.psum_raddr[bank]),
+                alive[bank].eq(read.data),
+                control.side_1[bank].eq(stage(f"side{bank}_1", side) & alive[bank]),
             ]
+        m.d.comb += control.base_zero_2.eq(mac_2 & ~bypass_2[1] & ~Mux(bank_2, alive[1], alive[0]))
         return m

@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.csb_decoder import CsbDecoder
+from rtl.payload import payload
 from rtl.regenerate import Regenerate, saturate
 from rtl.row_control import Op
 from rtl.row_word import word_end, word_layout
@@ -110,8 +111,9 @@ def operate(
     ]
     with m.If(first[6]):
         m.d.sync += stored_7.eq(delta[:a_bits])
+    value = payload(m, row.value, "value_8")
     with m.If(first[7]):
-        m.d.sync += row.value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
+        m.d.sync += value.eq(Mux(updating, 0, saturate(m, sum_7, a_bits, "value")))
 
     visit = Visit(
         decoder.first,
@@ -144,12 +146,10 @@ def operate(
         row.visit_word_last.eq(word_last[7]),
         row.bypass.eq(Mux(updating, 0, bypass[7])),
     ]
-    with m.If(acts[7]):
-        m.d.sync += [
-            row.gather_addr.eq(gather[7]),
-            row.psum_addr.eq(psum[7]),
-            row.half.eq(half[7]),
-        ]
+    for name, source in (("gather_addr", gather), ("psum_addr", psum), ("half", half)):
+        address = payload(m, getattr(row, name), f"{name}_8")
+        with m.If(acts[7]):
+            m.d.sync += address.eq(source[7])
     m.d.comb += [
         row.visit_bit.eq(decoder.bit),
         row.visit_record_last.eq(end.record_last),

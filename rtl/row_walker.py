@@ -20,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.exploration import group_bits
+from rtl.payload import payload
 from rtl.ram import ram
 from rtl.reduction import some
 from rtl.regenerate import C_BITS, K_BITS
@@ -212,10 +213,15 @@ class RowWalker(wiring.Component):
         # Compute side. The entry under way is always what the memory shows: the address of the next cycle's
         # entry is known in this one. Whether the walk steps, known late, decides on the read alone, not on its address.
         active, row_empty = Signal(), Signal()
-        pointer, next_pointer = Signal(range(depth)), Signal(range(depth))
-        inner = Signal(COUNT_BITS)  # FW, WU: mask beat (dense: word) of the record; BW: record of the segment
-        tap, tap_word = Signal(TAP_BITS), Signal(WORD_COUNT_BITS)  # BW: tap of the record, words before it
-        before = Signal(self._beat_bits)  # mask beats (dense: words) before that one (BW: before that record)
+        pointer, next_pointer = Signal(range(depth), reset_less=True), Signal(range(depth))
+        inner = Signal(
+            COUNT_BITS, reset_less=True
+        )  # FW, WU: mask beat (dense: word) of the record; BW: record of the segment
+        tap = Signal(TAP_BITS, reset_less=True)  # BW: tap of the record, words before it
+        tap_word = Signal(WORD_COUNT_BITS, reset_less=True)
+        before = Signal(
+            self._beat_bits, reset_less=True
+        )  # mask beats (dense: words) before that one (BW: before that record)
         inner_done, inner_last, entry_last, step, leave = Signal(), Signal(), Signal(), Signal(), Signal()
         inner_count, inner_next = Signal(COUNT_BITS), Signal(COUNT_BITS)
         count, backward, now = Signal.like(counts[0], name="walked"), Signal(), Signal(entry)
@@ -261,7 +267,7 @@ class RowWalker(wiring.Component):
         else:
             m.d.comb += [inner_done.eq(~backward | tap_last), number.eq(inner)]
 
-        record, group, info = now.of.record, now.of.group, self.info
+        record, group, info = now.of.record, now.of.group, payload(m, self.info, "walked_info")
         word, in_tap, of_tap = Signal(word_bits(cfg)), Signal(word_bits(cfg)), Signal(TAP_BITS)
         # A block is less than the blocks of a tap, so no bits meet: an adder less between memory and register.
         m.d.comb += [
@@ -269,6 +275,8 @@ class RowWalker(wiring.Component):
             in_tap.eq(number & ((1 << self.log2_blocks) - 1)[: len(number)]),
             of_tap.eq(Mux(backward, tap, number >> self.log2_blocks)),
         ]
+        places = ("beat", "lane") if cfg.sparse else ("place",)
+        place = {name: payload(m, getattr(self, name), f"walked_{name}") for name in places}
         lanes = log2_exact(cfg.masks_per_beat, "masks_per_beat")
         block_k, block_c = log2_exact(cfg.block_k, "block_k"), log2_exact(cfg.block_c, "block_c")
         with m.If(self.advance):
@@ -276,9 +284,9 @@ class RowWalker(wiring.Component):
         with m.If(step):
             if cfg.sparse:
                 behind = Mux(backward, group.base + word[lanes:], 0)
-                m.d.sync += [self.beat.eq(before + behind), self.lane.eq(word[:lanes])]
+                m.d.sync += [place["beat"].eq(before + behind), place["lane"].eq(word[:lanes])]
             else:
-                m.d.sync += self.place.eq(before + Mux(backward, group.base, 0) + word)
+                m.d.sync += place["place"].eq(before + Mux(backward, group.base, 0) + word)
             m.d.sync += [
                 info.slot.eq(now.slot),
                 info.kb.eq(Mux(backward, self.k0[block_k:], record.kb) + Mux(backward, inner, 0)),

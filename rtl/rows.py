@@ -5,6 +5,7 @@ Rows are instances of one module, converted once (`rtl.emit`), or submodules (fo
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
@@ -19,6 +20,7 @@ from rtl.dense_drainer import dense_words
 from rtl.drain_stage import DrainStage
 from rtl.loader import Loader
 from rtl.quantile import QuantileEstimator
+from rtl.reduction import tree
 from rtl.registers import Registers
 from rtl.row import Row
 from rtl.tap_table import TAP_BITS, TapBuilder
@@ -121,6 +123,7 @@ def connect_rows(
         "sum_error": sequencer.row_sum_error,
         **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
     }
+    side_words: list[Value] = []
     for number in range(cfg.rows):
         side_clear = Signal(name=f"row{number}_side_clear")
         m.d.comb += side_clear.eq(drain.side_clear[number] | processor.scrubbing)
@@ -151,9 +154,9 @@ def connect_rows(
             m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
             m.d.comb += [value.eq(getattr(row, name)) for name, value in outputs.items()]
         m.d.comb += [bits[number].eq(outputs[name]) for name, bits in collected.items()]
+        side_words.append(outputs["side_q"])
         m.d.comb += [
             loader.row_error.word_select(number, 2).eq(outputs["load_error"]),
-            drain.side_q[number].eq(outputs["side_q"]),
             drain.rows_data[number].eq(outputs["drain_data"]),
         ]
         if cfg.sparse:
@@ -163,7 +166,10 @@ def connect_rows(
             ]
         if cfg.trace:
             m.d.comb += trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
-    m.d.comb += registers.row_busy.eq(sequencer.row_busy)
+    m.d.comb += [
+        registers.row_busy.eq(sequencer.row_busy),
+        drain.side_q.eq(tree(side_words, operator.or_)),  # a row that is not asked answers zero
+    ]
 
 
 def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:

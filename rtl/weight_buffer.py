@@ -20,6 +20,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.payload import payload
 from rtl.ram import ram
 from rtl.reduction import chosen
 
@@ -150,12 +151,13 @@ class WeightBuffer(wiring.Component):
             read.as_value().eq(mask_read.data),
             picked.as_value().eq(chosen(m, words, lane_1, "word")),
         ]
+        shown = {name: payload(m, getattr(self, name), f"{name}_2") for name in ("mask", "offset", "base")}
         with m.If(self.mask_en):
             m.d.sync += [
                 lane_1.eq(self.mask_lane),
-                self.mask.eq(picked.mask),
-                self.offset.eq(picked.offset),
-                self.base.eq(read.base),
+                shown["mask"].eq(picked.mask),
+                shown["offset"].eq(picked.offset),
+                shown["base"].eq(read.base),
             ]
 
     def _values(self, m: Module) -> Signal:
@@ -189,6 +191,7 @@ class WeightBuffer(wiring.Component):
             ]
             halves = [read_port.data.word_select(lane, half) for lane in range(cfg.values_per_beat)]
             read.append(chosen(m, halves, lane_1, f"{name}_lane"))
+        value = payload(m, self.value, "value_2")
         with m.If(en_1):
-            m.d.sync += self.value.eq(Cat(Mux(high_1, read[1], read[0]), read[1]))
+            m.d.sync += value.eq(Cat(Mux(high_1, read[1], read[0]), read[1]))
         return pointer

@@ -20,6 +20,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.payload import payload
 from rtl.regenerate import FACTOR_BITS, SCALE_BITS
 from rtl.requantise import SHIFT_BITS, Requantise
 
@@ -59,7 +60,7 @@ class VisitDelay(wiring.Component):
         places = self._delay - 1  # the read register is the last cycle
         m.submodules.memory = memory = Memory(shape=self._width, depth=places, init=[])
         write, read = memory.write_port(), memory.read_port()
-        place = Signal(range(places))
+        place = Signal(range(places), reset_less=True)
         m.d.sync += place.eq(Mux(place == places - 1, 0, place + 1))
         m.d.comb += [
             write.en.eq(1),
@@ -229,7 +230,7 @@ class WeightUpdate(wiring.Component):
             self.valid.eq(valid),
             self.word_last.eq(word_lasts[before]),
             self.saturated.eq(valid & saturated),
-            self.candidate.eq(candidate),
+            payload(m, self.candidate, "candidate_6").eq(candidate),
         ]
         m.d.comb += [self.bit.eq(shown["bit"]), self.record_last.eq(shown["record_last"])]
         if cfg.sparse:

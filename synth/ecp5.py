@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from synth import cache
+from synth import cache, carry
 from synth.errors import SynthError
-from synth.mapping import READ, UNIT, Flow, local_cells, total
+from synth.mapping import READ, UNIT, Flow, total
 from synth.netlist import Netlist, Port
 from synth.tools import NEXTPNR, YOSYS, nextpnr, version, workplace, yosys
 
@@ -208,8 +209,7 @@ def place_and_route(
     ports = netlist[name].ports
     text = netlist.verilog(name).replace(f"module {name}", f"module {UNIT}", 1) + "\n" + harness(ports)
     script = [READ[0], "hierarchy -top harness", *READ[2:], *KEEP, "synth_ecp5 -top harness -json netlist.json"]
-    script.append("tee -q -o stat.json stat -json")
-    tools = [version(YOSYS), version(NEXTPNR), *script, PACKAGE, settings.speed, str(TARGET_MHZ)]
+    tools = [version(YOSYS), version(NEXTPNR), *script, carry.VERSION, PACKAGE, settings.speed, str(TARGET_MHZ)]
     key = cache.key("clock", *tools, *settings.changed(), text)
     known = cache.load(key) or {"runs": {}}
     missing = [seed for seed in seeds if str(seed) not in known["runs"]]
@@ -217,8 +217,10 @@ def place_and_route(
         with workplace(f"pnr-{label}") as folder:
             (folder / "unit.v").write_text(text)
             yosys(script, folder)
-            statistics = (folder / "stat.json").read_text()
-            resources = own(local_cells(statistics, "harness"))
+            mapped = json.loads((folder / "netlist.json").read_text())
+            carry.absorb(mapped["modules"]["harness"])
+            (folder / "netlist.json").write_text(json.dumps(mapped))
+            resources = own(Counter(cell["type"] for cell in mapped["modules"]["harness"]["cells"].values()))
             device = device_for(resources, label)
             known |= {"device": device.name, "flat": resources}
 

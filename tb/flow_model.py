@@ -162,8 +162,7 @@ class FlowModel(Script):
             address = (slot << c["log2_lanes"] | lane) << c["log2_positions"] | position
             self.want[t]["assign_unit"] = unit
             self.want[t + SIDE] |= {"side_addr": address, "side_clear": 1 << row}
-            word = packed(self.job.sums[position, channel], cfg.acc_bits)
-            self.give[t + SIDE_DATA]["side_q"] = (row, word)
+            self.give[t + SIDE_DATA]["side_q"] = packed(self.job.sums[position, channel], cfg.acc_bits)
         if self.gated:
             self.want[t + GATE]["gate_addr"] = beat
             self.give[t + GATE + 1]["gate_q"] = self.gates[beat]

@@ -76,7 +76,7 @@ class RowModel:
         self.now = 0
 
     def step(self, i: Cycle) -> np.ndarray | None:
-        """One cycle. Returns the side port's words of the next cycle, None where it does not read or may not."""
+        """One cycle. Returns the side port's words of the next cycle, None where they may be anything."""
         cfg, now = self.cfg, self.now
         while self.writes and self.writes[0][0] <= now:
             _, bank, address, word = self.writes.pop(0)
@@ -87,7 +87,11 @@ class RowModel:
             or self.cleared == (side, i["side_addr"])
             or any(w[:3] == (now + 1, side, i["side_addr"]) for w in self.writes)
         )
-        side_q = None if collides or not i["side_read"] else self.seen[side, i["side_addr"]].copy()
+        side_q = None
+        if not i["side_read"]:
+            side_q = np.zeros(cfg.columns, dtype=np.int64)
+        elif not collides:
+            side_q = self.seen[side, i["side_addr"]].copy()
 
         gathered = self.gather[i["gather_bank"], i["gather_addr"]]
         if i["op"] == MAC:

@@ -100,11 +100,12 @@ class Bench:
         cfg, rng = self.cfg, self.rng
         for row, info in give.get("info", []):
             self.infos = placed(self.infos, row, self.info_bits, info)
-        wide = {"side_q": cfg.columns * cfg.acc_bits, "rows_data": cfg.beat_bits}
+        wide = {"rows_data": cfg.beat_bits}
         if cfg.sparse:
             wide["rows_mask"] = mask_group(cfg) * cfg.mask_bits
         noise = {
             **{name: random_bits(rng, cfg.rows * width) for name, width in wide.items()},
+            "side_q": give.get("side_q", random_bits(rng, cfg.columns * cfg.acc_bits)),
             "gate_q": give.get("gate_q", random_bits(rng, cfg.columns * cfg.bus_elements)),
             "shift": random_bits(rng, self.shift_bits),
             "ones": random_bits(rng, cfg.operand_bits),

@@ -17,7 +17,6 @@ from arch.command import FIELDS, Phase
 from golden.writing import QUEUE, flow_done, flow_writes
 from tb.flow_model import SHIFT_NEEDED, FlowJob, FlowModel, random_job, room_for
 from tb.pins import Pins, command_bits, compare, random_bits
-from tb.script import placed
 
 SILENT = ("reserve", "push", "side_clear", "saturated")
 OUTPUTS = (*SILENT, "done", "assign_unit", "side_addr", "gate_addr", "push_addr", "push_data", "magnitude")
@@ -37,19 +36,17 @@ class Bench:
         self.jobs = 0
         self.pins.drive(rst=0, start=0)
 
-    async def cycle(self, room: bool, side_q: tuple[int, int] | None = None, **inputs: int) -> dict[str, int]:
-        """One cycle; inputs not given are noise, and so are the words of the rows but one."""
+    async def cycle(self, room: bool, side_q: int | None = None, **inputs: int) -> dict[str, int]:
+        """One cycle; inputs not given are noise."""
         cfg, rng = self.cfg, self.rng
         noise = {
             "start": 0,
             "command": random_bits(rng, COMMAND_BITS),
             "shift": random_bits(rng, self.shift_bits),
             "ones": random_bits(rng, cfg.operand_bits),
-            "side_q": random_bits(rng, cfg.rows * cfg.columns * cfg.acc_bits),
+            "side_q": random_bits(rng, cfg.columns * cfg.acc_bits) if side_q is None else side_q,
             "gate_q": random_bits(rng, cfg.columns * cfg.bus_elements),
         }
-        if side_q is not None:
-            noise["side_q"] = placed(noise["side_q"], side_q[0], cfg.columns * cfg.acc_bits, side_q[1])
         row, slot = self.place
         got = await self.pins.cycle(**(noise | inputs), room=int(room), assign_row=row, assign_slot=slot)
         self.place = self.table[got["assign_unit"]]

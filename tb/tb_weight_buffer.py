@@ -39,9 +39,9 @@ class Model:
         """Pointers to zero; what is under way is unknown."""
         self.mask_beats = self.value_beats = 0
         self.mask_1: MaskRead | None = None
-        self.mask_2: MaskRead | None = (0, 0, 0)
+        self.mask_2: MaskRead | None = None
         self.value_1: tuple[int, int] | None = None  # value, and which of its bits are known
-        self.value_2 = (0, -1)
+        self.value_2 = (0, 0)
 
     def shows(self, exact: int) -> dict[str, int]:
         """Outputs of this cycle that are known, with `load_exact`; of the value, those bits that are."""

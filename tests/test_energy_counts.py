@@ -97,7 +97,6 @@ def slow(cfg: Config, work: Work, decay: int) -> Events:
                 out["requantised"] += cfg.columns
                 out["gate_read"] += 1
                 if channel < c["out_channels"]:
-                    out["psum_clear"] += cfg.columns
                     out["psum_side"] += cfg.columns
         out["written_bits"] = c["positions"] * c["out_run"] * cfg.beat_bits
     return dict(out)
@@ -115,7 +114,7 @@ def test_counts_are_those_of_the_trace(name: str) -> None:
         for event in found.keys() - wanted.keys() - {"read_bits", "header_read", "header_write", "balanced"}:
             assert found[event] == (found["written_bits"] // cfg.beat_bits if event == "drained_beat" else 0), event
         seen = events.summed((seen, found))
-    needed = {"mac", "dot", "value_read", "word", "update", "psum_clear", "stationary_write", "gate_write"}
+    needed = {"mac", "dot", "value_read", "word", "update", "psum_side", "stationary_write", "gate_write"}
     needed |= {"regeneration"} if name == "early" else set()
     needed |= {"mask_read", "mask_write", "balanced"} if name != "dense build" else set()
     assert all(seen[event] > 0 for event in needed)

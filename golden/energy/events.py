@@ -36,8 +36,7 @@ EVENTS: dict[str, str] = {
     "stationary_write": "words written there, in the PEs of the row that owns the channel",
     "psum_read": "partial sums read by a MAC of a PE",
     "psum_write": "partial sums written by it",
-    "psum_side": "partial sums of a PE read for the drain",
-    "psum_clear": "partial sums cleared behind the drain",
+    "psum_side": "partial sums of a PE read for the drain, and no longer alive",
     "row_operation": "operations of a row: control word and weight broadcast to its PEs",
     "mask_write": "mask beats written to the weight buffer of a row; in BW every row takes every beat",
     "rounded_beat": "value beats rounded to weights while they load (FW, BW)",
@@ -203,7 +202,6 @@ def _drained(cfg: Config, work: Work, phase: Phase) -> Events:
     sums = c["positions"] * c["out_channels"] * cfg.columns
     return {
         "psum_side": sums,  # an address is broadcast, one row reads
-        "psum_clear": sums,
         "requantised": beats * cfg.bus_elements * cfg.columns,
         "gate_read": beats * cfg.bus_elements,
     }

@@ -42,7 +42,6 @@ OF: dict[str, str] = {
     "psum_read": "PE memories",
     "psum_write": "PE memories",
     "psum_side": "PE memories",
-    "psum_clear": "PE memories",
     "row_operation": "buses",
     "mask_write": "row buffers",
     "rounded_beat": "row buffers",
@@ -149,6 +148,7 @@ def prices(cfg: Config, u: Units) -> dict[str, float]:
     product = u.multiply(a, a)
     wire = u.entries["wire"] * side(cfg, u)
     tree = (cfg.columns - 1) * (u.add(delta + 4) + u.register(delta + 4)) + u.add(acc) + u.register(acc)
+    alive = access("read", "alive") + access("write", "alive")
     mask = cfg.mask_bits
     requantise = u.shift(acc) + 2 * u.add(acc) + u.logic(2 * acc) + u.register(regs["requantiser"])
     mix = 6 * (u.add(32) + u.logic(32))
@@ -161,9 +161,8 @@ def prices(cfg: Config, u: Units) -> dict[str, float]:
         "stationary_write": access("write", "stationary"),
         "psum_read": access("read", "psum"),
         "psum_write": access("write", "psum"),
-        "psum_side": access("read", "psum"),
-        "psum_clear": access("write", "psum"),
-        "row_operation": wire * regs["control word"],
+        "psum_side": access("read", "psum") + alive / cfg.columns,  # one bit for all PEs of a row
+        "row_operation": wire * regs["control word"] + alive,  # of a DOT, too, which has none
         "mask_write": access("write", "masks"),
         "rounded_beat": cfg.values_per_beat * (u.add(a) + u.logic(2 * a)),
         "value_write": access("write", "values"),

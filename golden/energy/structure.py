@@ -37,6 +37,7 @@ def memories(cfg: Config) -> dict[str, Shape]:
         "gather": Shape(wide, 2 * cfg.gather_depth // cfg.bus_elements, pes),
         "stationary": Shape(cfg.delta_bits, 2 * cfg.psum_depth, pes),
         "psum": Shape(cfg.acc_bits, cfg.psum_depth, 2 * pes),
+        "alive": Shape(1, cfg.psum_depth, 2 * rows),
         "values": Shape(cfg.beat_bits // 2, 2 * cfg.value_beats, 2 * rows),
         "updated values": Shape(cfg.beat_bits, 2 * cfg.value_beats, rows),
         "gradients": Shape(cfg.acc_bits, cfg.gradients, rows),
@@ -58,7 +59,7 @@ def control_word(cfg: Config) -> int:
     """Bits that a row broadcasts to its PEs with every operation, the weight among them."""
     word = log2_exact(cfg.gather_depth // cfg.bus_elements, "gather words")
     psum = log2_exact(cfg.psum_depth, "psum_depth")
-    return 26 + 2 * word + 6 * psum + log2_exact(cfg.bus_elements, "bus_elements") + cfg.operand_bits
+    return 26 + 2 * word + 5 * psum + log2_exact(cfg.bus_elements, "bus_elements") + cfg.operand_bits
 
 
 def registers(cfg: Config) -> dict[str, int]:
