@@ -65,10 +65,11 @@ class Loader(wiring.Component):
         col_we, col_addr, col_data: column bus; word address in the gather bank, a beat.
         stat_we, stat_row, stat_addr, stat_data: stationary bus; `stationary_pack` operands a column, lowest
         channel lowest, column n at bits [n * pack * A, (n + 1) * pack * A).
-        load_start: empty the load bank. load_exact: values are as stored (WU), otherwise rounded. load_valid,
-        load_is_value, load_data, load_before, load_offsets, load_first, load_row, load_slot, load_channel, load_kb,
-        load_cb, load_all: load bus; a row takes a beat if load_all (BW) or if load_row is its number. load_first is low
-        in BW. load_channel: gathered channel of the first word: of the segment, or with `depthwise` of the record.
+        load_start: empty the load bank. load_exact: values are as stored (WU), otherwise rounded.
+        load_valid, load_is_value, load_data, load_before, load_offsets, load_words (which words hold a value),
+        load_first, load_row, load_slot, load_channel, load_kb, load_cb, load_all: load bus; a row takes a beat if
+        load_all (BW) or if load_row is its number. load_first is low in BW. load_channel: gathered channel of the first
+        word: of the segment, or with `depthwise` of the record.
         entry_valid, entry_row, entry_slot, entry_word, entry_group, entry_record_base, entry_cb: entry bus (BW).
     Ports, out:
         gate_we, gate_bank, gate_addr, gate_data: to the gate buffer. `gate_bank` is the bank of the command in the
@@ -91,6 +92,7 @@ class Loader(wiring.Component):
             "load_is_value": Out(1),
             "load_before": Out(value_bits(cfg)),
             "load_offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+            "load_words": Out(cfg.masks_per_beat),
         }
         super().__init__(
             {
@@ -262,6 +264,7 @@ class Loader(wiring.Component):
                 self.load_is_value.eq(parser.is_value),
                 self.load_before.eq(parser.before),
                 self.load_offsets.eq(parser.offsets),
+                self.load_words.eq(parser.words),
             ]
         else:
             m.d.comb += parser.record_beats.eq(record_beats(self._cfg, command.words))

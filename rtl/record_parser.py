@@ -8,7 +8,7 @@ turns out to be.
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,7 +41,7 @@ class RecordParser(wiring.Component):
         of a record. region_last: last beat of a region.
         before: values of the record in its mask beats before this one, modulo those of a bank (a record that has
         more does not fit a row). offsets: for each mask word the values of its beat before it,
-        `rtl.weight_buffer.offset_bits` each.
+        `rtl.weight_buffer.offset_bits` each. words: which mask words hold a value.
         regions: regions that ended so far. error: a region ended within a record, or with another number of
         records than records, or went on after the last; sticky until `start`, and nothing is valid from then on.
     """
@@ -69,6 +69,7 @@ class RecordParser(wiring.Component):
                 "region_last": Out(1),
                 "before": Out(value_bits(cfg)),
                 "offsets": Out(cfg.masks_per_beat * offset_bits(cfg)),
+                "words": Out(cfg.masks_per_beat),
                 "regions": Out(8),
                 "error": Out(1),
             }
@@ -143,6 +144,7 @@ class RecordParser(wiring.Component):
             self.region_last.eq(last_1),
             self.before.eq(left),
             *(offsets[word + 1].eq(total) for word, total in enumerate(sums[:-1])),
+            payload(m, self.words, "words_2").eq(Cat(word.any() for word in words)),
         ]
         with m.If(self.start):
             m.d.sync += [

@@ -73,20 +73,22 @@ _CONTROLLER = (
     "command",
     "compute_start",
 )
-#: Of these a row has copies of its own with `cfg.copies`.
-_NEAR = (
-    "phase",
-    "wide",
-    "dense_mode",
-    "sum_add",
-    "sum_store",
-    "lr",
-    "scale_t",
-    "salt",
-    "gather_bank",
-    "stat_bank",
-    "load_start",
+#: With `cfg.copies` a row has registers of its own for all it is given but these.
+_FAR = (
+    "number",
+    "tap_we",
+    "tap",
+    "box",
+    "count",
+    "tap_bank",
+    "compute_start",
+    "command",
+    *("psum_bank", "update_bank"),
+    *("side_addr", "side_read", "side_clear"),
+    *("drain_start", "drain_next", "drain_mask_next", "drain_record_next"),
 )
+#: What acts by itself, so that a reset must reach its register.
+_STROBES = ("load_start", "load_valid", "entry_valid", "col_we", "stat_we", "weight_bank", "gather_bank", "stat_bank")
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
     "visit_bit",
@@ -117,9 +119,10 @@ class Row(wiring.Component):
         emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
 
     Ports: those of the units, same names, but for
-        phase, wide, dense_mode, sum_add, sum_store, lr, scale_t, salt: constant from the cycle before compute_start on.
-        Behind these, load_start, gather_bank and stat_bank stands a register with cfg.copies: what is loaded in the
-        cycle after one of them moves is lost. They carry the attribute `keep`, since equal registers would be merged.
+        With cfg.copies registers stand in front of all that is loaded (load_*, entry_*, col_*, stat_*), of the banks of
+        compute and loads (weight_bank, gather_bank, stat_bank) and of what is constant while a working set computes,
+        which must then be there in the cycle before compute_start: all of it is a cycle late, and the wires to the row
+        end there. They carry the attribute `keep`, since equal registers would be merged.
         number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
@@ -195,31 +198,29 @@ class Row(wiring.Component):
         m.submodules.update = update = WeightUpdate(cfg, dots + GradientBuffer.LATENCY, *leads)
         m.submodules.encoder = encoder = CsbEncoder(cfg) if cfg.sparse else DenseEncoder(cfg)
 
-        mine = Signal()
-        m.d.comb += [
-            mine.eq(self.load_all | (self.load_row == self.number)),
-            controller.load_mine.eq(mine),
-            controller.load_first.eq(self.load_first & ~self.load_all),
-            controller.entry_mine.eq(self.entry_row == self.number),
-            controller.bank.eq(self.weight_bank),
-        ]
-        given = {name: getattr(self, name) for name in self.signature.members}
-        for name in _NEAR:
-            if name in given and cfg.copies:
-                far = given[name]
-                given[name] = Signal.like(far, name=f"near_{name}", attrs={"keep": True})
+        given = {name: getattr(self, name) for name, port in self.signature.members.items() if port.flow is In}
+        for name, far in given.items():
+            if cfg.copies and name not in _FAR:
+                acts = name in _STROBES
+                given[name] = Signal.like(far, name=f"near_{name}", attrs={"keep": True}, reset_less=not acts)
                 m.d.sync += given[name].eq(far)
+        m.d.comb += [
+            controller.load_mine.eq(given["load_all"] | (given["load_row"] == self.number)),
+            controller.load_first.eq(given["load_first"] & ~given["load_all"]),
+            controller.entry_mine.eq(given["entry_row"] == self.number),
+            controller.bank.eq(given["weight_bank"]),
+        ]
         m.d.comb += [getattr(controller, name).eq(given[name]) for name in self._common]
         m.d.comb += [getattr(datapath, name).eq(getattr(controller, name)) for name in _OPERATION]
         m.d.comb += [
             datapath.gather_bank.eq(given["gather_bank"]),
             datapath.psum_bank.eq(self.psum_bank),
             datapath.stat_bank.eq(given["stat_bank"]),
-            datapath.load_we.eq(self.col_we),
-            datapath.load_addr.eq(self.col_addr),
-            datapath.load_data.eq(self.col_data),
-            datapath.stat_we.eq(self.stat_we & (self.stat_row == self.number)),
-            datapath.stat_addr.eq(self.stat_addr),
+            datapath.load_we.eq(given["col_we"]),
+            datapath.load_addr.eq(given["col_addr"]),
+            datapath.load_data.eq(given["col_data"]),
+            datapath.stat_we.eq(given["stat_we"] & (given["stat_row"] == self.number)),
+            datapath.stat_addr.eq(given["stat_addr"]),
             datapath.side_addr.eq(self.side_addr),
             datapath.side_read.eq(self.side_read),
             datapath.side_clear.eq(self.side_clear),
@@ -228,7 +229,7 @@ class Row(wiring.Component):
         width = cfg.stationary_pack * cfg.operand_bits
         for column in range(cfg.columns):
             m.d.comb += datapath.stat_data.word_select(column, cfg.delta_bits).eq(
-                self.stat_data.word_select(column, width)
+                given["stat_data"].word_select(column, width)
             )
 
         constants = ("lr", "shift", "theta", "dense_mode", "scale_t")
@@ -236,7 +237,7 @@ class Row(wiring.Component):
         for target, source, names in ((update, controller, _VISIT + _FACTOR), (encoder, update, _UPDATED)):
             present = [name for name in names if name in target.signature.members]
             m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in present]
-        update_starts = Signal()  # long before the first visit is updated
+        update_starts = Signal(attrs={"keep": True} if cfg.copies else {})  # long before the first visit is updated
         m.d.sync += update_starts.eq(self.compute_start & (given["phase"] == Phase.WU) & ~given["sum_store"])
         m.d.comb += [
             gradients.start.eq(self.compute_start),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
@@ -43,6 +43,7 @@ _LOAD_BUS = (
     "load_data",
     "load_before",
     "load_offsets",
+    "load_words",
     "load_first",
     "load_row",
     "load_slot",
@@ -200,9 +201,7 @@ def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:
         "drain_start": drain.rows_start,
     }
     if engines.quantile is not None:
-        words = (loader.load_data.word_select(word, cfg.mask_bits) for word in range(cfg.masks_per_beat))
         common |= {
-            "load_words": Cat(word.any() for word in words),
             "scale_t": sequencer.scale_t,
             "dense_mode": registers.dense_mode,
             "step": sequencer.slot_step,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from synth import cache, carry
+from synth import cache, carry, floorplan
 from synth.errors import SynthError
 from synth.mapping import READ, UNIT, Flow, total
 from synth.netlist import Netlist, Port
@@ -56,12 +56,15 @@ DEVICES = (
 )
 PACKAGE, TARGET_MHZ = "CABGA381", 100
 ROUTERS = ("router1", "router2")
+FLOORPLAN = "floorplan"
+_TIMING = ("--placer-heap-timingweight", "40", "--placer-heap-critexp", "4", "--placer-heap-beta", "0.75")
 PLACEMENTS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "timing": ("--placer-heap-timingweight", "40", "--placer-heap-critexp", "4", "--placer-heap-beta", "0.75"),
+    "timing": _TIMING,
+    FLOORPLAN: _TIMING,
 }
 """Options of nextpnr's analytic placer: its own, or nets of critical paths pulled together four times as hard, and
-cells spread a little more."""
+cells spread a little more; this alone, or with multipliers and RAM blocks where `synth.floorplan` puts them."""
 
 SPEEDS = ("6", "7", "8")
 
@@ -210,6 +213,8 @@ def place_and_route(
     text = netlist.verilog(name).replace(f"module {name}", f"module {UNIT}", 1) + "\n" + harness(ports)
     script = [READ[0], "hierarchy -top harness", *READ[2:], *KEEP, "synth_ecp5 -top harness -json netlist.json"]
     tools = [version(YOSYS), version(NEXTPNR), *script, carry.VERSION, PACKAGE, settings.speed, str(TARGET_MHZ)]
+    if settings.placement == FLOORPLAN:
+        tools.append(floorplan.VERSION)
     key = cache.key("clock", *tools, *settings.changed(), text)
     known = cache.load(key) or {"runs": {}}
     missing = [seed for seed in seeds if str(seed) not in known["runs"]]
@@ -218,10 +223,14 @@ def place_and_route(
             (folder / "unit.v").write_text(text)
             yosys(script, folder)
             mapped = json.loads((folder / "netlist.json").read_text())
-            carry.absorb(mapped["modules"]["harness"])
-            (folder / "netlist.json").write_text(json.dumps(mapped))
-            resources = own(Counter(cell["type"] for cell in mapped["modules"]["harness"]["cells"].values()))
+            module = mapped["modules"]["harness"]
+            carry.absorb(module)
+            resources = own(Counter(cell["type"] for cell in module["cells"].values()))
             device = device_for(resources, label)
+            if settings.placement == FLOORPLAN:
+                device = DEVICES[-1]
+                floorplan.pin(module, device.name, label)
+            (folder / "netlist.json").write_text(json.dumps(mapped))
             known |= {"device": device.name, "flat": resources}
 
             def route(seed: int) -> tuple[int, dict[str, Any]]:

@@ -24,6 +24,7 @@ class Seen:
     Attributes:
         record: number in its region. is_value, first (mask beat of its record).
         before: values of the record before the beat. offsets: of a mask beat before each of its words, packed.
+        words: of a mask beat those that hold a value, a bit each.
         passed: it belongs to a record that there should be; and no error came before it.
         records, regions, error: record number, regions over and error after it.
     """
@@ -33,6 +34,7 @@ class Seen:
     first: bool
     before: int
     offsets: int
+    words: int
     passed: bool
     records: int
     regions: int
@@ -63,9 +65,10 @@ def parse(cfg: Config, beats: list[Beat], mask_beats: int, records: int) -> list
     width, room = offset_bits(cfg), 2 * cfg.value_beats * cfg.values_per_beat
     for bits, last in beats:
         if error:
-            result.append(Seen(record, False, False, 0, 0, False, record, regions, True))
+            result.append(Seen(record, False, False, 0, 0, 0, False, record, regions, True))
             continue
-        at, is_value, surplus, before, offsets = record, values > 0, record == records, ones % room, 0
+        at, is_value, surplus, before = record, values > 0, record == records, ones % room
+        offsets = words = 0
         first = not is_value and masks == 0
         if is_value:
             values -= 1
@@ -73,6 +76,7 @@ def parse(cfg: Config, beats: list[Beat], mask_beats: int, records: int) -> list
         else:
             for word in range(cfg.masks_per_beat):
                 offsets |= (bits & (1 << word * cfg.mask_bits) - 1).bit_count() << word * width
+                words |= int(bits >> word * cfg.mask_bits & (1 << cfg.mask_bits) - 1 != 0) << word
             ones += bits.bit_count()
             masks += 1
             ends = False
@@ -83,7 +87,7 @@ def parse(cfg: Config, beats: list[Beat], mask_beats: int, records: int) -> list
         error = surplus or (last and not (ends and record == records))
         if last:
             record, regions = 0, regions + 1
-        result.append(Seen(at, is_value, first, before, offsets, not surplus, record, regions, error))
+        result.append(Seen(at, is_value, first, before, offsets, words, not surplus, record, regions, error))
     return result
 
 

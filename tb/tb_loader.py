@@ -25,8 +25,9 @@ X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, TAPS, SETT
 STROBES = ("hold", "col_we", "stat_we", "gate_we", "load_start", "load_valid", "entry_valid")
 OUTPUTS = (*STROBES, "assign_unit", "col_addr", "col_data", "stat_row", "stat_addr", "stat_data", "gate_bank",
            "gate_addr", "gate_data", "load_exact", "load_is_value", "load_data", "load_before", "load_offsets",
-           "load_first", "load_row", "load_slot", "load_channel", "load_kb", "load_cb", "load_all", "entry_row",
-           "entry_slot", "entry_word", "entry_group", "entry_record_base", "entry_cb", "done", "error")  # fmt: skip
+           "load_words", "load_first", "load_row", "load_slot", "load_channel", "load_kb", "load_cb", "load_all",
+           "entry_row", "entry_slot", "entry_word", "entry_group", "entry_record_base", "entry_cb", "done",
+           "error")  # fmt: skip
 MASK, VALUE = 1, 2
 
 
@@ -201,7 +202,7 @@ class Bench:
         """Owner of a record, and where its first word lies."""
         cfg = self.cfg
         if not s.is_value:
-            want |= {"load_before": s.before, "load_offsets": s.offsets}
+            want |= {"load_before": s.before, "load_offsets": s.offsets, "load_words": s.words}
         if c["phase"] == Phase.BW:
             want["load_first"] = 0
             return

@@ -17,7 +17,8 @@ from tb.pins import Pins, compare, random_bits
 from tb.record_model import Beat, Seen, held, parse, random_region, record_stream
 
 LATENCY = 2
-OUTPUTS = ("record", "valid", "is_value", "data", "first", "region_last", "before", "offsets", "regions", "error")
+OUTPUTS = ("record", "valid", "is_value", "data", "first", "region_last", "before", "offsets", "words",
+           "regions", "error")  # fmt: skip
 
 
 class Bench:
@@ -41,7 +42,7 @@ class Bench:
         self.pins.drive(start=0, mask_beats=mask_beats, records=records, exact=int(exact))
         given: list[tuple[Beat, Seen] | None] = []
         number = cycle = 0
-        now = Seen(0, False, False, 0, 0, False, 0, 0, False)
+        now = Seen(0, False, False, 0, 0, 0, False, 0, 0, False)
         while number < len(beats) or cycle < len(given) + LATENCY:
             send = number < len(beats) and rng.random() >= gap
             noise = (random_bits(rng, cfg.beat_bits), bool(rng.integers(2)))
@@ -59,7 +60,8 @@ class Bench:
                 beat, s = leaving
                 data = held(cfg, beat[0], exact or not s.is_value)
                 want |= {"valid": 1, "is_value": s.is_value, "data": data, "region_last": beat[1], "first": s.first}
-                want |= {"before": None, "offsets": None} if s.is_value else {"before": s.before, "offsets": s.offsets}
+                of_masks = {"before": s.before, "offsets": s.offsets, "words": s.words}
+                want |= dict.fromkeys(of_masks) if s.is_value else of_masks
             compare((self.streams, cycle), got, want)
             cycle += 1
             if cycle == reset_at:

@@ -1,0 +1,144 @@
+"""Floorplan: the multipliers and RAM blocks of a row of the array lie side by side on the device.
+
+Nothing but three pins is fixed when nextpnr's analytic placer begins, so it begins with all cells in one place and
+pulls them apart from there: the rows end up interleaved, each all over the device. Given sites for what there are few
+sites for, everything else follows its wires, and a row is where its multipliers are.
+
+The device is cut into bands, one for each of its rows of DSP slices, and these into as many regions as there are rows
+of the array, and one more in the middle of the last band for what there is once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from synth.errors import SynthError
+
+VERSION = "floorplan 1"
+"""For the keys of cached results: to be raised when the same blocks get other sites."""
+
+DEVICE = "LFE5U-85F"
+_COLUMNS = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
+"""Where a DSP slice, or four RAM blocks, begin."""
+
+_BANDS = {10: (22,), 34: (46,), 58: (70, 82)}
+"""Rows of DSP slices, and the rows of RAM blocks that follow them."""
+
+_MULTIPLIERS = {0: "MULT18_0", 1: "MULT18_1", 4: "MULT18_4", 5: "MULT18_5"}
+_RAMS = {0: "EBR0", 2: "EBR1", 4: "EBR2", 6: "EBR3"}
+_KINDS = ("MULT18X18D", "DP16KD")
+_ROW = re.compile(r"unit\.row(\d+)\.")
+_PE = re.compile(r".*\.pe\d+\.")
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """A place for a block: column and row of the device, name within that tile."""
+
+    x: int
+    y: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"X{self.x}/Y{self.y}/{self.name}"
+
+    def distance(self, x: float, y: float) -> float:
+        """To a point, along columns and rows."""
+        return abs(self.x - x) + abs(self.y - y)
+
+
+def sites(kind: str) -> list[Site]:
+    """All sites of the device for one kind of block."""
+    names, rows = (
+        (_MULTIPLIERS, list(_BANDS))
+        if kind == "MULT18X18D"
+        else (_RAMS, [row for below in _BANDS.values() for row in below])
+    )
+    return [Site(x + dx, y, name) for y in rows for x in _COLUMNS for dx, name in names.items()]
+
+
+def centres(rows: int) -> list[tuple[float, float]]:
+    """Middle of the region of every row of the array, in order, and last of the one for what there is once."""
+    bands = list(_BANDS.items())
+    across = -(-(rows + 1) // len(bands))
+    width = (_COLUMNS[-1] + 9) / across
+    regions = [((n + 0.5) * width, (dsp + rams[0]) / 2) for dsp, rams in bands for n in range(across)]
+    once = regions.pop((len(bands) - 1) * across + across // 2)
+    return [*regions[:rows], once]
+
+
+def pin(module: dict[str, Any], device: str, label: str) -> int:
+    """Give multipliers and RAM blocks their sites; changes the module, in the form of Yosys' `write_json`.
+
+    Args:
+        module: the flattened top level.
+        device: its name.
+        label: of the unit, for messages.
+
+    Returns: number of blocks that were given one.
+
+    Raises:
+        SynthError: another device than the one whose sites are known, a unit without rows, or too few sites.
+    """
+    if device != DEVICE:
+        raise SynthError(f"the floorplan is for an {DEVICE}, not for an {device}")
+    cells = module["cells"]
+    blocks: dict[int | None, dict[str, list[str]]] = defaultdict(lambda: {kind: [] for kind in _KINDS})
+    for name, cell in cells.items():
+        if cell["type"] in _KINDS:
+            blocks[_row(name)][cell["type"]].append(name)
+    rows = sorted(row for row in blocks if row is not None)
+    if not rows:
+        raise SynthError(f"a floorplan is for the top level, with its rows; {label} has none with multipliers")
+    free = {kind: set(sites(kind)) for kind in _KINDS}
+    for kind in _KINDS:
+        needed = sum(len(of[kind]) for of in blocks.values())
+        if needed > len(free[kind]):
+            raise SynthError(f"{label} has {needed} {kind}, an {device} {len(free[kind])}")
+    given = 0
+    for row, centre in zip([*rows, None], centres(len(rows)), strict=True):
+        multipliers = _nearest(free["MULT18X18D"], len(blocks[row]["MULT18X18D"]), *centre)
+        placed = dict(zip(sorted(blocks[row]["MULT18X18D"], key=_natural), multipliers, strict=True))
+        rams = _nearest(free["DP16KD"], len(blocks[row]["DP16KD"]), *centre)
+        placed |= dict(_beside(sorted(blocks[row]["DP16KD"], key=_natural), rams, placed))
+        for name, site in placed.items():
+            cells[name].setdefault("attributes", {})["BEL"] = str(site)
+        given += len(placed)
+    return given
+
+
+def _row(name: str) -> int | None:
+    found = _ROW.match(name)
+    return int(found[1]) if found else None
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Order in which PE 2 comes before PE 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _nearest(free: set[Site], count: int, x: float, y: float) -> list[Site]:
+    """So many sites around a point, from left to right; they are no longer free."""
+    found = sorted(free, key=lambda site: (site.distance(x, y), site))[:count]
+    free.difference_update(found)
+    return sorted(found)
+
+
+def _beside(names: Iterable[str], rams: Iterable[Site], placed: dict[str, Site]) -> Iterator[tuple[str, Site]]:
+    """Sites for RAM blocks: those of a PE first, near its multiplier, the others in what is left."""
+    pes = {match[0]: site for name, site in placed.items() if (match := _PE.match(name))}
+    left, others = list(rams), []
+    for name in names:
+        match = _PE.match(name)
+        at = pes.get(match[0]) if match else None
+        if at is None:
+            others.append(name)
+            continue
+        site = min(left, key=lambda one: (one.distance(at.x, at.y), one))
+        left.remove(site)
+        yield name, site
+    yield from zip(others, left, strict=True)
