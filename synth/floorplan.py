@@ -4,8 +4,8 @@ Nothing but three pins is fixed when nextpnr's analytic placer begins, so it beg
 pulls them apart from there: the rows end up interleaved, each all over the device. Given sites for what there are few
 sites for, everything else follows its wires, and a row is where its multipliers are.
 
-The device is cut into bands, one for each of its rows of DSP slices, and these into as many regions as there are rows
-of the array, and one more in the middle of the last band for what there is once.
+What there is once is the spine of the plan, from the lower to the upper edge; half of the rows of the array lie one
+above the other to its left, half to its right. So all that they are given and all that they answer crosses one border.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _COLUMNS = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
 
 _BANDS = {10: (22,), 34: (46,), 58: (70, 82)}
 """Rows of DSP slices, and the rows of RAM blocks that follow them."""
+
+_WIDTH, _HEIGHT, _SPINE = 126, 95, 34
+"""Of the device and, in the middle, of the region for what there is once; in tiles."""
 
 _MULTIPLIERS = {0: "MULT18_0", 1: "MULT18_1", 4: "MULT18_4", 5: "MULT18_5"}
 _RAMS = {0: "EBR0", 2: "EBR1", 4: "EBR2", 6: "EBR3"}
@@ -63,12 +66,10 @@ def sites(kind: str) -> list[Site]:
 
 def centres(rows: int) -> list[tuple[float, float]]:
     """Middle of the region of every row of the array, in order, and last of the one for what there is once."""
-    bands = list(_BANDS.items())
-    across = -(-(rows + 1) // len(bands))
-    width = (_COLUMNS[-1] + 9) / across
-    regions = [((n + 0.5) * width, (dsp + rams[0]) / 2) for dsp, rams in bands for n in range(across)]
-    once = regions.pop((len(bands) - 1) * across + across // 2)
-    return [*regions[:rows], once]
+    each = -(-rows // 2)
+    left, right = ((_WIDTH - _SPINE) / 4, (3 * _WIDTH + _SPINE) / 4)
+    beside = [(x, (n + 0.5) * _HEIGHT / each) for n in range(each) for x in (left, right)]
+    return [*beside[:rows], (_WIDTH / 2, _HEIGHT / 2)]
 
 
 def pin(module: dict[str, Any], device: str, label: str) -> int:
