@@ -5,11 +5,12 @@ So nothing is counted but beats, and a beat passes in two cycles.
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config
+from rtl.payload import payload
 from rtl.rounding import held
 
 BEATS_BITS = 12
@@ -25,8 +26,8 @@ class DenseParser(wiring.Component):
     Args:
         cfg: widths.
 
-    Ports: those of `rtl.record_parser.RecordParser` with the same names and meanings, without is_value, before
-        and offsets, and record_beats (at least 1): beats of a record. first: first beat of a record.
+    Ports: those of `rtl.record_parser.RecordParser` with the same names and meanings, without is_value, before,
+        offsets and words, and record_beats (at least 1): beats of a record. first: first beat of a record.
     """
 
     LATENCY = 2
@@ -81,9 +82,10 @@ class DenseParser(wiring.Component):
                 m.d.sync += self.error.eq(1)
 
         # t+2: the outputs.
+        beat_2 = payload(m, self.data, "beat_2")
         m.d.sync += [
             self.valid.eq(taken & ~surplus),
-            self.data.eq(held(self._cfg, beat_1, self.exact)),
+            beat_2.eq(Mux(valid_1, held(self._cfg, beat_1, self.exact), beat_1)),
             self.first.eq(seen == 0),
             self.region_last.eq(last_1),
         ]

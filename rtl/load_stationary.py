@@ -26,7 +26,8 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
         cfg: widths.
         loader: the loader, its ports.
 
-    Returns: unit to look up, and whether it is wanted.
+    Returns: unit to look up, and whether it is wanted; the beat to be written, a cycle before stat_we, and whether
+    there is one.
     """
     command = loader.command
     pack, bits, pieces = cfg.stationary_pack, cfg.operand_bits, aux_interval(cfg)
@@ -64,7 +65,7 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
     # t+2+p: row and slot are known.
     valid_1, position_1 = Signal(), Signal(16, reset_less=True)
     pair_1 = Signal(range(max(2, cfg.block_k // pack)), reset_less=True)  # piece within the unit
-    data_1 = Signal.like(loader.stat_data, reset_less=True)
+    data_1 = Signal(cfg.columns * pack * bits, reset_less=True)
     word = Signal.like(loader.stat_addr)
     m.d.sync += [
         valid_1.eq(valid & (channel < command.out_channels)),
@@ -78,6 +79,8 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
         loader.stat_we.eq(valid_1),
         payload(m, loader.stat_row, "stat_row_1").eq(loader.assign_row),
         payload(m, loader.stat_addr, "stat_addr_1").eq((word << command.log2_positions) + position_1),
-        payload(m, loader.stat_data, "stat_data_2").eq(data_1),
     ]
-    return unit, valid
+    piece = Cat(
+        Cat(data_1.word_select(n, pack * bits), Const(0, (cfg.bus_elements - pack) * bits)) for n in range(cfg.columns)
+    )
+    return unit, valid, piece, valid_1

@@ -43,11 +43,10 @@ class Loader(wiring.Component):
     SETTLE covers the pipelines behind the last beat and the errors of the rows. Latencies from the
     cycle t in which a beat is given on `in_*`:
 
-        X: on the column bus in t + X_LATENCY
-        WU stationary: piece p of aux_interval(cfg) on the stationary bus in t + STATIONARY_LATENCY + p; `hold` is high
-          in t + 1 to t + aux_interval(cfg) - 1
+        X, W: on the bus in t + LATENCY
+        WU stationary: piece p of aux_interval(cfg) on the bus in t + LATENCY + p; `hold` is high in t + 1 to
+          t + aux_interval(cfg) - 1
         gate (all but WU): written in t + GATE_LATENCY
-        W: on the load bus in t + WEIGHT_LATENCY (dense: t + DenseParser.LATENCY)
         BW entry of unit n: on the entry bus in s + ENTRIES + n; `load_start` (with load_w) in s + 1
 
     Args:
@@ -62,11 +61,13 @@ class Loader(wiring.Component):
         taps_over: level, the taps of the filter have passed (`TapTable`), valid from s + 1 on: low in s + 1 to
         s + TAPS + taps - 1 for a command that computes, otherwise high.
     Ports, out, to all rows; a row compares row numbers with its own:
-        col_we, col_addr, col_data: column bus; word address in the gather bank, a beat.
-        stat_we, stat_row, stat_addr, stat_data: stationary bus; `stationary_pack` operands a column, lowest
-        channel lowest, column n at bits [n * pack * A, (n + 1) * pack * A).
+        bus_data: a beat; column n at bits [n * E * A, (n + 1) * E * A). What it is says one of col_we, stat_we,
+        load_valid; there are never two of them.
+        col_we, col_addr: operands to gather; word address in the gather bank.
+        stat_we, stat_row, stat_addr: stationary operands; `stationary_pack` of them a column, lowest channel lowest, in
+        the lowest bits of a column, the others zero.
         load_start: empty the load bank. load_exact: values are as stored (WU), otherwise rounded.
-        load_valid, load_is_value, load_data, load_before, load_offsets, load_words (which words hold a value),
+        load_valid, load_is_value, load_before, load_offsets, load_words (which words hold a value),
         load_first, load_row, load_slot, load_channel, load_kb, load_cb, load_all: load bus; a row takes a beat if
         load_all (BW) or if load_row is its number. load_first is low in BW. load_channel: gathered channel of the first
         word: of the segment, or with `depthwise` of the record.
@@ -78,10 +79,8 @@ class Loader(wiring.Component):
         VALUE_OVERFLOW (of a row), HEADER (what is loaded contradicts `records`); the first of these that applies.
     """
 
-    X_LATENCY = 1
-    STATIONARY_LATENCY = 3
+    LATENCY = RecordParser.LATENCY + 1
     GATE_LATENCY = 1
-    WEIGHT_LATENCY = RecordParser.LATENCY
     ENTRIES = 6
     SETTLE = 8
 
@@ -112,13 +111,12 @@ class Loader(wiring.Component):
                 "assign_slot": In(unit),
                 "row_error": In(2 * cfg.rows),
                 "taps_over": In(1),
+                "bus_data": Out(cfg.beat_bits),
                 "col_we": Out(1),
                 "col_addr": Out(gather_word_bits(cfg)),
-                "col_data": Out(cfg.beat_bits),
                 "stat_we": Out(1),
                 "stat_row": Out(row),
                 "stat_addr": Out(log2_exact(cfg.psum_depth, "psum_depth")),
-                "stat_data": Out(cfg.columns * cfg.stationary_pack * cfg.operand_bits),
                 "gate_we": Out(1),
                 "gate_bank": Out(BANK_BITS),
                 "gate_addr": Out(log2_exact(cfg.gate_beats, "gate_beats")),
@@ -126,7 +124,6 @@ class Loader(wiring.Component):
                 "load_start": Out(1),
                 "load_exact": Out(1),
                 "load_valid": Out(1),
-                "load_data": Out(cfg.beat_bits),
                 **(masks if cfg.sparse else {}),
                 "load_first": Out(1),
                 "load_row": Out(row),
@@ -159,10 +156,12 @@ class Loader(wiring.Component):
         ]
         self._gathered(m)
         self._gate(m, begin & works & command.phase.matches(Phase.FW, Phase.BW) & command.load_aux)
-        piece_unit, piece_valid = load_stationary(m, self._cfg, self)
+        piece_unit, piece_valid, piece, is_piece = load_stationary(m, self._cfg, self)
         first_block, block_step = self._first_block(m)
         parser = self._weights(m, begin & weights, back, first_block, block_step)
         next_unit = self._owner(m, parser)
+        # One beat a cycle comes in, and as long after as it takes to know where it goes it is on the bus.
+        m.d.sync += payload(m, self.bus_data, "bus_data_3").eq(Mux(is_piece, piece, parser.data))
         entry_unit, entries_over = load_entries(m, self._cfg, self, begin, weights & back, first_block, block_step)
 
         # The assignment table is asked for one thing at a time: in WU the pieces are over before records end.
@@ -209,14 +208,15 @@ class Loader(wiring.Component):
         """X: every row gets every beat; position after position, `gather_stride` operands apart."""
         base = Signal.like(self.col_addr)
         element_shift = log2_exact(self._cfg.bus_elements, "bus_elements")
-        here = Signal()
+        here, valid = Signal(), Signal(self.LATENCY - 1)
         m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.X))
-        address, beat = payload(m, self.col_addr, "col_addr_1"), payload(m, self.col_data, "col_data_1")
-        m.d.sync += [
-            self.col_we.eq(here),
-            address.eq(base + self.in_index),
-            beat.eq(self.in_data),
-        ]
+        m.d.sync += Cat(valid, self.col_we).eq(Cat(here, valid))
+        address: Value = base + self.in_index
+        for stage in range(1, self.LATENCY):
+            register = Signal.like(self.col_addr, name=f"col_addr_{stage}", reset_less=True)
+            m.d.sync += register.eq(address)
+            address = register
+        m.d.sync += payload(m, self.col_addr, f"col_addr_{self.LATENCY}").eq(address)
         with m.If(self.slot_start):
             m.d.sync += base.eq(0)
         with m.Elif(here & self.in_last):
@@ -256,16 +256,11 @@ class Loader(wiring.Component):
         self, m: Module, start: Value, back: Signal, first_block: Signal, block_step: Signal
     ) -> wiring.Component:
         """W: records, with the coordinates of the first word of each."""
-        command = self.command
+        command, shown = self.command, dict[str, Value]()
         m.submodules.parser = parser = RecordParser(self._cfg) if self._cfg.sparse else DenseParser(self._cfg)
         if self._cfg.sparse:
-            m.d.comb += [
-                parser.mask_beats.eq(command.mask_beats),
-                self.load_is_value.eq(parser.is_value),
-                self.load_before.eq(parser.before),
-                self.load_offsets.eq(parser.offsets),
-                self.load_words.eq(parser.words),
-            ]
+            m.d.comb += parser.mask_beats.eq(command.mask_beats)
+            shown |= {name: getattr(parser, name) for name in ("is_value", "before", "offsets", "words")}
         else:
             m.d.comb += parser.record_beats.eq(record_beats(self._cfg, command.words))
         m.d.comb += [
@@ -277,18 +272,17 @@ class Loader(wiring.Component):
             parser.in_valid.eq(self.in_valid & (self.in_kind == Kind.W)),
             parser.in_last.eq(self.in_last),
             parser.in_data.eq(self.in_data),
-            self.load_valid.eq(parser.valid),
-            self.load_data.eq(parser.data),
-            self.load_first.eq(parser.first & ~back),
             self.load_all.eq(back),
         ]
-        first_kb, kb = Signal.like(self.load_kb, reset_less=True), payload(m, self.load_kb, "kb")
+        m.d.sync += self.load_valid.eq(parser.valid)
+        first_kb, kb = (Signal.like(self.load_kb, name=name, reset_less=True) for name in ("first_kb", "kb"))
         m.d.sync += [
             first_kb.eq((command.k0 >> log2_exact(self._cfg.block_k, "block_k")) + command.record0),
             kb.eq(first_kb + parser.record),
         ]
         loading = Signal()  # a beat of this slot has passed
-        channel, cb = payload(m, self.load_channel, "channel"), payload(m, self.load_cb, "cb")
+        channel = Signal.like(self.load_channel, name="channel", reset_less=True)
+        cb = Signal.like(self.load_cb, name="cb", reset_less=True)
         with m.If(self.slot_start):
             m.d.sync += loading.eq(0)
         with m.Elif(parser.valid):
@@ -302,6 +296,9 @@ class Loader(wiring.Component):
             m.d.sync += [channel.eq(0), cb.eq(first_block)]
         with m.If(command.depthwise):
             m.d.sync += channel.eq(parser.record << log2_exact(self._cfg.block_k, "block_k"))
+        shown |= {"first": parser.first & ~back, "kb": kb, "channel": channel, "cb": cb}
+        for name, value in shown.items():
+            m.d.sync += payload(m, getattr(self, f"load_{name}"), f"load_{name}_{self.LATENCY}").eq(value)
         return parser
 
     def _owner(self, m: Module, parser: wiring.Component) -> Value:
@@ -319,11 +316,14 @@ class Loader(wiring.Component):
             for name in ("owner", "first_owner")
         )
         begins, begun = Signal(), Signal()
+        row, slot = Signal.like(self.load_row, reset_less=True), Signal.like(self.load_slot, reset_less=True)
         m.d.sync += [
             begins.eq(self.slot_start),
             begun.eq(begins),
-            payload(m, self.load_row, "row").eq(owner.row),
-            payload(m, self.load_slot, "slot").eq(owner.slot),
+            row.eq(owner.row),
+            slot.eq(owner.slot),
+            payload(m, self.load_row, "load_row_3").eq(row),
+            payload(m, self.load_slot, "load_slot_3").eq(slot),
         ]
         found = Cat(self.assign_row, self.assign_slot[: len(self.load_slot)])
         with m.If(begun):

@@ -37,8 +37,8 @@ class RecordParser(wiring.Component):
         in_valid, in_last, in_data: beat of records; in_last marks the last one of a region.
         record: number in its region of the record whose beat is at the outputs in the next cycle. moves, returns:
         combinational, in the next cycle record is one more, or 0 again (this one overrides the other).
-        valid, is_value, data: the beat, of values what rows hold of it (`rtl.rounding.held`). first: first mask beat
-        of a record. region_last: last beat of a region.
+        valid, is_value, data: the beat, of values what rows hold of it (`rtl.rounding.held`); without in_valid, in_data
+        itself. first: first mask beat of a record. region_last: last beat of a region.
         before: values of the record in its mask beats before this one, modulo those of a bank (a record that has
         more does not fit a row). offsets: for each mask word the values of its beat before it,
         `rtl.weight_buffer.offset_bits` each. words: which mask words hold a value.
@@ -139,7 +139,7 @@ class RecordParser(wiring.Component):
         m.d.sync += [
             self.valid.eq(taken & ~surplus),
             self.is_value.eq(in_values),
-            beat_2.eq(Mux(in_values, held(cfg, beat_1, self.exact), beat_1)),
+            beat_2.eq(Mux(valid_1 & in_values, held(cfg, beat_1, self.exact), beat_1)),
             self.first.eq(~in_values & (masks_seen == 0)),
             self.region_last.eq(last_1),
             self.before.eq(left),

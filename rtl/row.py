@@ -30,7 +30,6 @@ _CONTROLLER = (
     "load_exact",
     "load_valid",
     "load_is_value",
-    "load_data",
     "load_before",
     "load_offsets",
     "load_words",
@@ -126,7 +125,8 @@ class Row(wiring.Component):
         number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
-        col_*, stat_*: column and stationary bus; stat_row owns the word.
+        bus_data: a beat for one of col_we, load_valid, and stat_we, whose word row stat_row owns; of that,
+        `stationary_pack` operands a column.
         side_addr, side_read, side_clear, side_q: partial sums, bank that compute does not use; side_q is zero a cycle
         after no side_read.
         drain_*: update buffer, bank that compute does not write.
@@ -149,13 +149,12 @@ class Row(wiring.Component):
             "load_first": In(1),
             "entry_row": In(row),
             **{f"{name}_bank": In(1) for name in ("weight", "gather", "psum", "stat", "update")},
+            "bus_data": In(cfg.beat_bits),
             "col_we": In(1),
             "col_addr": In(address),
-            "col_data": In(cfg.beat_bits),
             "stat_we": In(1),
             "stat_row": In(row),
             "stat_addr": In(psum),
-            "stat_data": In(cfg.columns * cfg.stationary_pack * cfg.operand_bits),
             "side_addr": In(psum),
             "side_read": In(1),
             "side_clear": In(1),
@@ -211,6 +210,7 @@ class Row(wiring.Component):
             controller.bank.eq(given["weight_bank"]),
         ]
         m.d.comb += [getattr(controller, name).eq(given[name]) for name in self._common]
+        m.d.comb += controller.load_data.eq(given["bus_data"])
         m.d.comb += [getattr(datapath, name).eq(getattr(controller, name)) for name in _OPERATION]
         m.d.comb += [
             datapath.gather_bank.eq(given["gather_bank"]),
@@ -218,7 +218,7 @@ class Row(wiring.Component):
             datapath.stat_bank.eq(given["stat_bank"]),
             datapath.load_we.eq(given["col_we"]),
             datapath.load_addr.eq(given["col_addr"]),
-            datapath.load_data.eq(given["col_data"]),
+            datapath.load_data.eq(given["bus_data"]),
             datapath.stat_we.eq(given["stat_we"] & (given["stat_row"] == self.number)),
             datapath.stat_addr.eq(given["stat_addr"]),
             datapath.side_addr.eq(self.side_addr),
@@ -228,9 +228,8 @@ class Row(wiring.Component):
         ]
         width = cfg.stationary_pack * cfg.operand_bits
         for column in range(cfg.columns):
-            m.d.comb += datapath.stat_data.word_select(column, cfg.delta_bits).eq(
-                given["stat_data"].word_select(column, width)
-            )
+            operands = given["bus_data"].word_select(column, cfg.bus_elements * cfg.operand_bits)
+            m.d.comb += datapath.stat_data.word_select(column, cfg.delta_bits).eq(operands[:width])
 
         constants = ("lr", "shift", "theta", "dense_mode", "scale_t")
         m.d.comb += [getattr(update, name).eq(given[name]) for name in constants if name in update.signature.members]

@@ -29,18 +29,16 @@ ROW_MODULE = "row"
 
 #: Ports of a row that the loader drives in all rows, with its names.
 _LOAD_BUS = (
+    "bus_data",
     "col_we",
     "col_addr",
-    "col_data",
     "stat_we",
     "stat_row",
     "stat_addr",
-    "stat_data",
     "load_start",
     "load_exact",
     "load_valid",
     "load_is_value",
-    "load_data",
     "load_before",
     "load_offsets",
     "load_words",

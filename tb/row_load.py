@@ -43,6 +43,13 @@ def merged(rng: np.random.Generator, gap: float, *streams: list[Cycle]) -> list[
     return cycles
 
 
+def interleaved(rng: np.random.Generator, *streams: list[Cycle]) -> list[Cycle]:
+    """Streams in one, each in order, one element after the other."""
+    turns = rng.permutation(np.repeat(np.arange(len(streams)), [len(stream) for stream in streams]))
+    following = [iter(stream) for stream in streams]
+    return [next(following[turn]) for turn in turns.tolist()]
+
+
 def mine(job: Job, record: int, row: int) -> int:
     """Whether a record's beats are taken by a row: all of them in BW."""
     return int(job.phase == Phase.BW or job.owner[0][record] == row)

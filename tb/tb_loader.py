@@ -21,10 +21,10 @@ from tb.pins import Pins, command_bits, compare, random_bits
 from tb.record_model import Beat, held, parse, random_region, record_stream
 
 FETCH, PLAN, X, AUX, W, KINDS = range(6)
-X_LATENCY, STATIONARY_LATENCY, GATE_LATENCY, WEIGHT_LATENCY, ENTRIES, TAPS, SETTLE = 1, 3, 1, 2, 6, 4, 8
+LATENCY, GATE_LATENCY, ENTRIES, TAPS, SETTLE = 3, 1, 6, 4, 8
 STROBES = ("hold", "col_we", "stat_we", "gate_we", "load_start", "load_valid", "entry_valid")
-OUTPUTS = (*STROBES, "assign_unit", "col_addr", "col_data", "stat_row", "stat_addr", "stat_data", "gate_bank",
-           "gate_addr", "gate_data", "load_exact", "load_is_value", "load_data", "load_before", "load_offsets",
+OUTPUTS = (*STROBES, "assign_unit", "bus_data", "col_addr", "stat_row", "stat_addr", "gate_bank",
+           "gate_addr", "gate_data", "load_exact", "load_is_value", "load_before", "load_offsets",
            "load_words", "load_first", "load_row", "load_slot", "load_channel", "load_kb", "load_cb", "load_all",
            "entry_row", "entry_slot", "entry_word", "entry_group", "entry_record_base", "entry_cb", "done",
            "error")  # fmt: skip
@@ -146,7 +146,7 @@ class Bench:
         for t, (kind, run, index, last, data) in events.items():
             if kind == X:
                 addr = run * (c["gather_stride"] // cfg.bus_elements) + index
-                want[t + X_LATENCY] |= {"col_we": 1, "col_addr": addr, "col_data": data}
+                want[t + LATENCY] |= {"col_we": 1, "col_addr": addr, "bus_data": data}
             elif kind == AUX and phase == Phase.WU:
                 self._pieces(c, want, t, run, index, data)
             elif kind == AUX:
@@ -162,14 +162,14 @@ class Bench:
         for t, (data, last), s in zip(times, beats, seen, strict=True):
             if s.passed:
                 exact = phase == Phase.WU
-                want[t + WEIGHT_LATENCY] |= {
+                want[t + LATENCY] |= {
                     "load_valid": 1,
                     "load_is_value": s.is_value,
                     "load_exact": exact,
-                    "load_data": held(cfg, data, exact or not s.is_value),
+                    "bus_data": held(cfg, data, exact or not s.is_value),
                     "load_all": phase == Phase.BW,
                 }
-                self._coordinates(c, want[t + WEIGHT_LATENCY], s, segment)
+                self._coordinates(c, want[t + LATENCY], s, segment)
             segment += last
         if c["load_w"]:
             want[1]["load_start"] = 1
@@ -181,7 +181,7 @@ class Bench:
     def _pieces(self, c: Command, want: dict, t: int, run: int, index: int, data: int) -> None:
         """The pieces of a stationary beat."""
         cfg, pack = self.cfg, self.cfg.stationary_pack
-        width, mask = pack * cfg.operand_bits, (1 << pack * cfg.operand_bits) - 1
+        width, mask = cfg.bus_elements * cfg.operand_bits, (1 << pack * cfg.operand_bits) - 1
         for p in range(self.pieces):
             if p:
                 want[t + p]["hold"] = 1
@@ -191,11 +191,11 @@ class Bench:
             row, slot = self.table[channel // cfg.block_k]
             word = (slot * cfg.block_k + channel % cfg.block_k) // pack
             low = [(n * cfg.bus_elements + p * pack) * cfg.operand_bits for n in range(cfg.columns)]
-            want[t + STATIONARY_LATENCY + p] |= {
+            want[t + LATENCY + p] |= {
                 "stat_we": 1,
                 "stat_row": row,
                 "stat_addr": (word << c["log2_positions"]) + run,
-                "stat_data": sum((data >> at & mask) << n * width for n, at in enumerate(low)),
+                "bus_data": sum((data >> at & mask) << n * width for n, at in enumerate(low)),
             }
 
     def _coordinates(self, c: Command, want: dict[str, int], s: Any, segment: int) -> None:

@@ -22,7 +22,7 @@ from arch.config import Config
 from golden.writing import mask_group
 from tb.block_model import groups_of, info_bits
 from tb.row_jobs import NoRoom, random_job
-from tb.row_load import merged
+from tb.row_load import interleaved, merged
 from tb.row_model import Cycle
 from tb.row_work import EVENTS, Work, make_work
 
@@ -40,7 +40,7 @@ def pack(numbers: np.ndarray, bits: int) -> int:
 
 
 def loads(work: Work, rng: np.random.Generator, gap: float) -> list[Cycle]:
-    """All that is loaded for a working set, a cycle an element: weights, entries, taps, both operands side by side."""
+    """All that is loaded for a working set: weights and both operands, a beat a cycle; entries and taps beside them."""
     cfg, job, number = work.job.cfg, work.job, work.row
     everywhere = job.phase == Phase.BW
     weights = [
@@ -49,19 +49,27 @@ def loads(work: Work, rng: np.random.Generator, gap: float) -> list[Cycle]:
     ]
     for bus in weights:  # the loader marks first beats in every phase; a row ignores the mark in BW
         bus["load_first"] |= int(everywhere and rng.integers(0, 2))
+        bus["bus_data"] = bus.pop("load_data")
     entries = [{**bus, "entry_row": int(job.owner[0][unit])} for unit, bus in job.entries()]
     e, a = cfg.bus_elements, cfg.operand_bits
     columns = [
-        {"col_we": 1, "col_addr": w, "col_data": pack(work.gather[:, w * e : (w + 1) * e], a)}
+        {"col_we": 1, "col_addr": w, "bus_data": pack(work.gather[:, w * e : (w + 1) * e], a)}
         for w in rng.permutation(cfg.gather_depth // e).tolist()
     ]
-    halves = slice(0, cfg.stationary_pack)
     stationary = [
-        {"stat_we": 1, "stat_addr": at, "stat_row": row, "stat_data": pack(of[:, at, halves], a)}
+        {"stat_we": 1, "stat_addr": at, "stat_row": row, "bus_data": spread(of[:, at], cfg)}
         for at in range(cfg.psum_depth if job.phase == Phase.WU else 0)
         for row, of in ((number, work.stationary), ((number + 1) % ROWS, 1 - work.stationary))
     ]
-    return merged(rng, gap, weights, entries, job.tap_writes(rng), columns, stationary)
+    beats = interleaved(rng, weights, columns, stationary)
+    return merged(rng, gap, beats, entries, job.tap_writes(rng))
+
+
+def spread(words: np.ndarray, cfg: Config) -> int:
+    """Stationary operands of all columns, both halves, as they lie in a beat; a row looks at no others."""
+    beat = np.zeros((cfg.columns, cfg.bus_elements), np.int64)
+    beat[:, : cfg.stationary_pack] = words[:, : cfg.stationary_pack]
+    return pack(beat, cfg.operand_bits)
 
 
 def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tuple[Cycle, Cycle]]:

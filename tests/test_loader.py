@@ -28,4 +28,4 @@ def test_unit_equals_model(name: str) -> None:
 
 def test_constants() -> None:
     assert (Loader.ENTRIES, Loader.SETTLE, TAPS) == (timing.ENTRIES, timing.SETTLE, timing.TAPS)
-    assert (Loader.X_LATENCY, Loader.STATIONARY_LATENCY, Loader.GATE_LATENCY, Loader.WEIGHT_LATENCY) == (1, 3, 1, 2)
+    assert (Loader.LATENCY, Loader.GATE_LATENCY) == (3, 1)
