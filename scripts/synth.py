@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
         "--placement",
         choices=ecp5.PLACEMENTS,
         default="default",
-        help="of nextpnr; timing pulls critical paths together harder, which helps large designs (default)",
+        help="of nextpnr; timing pulls critical paths together harder, which helps large designs; floorplan, of a top"
+        " level, gives each row's multipliers and RAM blocks sites side by side besides (default)",
     )
     p.add_argument("--speed", choices=ecp5.SPEEDS, default=ecp5.SPEEDS[0], help="grade of the device (6, the slowest)")
     p.add_argument("--against", type=Path, metavar="FILE", help="an older synth.json: print what changed")

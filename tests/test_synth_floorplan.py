@@ -57,15 +57,15 @@ def test_rows_lie_apart_and_pes_in_order() -> None:
     for row in range(8):
         own = {name: site for name, site in found.items() if name.startswith(f"unit.row{row}.")}
         xs, ys = [site.x for site in own.values()], [site.y for site in own.values()]
-        assert max(xs) - min(xs) < 45 and max(ys) - min(ys) <= 24, "a region of a ninth of the device"
+        assert max(xs) - min(xs) < 45 and max(ys) - min(ys) <= 24, "a third of the width, a quarter of the height"
         middles.append((sum(xs) / len(xs), sum(ys) / len(ys)))
         multipliers = [found[f"unit.row{row}.datapath.pe{pe}.$6_MULT18X18D_P9"] for pe in range(8)]
         assert multipliers == sorted(multipliers)
         for pe, multiplier in enumerate(multipliers):
-            assert found[f"unit.row{row}.datapath.pe{pe}.gather.0.0"].distance(multiplier.x, multiplier.y) < 20
+            assert found[f"unit.row{row}.datapath.pe{pe}.gather.0.0"].distance(multiplier.x, multiplier.y) < 30
     for a in range(8):
         for b in range(a):
-            assert abs(middles[a][0] - middles[b][0]) + abs(middles[a][1] - middles[b][1]) > 20
+            assert abs(middles[a][0] - middles[b][0]) > 40 or abs(middles[a][1] - middles[b][1]) > 6
 
 
 def test_the_same_again() -> None:
