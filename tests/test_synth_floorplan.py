@@ -65,7 +65,7 @@ def test_rows_lie_apart_and_pes_in_order() -> None:
             assert found[f"unit.row{row}.datapath.pe{pe}.gather.0.0"].distance(multiplier.x, multiplier.y) < 30
     for a in range(8):
         for b in range(a):
-            assert abs(middles[a][0] - middles[b][0]) > 40 or abs(middles[a][1] - middles[b][1]) > 6
+            assert abs(middles[a][0] - middles[b][0]) > 40 or abs(middles[a][1] - middles[b][1]) > 5
 
 
 def test_the_same_again() -> None:
