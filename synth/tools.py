@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -50,7 +52,19 @@ def _program(package: str) -> str:
     path = str(beside) if beside.is_file() else shutil.which(package)
     if path is None:
         raise SynthError(f"{package} is installed but its program is not on the path")
+    _prepare(path)
     return path
+
+
+@cache
+def _prepare(path: str) -> None:
+    """Let a tool compile itself, which its first run on a machine does, while no other run looks on.
+
+    Two at once read what the other is still writing, and die of it (signal 7).
+    """
+    with (Path(tempfile.gettempdir()) / f"procrustes-{os.getuid()}-{Path(path).name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([path, "--version"], capture_output=True, check=False)
 
 
 @contextmanager
