@@ -118,7 +118,7 @@ class Row(wiring.Component):
         emit: PEs as instances (for `rtl.emit.verilog`) or as submodules (for Amaranth's simulator).
 
     Ports: those of the units, same names, but for
-        With cfg.copies registers stand in front of all that is loaded (load_*, entry_*, col_*, stat_*), of the banks of
+        With cfg.copies registers stand in front of all that is loaded (bus_data, load_*, entry_*, col_*, stat_*), of the banks of
         compute and loads (weight_bank, gather_bank, stat_bank) and of what is constant while a working set computes,
         which must then be there in the cycle before compute_start: all of it is a cycle late, and the wires to the row
         end there. They carry the attribute `keep`, since equal registers would be merged.
