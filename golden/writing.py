@@ -16,12 +16,12 @@ from arch.config import Config
 from golden.memory import runs
 
 QUEUE = 2  # push to write
-FLOW_PUSH = 8  # first element to push of its beat, beyond E
-FLOW_DONE = 11  # last element to drained
-BLOCK_START = 3
-BLOCK_RECORD = 2  # cycles between the beats of two records
-BLOCK_PUSH = 2  # beat taken from its row to push
-BLOCK_HEADER = 3
+FLOW_PUSH = 9  # first element to push of its beat, beyond E
+FLOW_DONE = 12  # last element to drained
+BLOCK_START = 10  # the size of the first record is known
+BLOCK_PUSH = 5  # beat asked of its row to push
+BLOCK_HEADER = 5  # last beat asked to first word of the header
+HEADER_PUSH = 2  # last word of a beat of the header to push
 BLOCK_DONE = 3
 TALLY_WORDS = 4  # mask words counted a cycle and taken at once, if a beat has as many
 
@@ -58,7 +58,7 @@ def _tally_words(cfg: Config, c: dict[str, int]) -> int:
 
 def _record_cycles(cfg: Config, c: dict[str, int], value_beats: list[int]) -> np.ndarray:
     tally = -(-c["words"] // _tally_words(cfg, c)) if c["mask_beats"] else 1
-    return np.maximum(c["mask_beats"] + np.asarray(value_beats, np.int64), tally) + BLOCK_RECORD
+    return np.maximum(c["mask_beats"] + np.asarray(value_beats, np.int64), tally)
 
 
 def block_done(cfg: Config, c: dict[str, int], value_beats: list[int]) -> int:
@@ -70,7 +70,7 @@ def block_done(cfg: Config, c: dict[str, int], value_beats: list[int]) -> int:
 def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writes:
     """New blocks of WU: the beats of every record, then the header."""
     masks, values = c["mask_beats"], np.asarray(value_beats, np.int64)
-    begins = BLOCK_START + BLOCK_RECORD + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
+    begins = BLOCK_START + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
     firsts = c["out_addr"] + c["header_beats"] + np.concatenate([[0], np.cumsum(masks + values)[:-1]])
     group = mask_group(cfg)
     # The last mask group of each beat; those behind the last word of a record are not taken.
@@ -83,9 +83,8 @@ def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writ
         order = np.argsort(cycle, kind="stable")
         cycles.append(cycle[order])
         addresses.append((first + np.arange(masks + count))[order])
-    # Where the next record's counts would be taken the tally settles; then the header, a word a cycle.
+    # The tally settles; then the header, a word a cycle.
     beats = np.arange(c["header_beats"])
-    header = int(begins[-1]) + (beats + 1) * cfg.words_per_beat - 1
-    return Writes(
-        np.concatenate([*cycles, header]) + BLOCK_PUSH + QUEUE, np.concatenate([*addresses, c["out_addr"] + beats])
-    )
+    header = int(begins[-1]) + BLOCK_HEADER + (beats + 1) * cfg.words_per_beat - 2
+    pushes = [cycle + BLOCK_PUSH for cycle in cycles] + [header + HEADER_PUSH]
+    return Writes(np.concatenate(pushes) + QUEUE, np.concatenate([*addresses, c["out_addr"] + beats]))

@@ -94,9 +94,8 @@ class CsbEncoder(wiring.Component):
     without a word are zero in the groups that hold some.
 
     Latency: an input in cycle t can be drained from cycle t + `LATENCY` on (drain_start or a drain_*next in that
-    cycle). One input a cycle, no stall. Drain: info is that of the next record one cycle after drain_record_next, and
-    that of the first record one cycle after drain_start; `drain_data` comes one cycle after drain_next, `drain_mask`
-    one after drain_mask_next, each stays until the next.
+    cycle). One input a cycle, no stall. Drain: info comes one cycle after drain_info_next, `drain_data` one after
+    drain_next, `drain_mask` one after drain_mask_next, each stays until the next. The three are read independently.
 
     Args:
         cfg: widths and depths.
@@ -108,8 +107,9 @@ class CsbEncoder(wiring.Component):
         with word_last only.
         error: mask words or values did not fit; stays until start. What did not fit is dropped, what came before is
         kept.
-        drain_start: back to the first record. drain_next: read a beat of values. drain_mask_next: read a mask group.
-        drain_record_next: info of the next record; the rest of a beat of masks is passed over.
+        drain_start: back to the first record. drain_next: read a beat of values. drain_mask_next: read a mask group;
+        drain_mask_last: it is the last one of its record, the rest of the beat is passed over. drain_info_next: read
+        the info of a record.
         drain_nnz, drain_visits, drain_empty: info. drain_data, drain_mask: what was read.
     """
 
@@ -133,7 +133,8 @@ class CsbEncoder(wiring.Component):
                 "drain_start": In(1),
                 "drain_next": In(1),
                 "drain_mask_next": In(1),
-                "drain_record_next": In(1),
+                "drain_mask_last": In(1),
+                "drain_info_next": In(1),
                 "drain_data": Out(cfg.beat_bits),
                 "drain_mask": Out(words_per_cycle(cfg) * cfg.mask_bits),
                 **{f"drain_{name}": Out(info[name]) for name in info},
@@ -205,13 +206,14 @@ class CsbEncoder(wiring.Component):
 
         # Drain: the other bank, from pointers that only move on.
         other = Signal()
-        record, next_record = Signal(range(cfg.mask_beats)), Signal(range(cfg.mask_beats))
+        record = Signal(range(cfg.mask_beats))
         beat, place = Signal(range(cfg.value_beats)), Signal(range(cfg.mask_beats * groups))
-        begun, passes = Signal(), Signal()
+        passes = Signal()
         m.d.comb += [
             other.eq(~self.bank),
-            next_record.eq(Mux(self.drain_start, 0, record + self.drain_record_next)),
-            read.addr.eq(Cat(next_record, other)),
+            passes.eq(self.drain_mask_next & self.drain_mask_last),
+            read.en.eq(self.drain_info_next),
+            read.addr.eq(Cat(record, other)),
             *(getattr(self, f"drain_{name}").eq(data.View(info.shape(), read.data)[name]) for name in terms),
             values.read.en.eq(self.drain_next),
             values.read.addr.eq(Cat(beat, other)),
@@ -219,12 +221,10 @@ class CsbEncoder(wiring.Component):
             masks.read.en.eq(self.drain_mask_next),
             masks.read.addr.eq(Cat(place, other)),
             self.drain_mask.eq(masks.read.data),
-            begun.eq(place[: log2_exact(groups, "groups")].any() if groups > 1 else 0),
-            passes.eq(self.drain_record_next & (self.drain_mask_next | begun)),
         ]
         m.d.sync += [
-            record.eq(next_record),
+            record.eq(Mux(self.drain_start, 0, record + self.drain_info_next)),
             beat.eq(Mux(self.drain_start, 0, beat + self.drain_next)),
-            place.eq(Mux(self.drain_start, 0, (place | Mux(passes, groups - 1, 0)) + (self.drain_mask_next | passes))),
+            place.eq(Mux(self.drain_start, 0, (place | Mux(passes, groups - 1, 0)) + self.drain_mask_next)),
         ]
         return m

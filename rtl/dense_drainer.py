@@ -7,15 +7,17 @@ rows.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
+from rtl.assignment import row_bits, unit_bits
+from rtl.block_drainer import ANSWER
 from rtl.command import COMMAND
 from rtl.dense_parser import BEATS_BITS
-from rtl.drainer import row_bits, unit_bits
 from rtl.exploration import clip_valid
+from rtl.record_fetch import RecordFetch
 
 
 class DenseDrainer(wiring.Component):
@@ -27,13 +29,12 @@ class DenseDrainer(wiring.Component):
     Args:
         cfg: widths and sizes.
 
-    Ports: those of `BlockDrainer` with the same names and meanings, without rows_kind, rows_record_next and rows_info;
+    Ports: those of `BlockDrainer` with the same names and meanings, without those of masks and of rows_info;
         of the command k0, k_end, c0, c_end, bias and bias_tap are used as well.
     """
 
-    START = 3
-    RECORD = 2
-    HEADER = 3
+    START = RecordFetch.READY + 1
+    HEADER = 5
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -47,7 +48,7 @@ class DenseDrainer(wiring.Component):
                 "assign_row": In(row_bits(cfg)),
                 "rows_start": Out(1),
                 "rows_next": Out(cfg.rows),
-                "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
+                "rows_data": In(cfg.beat_bits),
                 "reserve": Out(1),
                 "room": In(1),
                 "push": Out(1),
@@ -59,125 +60,114 @@ class DenseDrainer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
         m = Module()
+        m.submodules.fetch = fetch = RecordFetch(cfg)
         record, next_record = Signal(16), Signal(16)
         row = Signal(row_bits(cfg), reset_less=True)
-        used, used_next = Signal(32), Signal(33)  # beats of the records so far
-        beat, left = Signal(BEATS_BITS), Signal(BEATS_BITS)  # of the record
-        value_addr, next_addr = Signal(32), Signal(32)
-        rows_left, columns = Signal(16), Signal(16)  # output channels from this record on; input channels
-        beats = Signal(BEATS_BITS)
-        m.d.comb += [
-            beats.eq(record_beats(cfg, command.words)),
-            used_next.eq(used + beats),
-            next_record.eq(record + 1),
-            columns.eq(command.c_end - command.c0),
-        ]
-
+        used = Signal(32)  # beats of the records so far
+        left = Signal(BEATS_BITS)  # of the record
+        busy, load = Signal(), Signal()  # a record is under way; the next one begins in the next cycle
         take, streaming, record_end = Signal(), Signal(), Signal()
         header_left, in_beat = Signal(8), Signal(range(max(2, cfg.words_per_beat)))
         take_word, beat_end, header_reserve = Signal(), Signal(), Signal()
         word_index = Signal(range(256 * cfg.words_per_beat))
         m.d.comb += [
-            take.eq(streaming & self.room & left.any()),
+            fetch.start.eq(self.start),
+            fetch.command.eq(command),
+            self.assign_unit.eq(fetch.assign_unit),
+            fetch.assign_row.eq(self.assign_row),
+            fetch.pop.eq(load),
+            next_record.eq(record + 1),
+            take.eq(streaming & left.any()),
             record_end.eq(streaming & (left == take)),
             beat_end.eq(in_beat == cfg.words_per_beat - 1),
+            header_reserve.eq(take_word & ~in_beat.any()),
             self.rows_start.eq(self.start),
-            self.rows_next.eq(Mux(take, 1 << row, 0)),
             self.reserve.eq(take | header_reserve),
         ]
+        m.d.sync += self.rows_next.eq(Mux(take, 1 << row, 0))
         with m.If(take):
-            m.d.sync += [beat.eq(beat + 1), left.eq(left - 1), value_addr.eq(value_addr + 1)]
+            m.d.sync += [left.eq(left - 1), used.eq(used + 1)]
+        with m.If(load):
+            m.d.sync += [row.eq(fetch.row), left.eq(fetch.value_beats)]
         with m.If(take_word):
             m.d.sync += [word_index.eq(word_index + 1), in_beat.eq(Mux(beat_end, 0, in_beat + 1))]
 
-        assign_unit = Signal(16)
-        m.d.comb += self.assign_unit.eq(assign_unit)
+        failed, settling, header_begins = Signal(), Signal(range(self.HEADER - 1)), Signal()
         with m.If(self.start):
             m.d.sync += [self.done.eq(0), self.error.eq(0)]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [record.eq(0), used.eq(0)]
+                m.d.sync += [record.eq(0), used.eq(0), busy.eq(0), failed.eq(0)]
                 with m.If(self.start):
-                    m.d.sync += assign_unit.eq(0)
-                    m.next = "LOOKUP"
-            with m.State("LOOKUP"):
-                m.d.sync += [
-                    next_addr.eq(command.out_addr + command.header_beats),
-                    rows_left.eq(command.k_end - command.k0),
-                ]
-                m.next = "ROW"
-            with m.State("ROW"):
-                m.d.sync += [row.eq(self.assign_row), assign_unit.eq(1)]
-                m.next = "TURN"
-            with m.State("TURN"):  # as long as a record's counts take in the sparse build
-                m.next = "CHECK"
-            with m.State("CHECK"):
-                m.d.sync += [
-                    beat.eq(0),
-                    left.eq(beats),
-                    value_addr.eq(next_addr),
-                    next_addr.eq(next_addr + beats),
-                    used.eq(used_next),
-                ]
-                m.next = "STREAM"
-                with m.If(used_next + command.header_beats > command.limit):
-                    m.d.sync += [self.error.eq(1), self.done.eq(1)]
-                    m.next = "IDLE"
+                    m.next = "STREAM"
             with m.State("STREAM"):
-                m.d.comb += streaming.eq(1)
+                m.d.comb += [
+                    streaming.eq(busy & self.room),
+                    load.eq(fetch.valid & (record_end | ~busy)),
+                ]
+                m.d.sync += settling.eq(self.HEADER - 2)
                 with m.If(record_end):
-                    m.d.sync += [
-                        record.eq(next_record),
-                        row.eq(self.assign_row),
-                        assign_unit.eq(assign_unit + 1),
-                        rows_left.eq(rows_left - cfg.block_k),
-                    ]
-                    m.next = "TURN"
+                    m.d.sync += [record.eq(next_record), busy.eq(0)]
                     with m.If(next_record == command.block_rows):
-                        m.d.sync += [word_index.eq(0), in_beat.eq(0), header_left.eq(command.header_beats)]
-                        m.d.sync += next_addr.eq(command.out_addr)
+                        m.next = "SETTLE"
+                with m.If(load):
+                    m.d.sync += busy.eq(1)
+                    with m.If(~fetch.fits):
+                        m.d.sync += failed.eq(1)
                         m.next = "SETTLE"
             with m.State("SETTLE"):
-                m.next = "SETTLED"
-            with m.State("SETTLED"):
-                m.next = "HEADER"
-                with m.If(header_left == 0):
-                    m.next = "FLUSH"
+                m.d.sync += settling.eq(settling - 1)
+                with m.If(settling == 0):
+                    m.d.comb += header_begins.eq(1)
+                    m.d.sync += [word_index.eq(0), in_beat.eq(0), header_left.eq(command.header_beats)]
+                    m.next = "HEADER"
+                    with m.If(failed | (command.header_beats == 0)):
+                        m.next = "FLUSH"
             with m.State("HEADER"):
-                m.d.comb += [
-                    take_word.eq(self.room | in_beat.any()),
-                    header_reserve.eq(take_word & ~in_beat.any()),
-                ]
+                m.d.comb += take_word.eq(self.room | in_beat.any())
                 with m.If(take_word & beat_end):
                     m.d.sync += header_left.eq(header_left - 1)
                     with m.If(header_left == 1):
                         m.next = "FLUSH"
             with m.State("FLUSH"):
-                m.d.sync += self.done.eq(1)
+                m.d.sync += [self.done.eq(1), self.error.eq(failed)]
                 m.next = "IDLE"
 
-        # Beats of records: one cycle in the row, one to take it out of R and to know its weights.
-        take_1, take_2, row_1 = Signal(), Signal(), Signal.like(row, name="row_1")
-        beat_1, rows_1 = Signal.like(beat, name="beat_1"), Signal.like(rows_left, name="rows_1")
-        addr_1, addr_2 = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        # What was asked for is there `ANSWER` cycles later, and it is known then which of it are weights.
+        steps = [Signal(data.StructLayout({"begins": 1, "take": 1}), name="asked")]
+        m.d.comb += [steps[0].begins.eq(load), steps[0].take.eq(take)]
+        for step in range(1, ANSWER + 2):
+            steps.append(Signal.like(steps[0], name=f"asked_{step}"))
+            m.d.sync += steps[step].eq(steps[step - 1])
+        answered, pushed = steps[ANSWER:]
+        beat, next_addr, addr = Signal(BEATS_BITS), Signal(32), Signal(32, reset_less=True)
+        rows_left, columns = Signal(16), Signal(16)  # output channels from this record on; input channels
+        begun, word_1, end_1, pushed_1 = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += columns.eq(command.c_end - command.c0)
+        m.d.sync += [begun.eq(self.start), addr.eq(next_addr)]
+        with m.If(begun):
+            m.d.sync += [
+                next_addr.eq(command.out_addr + command.header_beats),
+                rows_left.eq(command.k_end - command.k0 + cfg.block_k),
+            ]
+        with m.Else():
+            m.d.sync += rows_left.eq(rows_left - Mux(answered.begins, cfg.block_k, 0))
+            with m.If(header_begins):
+                m.d.sync += next_addr.eq(command.out_addr)
+            with m.Elif(answered.take | pushed_1):
+                m.d.sync += next_addr.eq(next_addr + 1)
+        with m.If(answered.begins):
+            m.d.sync += beat.eq(0)
+        with m.Elif(answered.take):
+            m.d.sync += beat.eq(beat + 1)
         taken, kept = Signal(cfg.beat_bits, reset_less=True), Signal(cfg.values_per_beat, reset_less=True)
-        m.d.sync += [
-            take_1.eq(take),
-            take_2.eq(take_1),
-            row_1.eq(row),
-            beat_1.eq(beat),
-            rows_1.eq(rows_left),
-            addr_1.eq(value_addr),
-            addr_2.eq(addr_1),
-        ]
-        weights = self._weights(m, beat_1, rows_1, columns)
-        with m.If(take_1):
-            m.d.sync += taken.eq(Array(self.rows_data[r] for r in range(cfg.rows))[row_1])
-            m.d.sync += kept.eq(weights)
+        weights = self._weights(m, beat, rows_left, columns)
+        with m.If(answered.take):
+            m.d.sync += [taken.eq(self.rows_data), kept.eq(weights)]
         values = Cat(Mux(kept[i], taken.word_select(i, cfg.delta_bits), 0) for i in range(cfg.values_per_beat))
 
         # Header words, a cycle after they were asked for, enter a shift register from above.
-        word_1, end_1, pushed_1, total_1, record_1 = Signal(), Signal(), Signal(), Signal(), Signal()
+        total_1, record_1 = Signal(), Signal()
         header, word, size = Signal(cfg.beat_bits, reset_less=True), Signal(32), Signal(16)
         m.d.sync += [
             word_1.eq(take_word),
@@ -192,11 +182,9 @@ class DenseDrainer(wiring.Component):
         ]
         with m.If(word_1):
             m.d.sync += header.eq(Cat(header[32:], word))
-        with m.If(pushed_1):
-            m.d.sync += next_addr.eq(next_addr + 1)
         m.d.comb += [
-            self.push.eq(take_2 | pushed_1),
-            self.push_addr.eq(Mux(pushed_1, next_addr, addr_2)),
+            self.push.eq(pushed.take | pushed_1),
+            self.push_addr.eq(Mux(pushed_1, next_addr, addr)),
             self.push_data.eq(Mux(pushed_1, header, values)),
         ]
         return m
@@ -225,12 +213,6 @@ class DenseDrainer(wiring.Component):
             here = bit[:block_c] < clip_valid(Mux(there, columns, fewer), word & mask, cfg.block_c)
             valid.append(here & (bit[block_c:] < rows))
         return Cat(*valid)
-
-
-def record_beats(cfg: Config, words: Value) -> Value:
-    """Value beats of a record of `words` words."""
-    values = words << log2_exact(cfg.mask_bits, "mask_bits")
-    return (values + (cfg.values_per_beat - 1)) >> log2_exact(cfg.values_per_beat, "values_per_beat")
 
 
 def dense_words(cfg: Config, words: Value) -> Value:

@@ -5,16 +5,22 @@ So nothing is counted but beats, and a beat passes in two cycles.
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from arch.config import Config
+from arch.config import Config, log2_exact
 from rtl.payload import payload
 from rtl.rounding import held
 
 BEATS_BITS = 12
 """Width of the value beats of a record: 255 words of 16 beats at most."""
+
+
+def record_beats(cfg: Config, words: Value) -> Value:
+    """Value beats of a record of `words` words."""
+    values = words << log2_exact(cfg.mask_bits, "mask_bits")
+    return (values + (cfg.values_per_beat - 1)) >> log2_exact(cfg.values_per_beat, "values_per_beat")
 
 
 class DenseParser(wiring.Component):

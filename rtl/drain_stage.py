@@ -7,7 +7,7 @@ Partial sums become activations or gradients (`FlowDrainer`), update buffers bec
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from arch.command import Phase
@@ -60,9 +60,10 @@ class DrainStage(wiring.Component):
         self._cfg = cfg
         records = {
             "rows_mask_next": Out(cfg.rows),
-            "rows_record_next": Out(cfg.rows),
-            "rows_info": In(data.ArrayLayout(record_info(cfg), cfg.rows)),
-            "rows_mask": In(data.ArrayLayout(words_per_cycle(cfg) * cfg.mask_bits, cfg.rows)),
+            "rows_mask_last": Out(1),
+            "rows_info_next": Out(cfg.rows),
+            "rows_info": In(record_info(cfg)),
+            "rows_mask": In(words_per_cycle(cfg) * cfg.mask_bits),
         }
         super().__init__(
             {
@@ -85,7 +86,7 @@ class DrainStage(wiring.Component):
                 "rows_start": Out(1),
                 "rows_next": Out(cfg.rows),
                 **(records if cfg.sparse else {}),
-                "rows_data": In(data.ArrayLayout(cfg.beat_bits, cfg.rows)),
+                "rows_data": In(cfg.beat_bits),
                 "wr_valid": Out(1),
                 "wr_ready": In(1),
                 "wr_addr": Out(32),

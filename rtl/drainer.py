@@ -26,7 +26,7 @@ class FlowDrainer(wiring.Component):
     """Partial sums of one working set -> requantised beats, one element of all columns a cycle.
 
     Law: with a write port that is always ready, `start` in cycle s and N = positions * out_run * E elements, element i
-    (from 0) is read and cleared in the rows in cycle s + 1 + i + `SIDE_LATENCY`, beat i is pushed in cycle s + (i + 1)
+    (from 0) is asked for and cleared in the rows in cycle s + 1 + i + `SIDE_LATENCY`, beat i is pushed in cycle s + (i + 1)
     * E + `PUSH_LATENCY`, and `done` is high again from cycle s + N + `DONE_LATENCY`. Position p begins at out_addr + (p
     / out_cols) * out_pitch + (p mod out_cols) * out_stride. A full write queue delays the first element of a beat (and
     all behind it) until there is room; elements of a begun beat never wait.
@@ -41,7 +41,7 @@ class FlowDrainer(wiring.Component):
         done: nothing is left to push (beats may still be in the write queue).
         assign_unit: unit looked up; assign_row, assign_slot: its place, one cycle later.
         side_addr: psum address, all rows; side_clear: one bit a row, reads and clears that word; side_q: the word
-        that was read in the cycle before, columns at bits [n*ACC, (n+1)*ACC).
+        that was read, `Row.SIDE_LATENCY` cycles later, columns at bits [n*ACC, (n+1)*ACC).
         gate_addr: address within the gate bank (beats from 0); gate_q: its word one cycle later, bit n*E + e
         set if element e of column n was positive.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.
@@ -50,9 +50,9 @@ class FlowDrainer(wiring.Component):
     """
 
     SIDE_LATENCY = 2  # counters -> assignment memory -> address register
-    SHIFT_NEEDED = 6
-    PUSH_LATENCY = 8
-    DONE_LATENCY = 9
+    SHIFT_NEEDED = 7
+    PUSH_LATENCY = 9
+    DONE_LATENCY = 10
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -156,37 +156,37 @@ class FlowDrainer(wiring.Component):
             self.side_clear.eq(Mux(go_1 & data_1, 1 << self.assign_row, 0)),
         ]
 
-        # Stage 2: a row reads and clears. Stage 3: its word is here.
-        data_3 = delay(data_1, "data", 2)
-        one_3 = delay(one_1, "one", 2)
-        go_2 = delay(go_1, "go_2", resets=True)
-        go_3 = delay(go_2, "go_3", resets=True)
-        element_2 = delay(element, "element", 2)
-        element_3 = delay(element_2, "element_3")
+        # Stage 2: a row is asked. Stage 3: it reads and clears. Stage 4: its word is here.
+        data_4 = delay(data_1, "data", 3)
+        one_4 = delay(one_1, "one", 3)
+        go_3 = delay(go_1, "go", 2, resets=True)
+        go_4 = delay(go_3, "go_4", resets=True)
+        element_3 = delay(element, "element", 3)
+        element_4 = delay(element_3, "element_4")
         taken = Signal(columns * acc, reset_less=True)
         m.d.sync += taken.eq(self.side_q)
         with m.If(self.start):
             m.d.sync += self.gate_addr.eq(0)
-        with m.Elif(go_2 & (element_2 == cfg.bus_elements - 1)):
+        with m.Elif(go_3 & (element_3 == cfg.bus_elements - 1)):
             m.d.sync += self.gate_addr.eq(self.gate_addr + 1)
         opened = Signal(columns, reset_less=True)  # a memory's answer and what hangs on it do not fit a cycle
         for column in range(columns):
             gates = self.gate_q[column * cfg.bus_elements : (column + 1) * cfg.bus_elements]
-            m.d.sync += opened[column].eq(gates.bit_select(element_3, 1))
+            m.d.sync += opened[column].eq(gates.bit_select(element_4, 1))
 
-        # Stage 4: what is not positive becomes zero (ReLU: the sum; gate: the gate's element).
-        element_4, one_4, data_4 = delay(element_3, "element_4"), delay(one_3, "one_4"), delay(data_3, "data_4")
-        go_4 = delay(go_3, "go_4", resets=True)
+        # Stage 5: what is not positive becomes zero (ReLU: the sum; gate: the gate's element).
+        element_5, one_5, data_5 = delay(element_4, "element_5"), delay(one_4, "one_5"), delay(data_4, "data_5")
+        go_5 = delay(go_4, "go_5", resets=True)
         x = Signal(columns * acc, reset_less=True)
         for column in range(columns):
             word = taken[column * acc : (column + 1) * acc]
             keep = Signal(name=f"keep{column}")
             m.d.comb += [
-                keep.eq(data_4 & go_4 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~opened[column])),
+                keep.eq(data_5 & go_5 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~opened[column])),
             ]
             m.d.sync += x[column * acc : (column + 1) * acc].eq(Mux(keep, word, 0))
 
-        # Stage 5 to 7: requantise; meanwhile the largest magnitude, as the OR of all of them.
+        # Stage 6 to 8: requantise; meanwhile the largest magnitude, as the OR of all of them.
         values, saturations, magnitudes = [], [], []
         for column in range(columns):
             word = x[column * acc : (column + 1) * acc]
@@ -197,34 +197,34 @@ class FlowDrainer(wiring.Component):
             values.append(requantise.value)
             saturations.append(requantise.saturated)
             magnitudes.append(magnitude)
-        go_6 = delay(go_4, "go_to_6", 2, resets=True)
+        go_7 = delay(go_5, "go_to_7", 2, resets=True)
         with m.If(self.start):
             m.d.sync += self.magnitude.eq(0)
-        with m.Elif(go_6):  # not what was on its way before a reset
+        with m.Elif(go_7):  # not what was on its way before a reset
             m.d.sync += self.magnitude.eq(self.magnitude | tree(magnitudes, operator.or_))
 
-        # Stage 7: one element of every column enters the beat.
-        element_7, one_7 = delay(element_4, "element_to_7", 3), delay(one_4, "one_to_7", 3)
-        data_7 = delay(data_4, "data_to_7", 3)
-        go_7 = delay(go_6, "go_to_7", resets=True)
+        # Stage 8: one element of every column enters the beat.
+        element_8, one_8 = delay(element_5, "element_to_8", 3), delay(one_5, "one_to_8", 3)
+        data_8 = delay(data_5, "data_to_8", 3)
+        go_8 = delay(go_7, "go_8", resets=True)
         packed = Signal(cfg.beat_bits, reset_less=True)
         for column in range(columns):
             result = Signal(a_bits, name=f"result{column}")
-            m.d.comb += result.eq(Mux(one_7, self.ones, values[column]))  # padding: x was 0, so is the value
+            m.d.comb += result.eq(Mux(one_8, self.ones, values[column]))  # padding: x was 0, so is the value
             for e in range(cfg.bus_elements):
                 low = (column * cfg.bus_elements + e) * a_bits
-                with m.If(go_7 & (element_7 == e)):
+                with m.If(go_8 & (element_8 == e)):
                     m.d.sync += packed[low : low + a_bits].eq(result)
-        m.d.sync += self.saturated.eq(Mux(go_7 & data_7, total(saturations), 0))
+        m.d.sync += self.saturated.eq(Mux(go_8 & data_8, total(saturations), 0))
 
-        # Stage 8: a beat is complete.
-        run_end_8, row_end_8, end_8 = delay(run_end, "run_end", 8), delay(row_end, "row_end", 8), delay(end, "end", 8)
+        # Stage 9: a beat is complete.
+        run_end_9, row_end_9, end_9 = delay(run_end, "run_end", 9), delay(row_end, "row_end", 9), delay(end, "end", 9)
         position_addr, row_addr = Signal(32, reset_less=True), Signal(32, reset_less=True)
-        next_addr, push_addr = Signal(32), payload(m, self.push_addr, "push_addr_8")
+        next_addr, push_addr = Signal(32), payload(m, self.push_addr, "push_addr_9")
         m.d.comb += next_addr.eq(
-            Mux(row_end_8, row_addr, position_addr) + Mux(row_end_8, command.out_pitch, command.out_stride)
+            Mux(row_end_9, row_addr, position_addr) + Mux(row_end_9, command.out_pitch, command.out_stride)
         )
-        m.d.sync += self.push.eq(go_7 & (element_7 == cfg.bus_elements - 1))
+        m.d.sync += self.push.eq(go_8 & (element_8 == cfg.bus_elements - 1))
         m.d.comb += self.push_data.eq(packed)
         begun = delay(self.start, "begun", resets=True)  # the command's address is there a cycle after the start
         with m.If(self.start):
@@ -233,9 +233,9 @@ class FlowDrainer(wiring.Component):
             m.d.sync += [address.eq(command.out_addr) for address in (push_addr, position_addr, row_addr)]
         with m.Elif(self.push):
             m.d.sync += push_addr.eq(push_addr + 1)
-            with m.If(run_end_8):
+            with m.If(run_end_9):
                 m.d.sync += [position_addr.eq(next_addr), push_addr.eq(next_addr)]
-                with m.If(row_end_8):
+                with m.If(row_end_9):
                     m.d.sync += row_addr.eq(next_addr)
-            m.d.sync += self.done.eq(end_8)
+            m.d.sync += self.done.eq(end_9)
         return m

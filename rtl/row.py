@@ -19,6 +19,7 @@ from rtl.dense_controller import DenseController
 from rtl.dense_encoder import DenseEncoder
 from rtl.gradient_buffer import GradientBuffer
 from rtl.lane_tally import words_per_cycle
+from rtl.payload import payload
 from rtl.pe_row import RowDatapath
 from rtl.requantise import SHIFT_BITS
 from rtl.row_controller import RowController
@@ -82,12 +83,19 @@ _FAR = (
     "tap_bank",
     "compute_start",
     "command",
-    *("psum_bank", "update_bank"),
+    "update_bank",
+)
+#: What the drain asks of a row: always behind registers.
+_QUESTIONS = (
     *("side_addr", "side_read", "side_clear"),
-    *("drain_start", "drain_next", "drain_mask_next", "drain_record_next"),
+    *("drain_start", "drain_next", "drain_mask_next", "drain_mask_last", "drain_info_next"),
 )
 #: What acts by itself, so that a reset must reach its register.
-_STROBES = ("load_start", "load_valid", "entry_valid", "col_we", "stat_we", "weight_bank", "gather_bank", "stat_bank")
+_STROBES = (
+    *("load_start", "load_valid", "entry_valid", "col_we", "stat_we"),
+    *(f"{name}_bank" for name in ("weight", "gather", "psum", "stat")),
+    *(name for name in _QUESTIONS if name not in ("side_addr", "drain_mask_last")),
+)
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
     "visit_bit",
@@ -127,12 +135,16 @@ class Row(wiring.Component):
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
         bus_data: a beat for one of col_we, load_valid, and stat_we, whose word row stat_row owns; of that,
         `stationary_pack` operands a column.
-        side_addr, side_read, side_clear, side_q: partial sums, bank that compute does not use; side_q is zero a cycle
-        after no side_read.
-        drain_*: update buffer, bank that compute does not write.
+        side_addr, side_read, side_clear: partial sums, bank that compute does not use; side_q: the word,
+        `SIDE_LATENCY` cycles after side_read, otherwise zero.
+        drain_*: update buffer, bank that compute does not write. Questions as in `CsbEncoder`; drain_data, drain_mask,
+        drain_info: answers, `DRAIN_LATENCY` cycles later, otherwise zero.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
         kept, seen, adopted, evicted, saturated: events of the weight update, one cycle each.
     """
+
+    SIDE_LATENCY = 2  # register of the question, memory
+    DRAIN_LATENCY = 3  # register of the question, memory, register of the answer
 
     def __init__(self, cfg: Config, *, emit: bool = False) -> None:
         self._cfg, self._emit = cfg, emit
@@ -178,7 +190,8 @@ class Row(wiring.Component):
             ports |= {
                 "theta": In(cfg.delta_bits),
                 "drain_mask_next": In(1),
-                "drain_record_next": In(1),
+                "drain_mask_last": In(1),
+                "drain_info_next": In(1),
                 "drain_mask": Out(words_per_cycle(cfg) * cfg.mask_bits),
                 "drain_info": Out(record_info(cfg).size),
             }
@@ -197,11 +210,12 @@ class Row(wiring.Component):
         m.submodules.update = update = WeightUpdate(cfg, dots + GradientBuffer.LATENCY, *leads)
         m.submodules.encoder = encoder = CsbEncoder(cfg) if cfg.sparse else DenseEncoder(cfg)
 
+        kept = {"keep": True} if cfg.copies else {}
         given = {name: getattr(self, name) for name, port in self.signature.members.items() if port.flow is In}
         for name, far in given.items():
-            if cfg.copies and name not in _FAR:
+            if name in _QUESTIONS or (cfg.copies and name not in _FAR):
                 acts = name in _STROBES
-                given[name] = Signal.like(far, name=f"near_{name}", attrs={"keep": True}, reset_less=not acts)
+                given[name] = Signal.like(far, name=f"near_{name}", attrs=kept, reset_less=not acts)
                 m.d.sync += given[name].eq(far)
         m.d.comb += [
             controller.load_mine.eq(given["load_all"] | (given["load_row"] == self.number)),
@@ -214,16 +228,14 @@ class Row(wiring.Component):
         m.d.comb += [getattr(datapath, name).eq(getattr(controller, name)) for name in _OPERATION]
         m.d.comb += [
             datapath.gather_bank.eq(given["gather_bank"]),
-            datapath.psum_bank.eq(self.psum_bank),
+            datapath.psum_bank.eq(given["psum_bank"]),
             datapath.stat_bank.eq(given["stat_bank"]),
             datapath.load_we.eq(given["col_we"]),
             datapath.load_addr.eq(given["col_addr"]),
             datapath.load_data.eq(given["bus_data"]),
             datapath.stat_we.eq(given["stat_we"] & (given["stat_row"] == self.number)),
             datapath.stat_addr.eq(given["stat_addr"]),
-            datapath.side_addr.eq(self.side_addr),
-            datapath.side_read.eq(self.side_read),
-            datapath.side_clear.eq(self.side_clear),
+            *(getattr(datapath, name).eq(given[name]) for name in ("side_addr", "side_read", "side_clear")),
             self.side_q.eq(datapath.side_q),
         ]
         width = cfg.stationary_pack * cfg.operand_bits
@@ -253,9 +265,7 @@ class Row(wiring.Component):
         m.d.comb += [
             encoder.start.eq(update_starts),
             encoder.bank.eq(self.update_bank),
-            encoder.drain_start.eq(self.drain_start),
-            encoder.drain_next.eq(self.drain_next),
-            self.drain_data.eq(encoder.drain_data),
+            *(getattr(encoder, name).eq(given[name]) for name in _QUESTIONS if name in encoder.signature.members),
             self.update_error.eq(encoder.error),
             self.load_error.eq(controller.load_error),
             self.done.eq(controller.done),
@@ -267,16 +277,22 @@ class Row(wiring.Component):
         if cfg.sparse:
             m.d.comb += [
                 controller.scaled.eq(update.scaled),
-                encoder.drain_mask_next.eq(self.drain_mask_next),
-                encoder.drain_record_next.eq(self.drain_record_next),
-                self.drain_mask.eq(encoder.drain_mask),
-                self.drain_info.eq(Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)),
                 self.kept.eq(update.keep),
                 self.adopted.eq(update.adopted),
                 self.evicted.eq(update.evicted),
             ]
         else:  # what is there stays, and nothing else comes
             m.d.comb += self.kept.eq(update.valid)
+        answers = {"next": ("data", encoder.drain_data)}
+        if cfg.sparse:
+            info = Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)
+            answers |= {"mask_next": ("mask", encoder.drain_mask), "info_next": ("info", info)}
+        for question, (answer, word) in answers.items():
+            asked = Signal(name=f"asked_{question}")  # rows that are not asked answer zero: the drain ORs them all
+            m.d.sync += [
+                asked.eq(given[f"drain_{question}"]),
+                payload(m, getattr(self, f"drain_{answer}"), f"answer_{answer}").eq(Mux(asked, word, 0)),
+            ]
         if cfg.trace:
             m.d.comb += self.trace.eq(controller.trace)
         return m

@@ -122,7 +122,11 @@ def connect_rows(
         "sum_error": sequencer.row_sum_error,
         **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
     }
-    side_words: list[Value] = []
+    # What rows answer the drain: one that is not asked answers zero, so that nothing need choose among them.
+    answers = {"side_q": drain.side_q, "drain_data": drain.rows_data}
+    if cfg.sparse:
+        answers |= {"drain_mask": drain.rows_mask, "drain_info": drain.rows_info.as_value()}
+    words: dict[str, list[Value]] = {name: [] for name in answers}
     for number in range(cfg.rows):
         side_clear = Signal(name=f"row{number}_side_clear")
         m.d.comb += side_clear.eq(drain.side_clear[number] | processor.scrubbing)
@@ -135,7 +139,7 @@ def connect_rows(
         }
         if cfg.sparse:
             inputs["drain_mask_next"] = drain.rows_mask_next[number]
-            inputs["drain_record_next"] = drain.rows_record_next[number]
+            inputs["drain_info_next"] = drain.rows_info_next[number]
         assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
         outputs = {
             name: Signal(shape, name=f"row{number}_{name}") for name, (flow, shape) in shapes.items() if flow is Out
@@ -153,22 +157,13 @@ def connect_rows(
             m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
             m.d.comb += [value.eq(getattr(row, name)) for name, value in outputs.items()]
         m.d.comb += [bits[number].eq(outputs[name]) for name, bits in collected.items()]
-        side_words.append(outputs["side_q"])
-        m.d.comb += [
-            loader.row_error.word_select(number, 2).eq(outputs["load_error"]),
-            drain.rows_data[number].eq(outputs["drain_data"]),
-        ]
-        if cfg.sparse:
-            m.d.comb += [
-                drain.rows_info[number].eq(outputs["drain_info"]),
-                drain.rows_mask[number].eq(outputs["drain_mask"]),
-            ]
+        for name, of_rows in words.items():
+            of_rows.append(outputs[name])
+        m.d.comb += loader.row_error.word_select(number, 2).eq(outputs["load_error"])
         if cfg.trace:
             m.d.comb += trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
-    m.d.comb += [
-        registers.row_busy.eq(sequencer.row_busy),
-        drain.side_q.eq(tree(side_words, operator.or_)),  # a row that is not asked answers zero
-    ]
+    m.d.comb += registers.row_busy.eq(sequencer.row_busy)
+    m.d.comb += [answer.eq(tree(words[name], operator.or_)) for name, answer in answers.items()]
 
 
 def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:
@@ -197,6 +192,7 @@ def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:
         "compute_start": sequencer.compute_start,
         "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
         "drain_start": drain.rows_start,
+        **({"drain_mask_last": drain.rows_mask_last} if cfg.sparse else {}),
     }
     if engines.quantile is not None:
         common |= {

@@ -35,7 +35,7 @@ class WriteQueue(wiring.Component):
     """
 
     LATENCY = 2
-    DEPTH = 8  # covers the longest pipeline before it: (FlowDrainer: 9 + E cycles) / E beats, and its own latency
+    DEPTH = 16  # covers the longest pipeline before it: `BlockDrainer`, a beat a cycle, and its own latency
 
     def __init__(self, cfg: Config, depth: int = DEPTH) -> None:
         if depth < self.LATENCY + 1:

@@ -15,13 +15,18 @@ import numpy as np
 from arch.command import Phase
 from arch.config import Config
 from golden.csb import Geometry, Region
-from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_RECORD, BLOCK_START, mask_group
+from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_START, HEADER_PUSH, mask_group
 from tb.command_rules import Command, good
 from tb.pins import random_bits
 from tb.script import Script
 
-DATA = 1  # beat asked for -> beat
+ASK = 1  # decision -> question to the row
+DATA = 4  # decision -> answer
 DONE = 2  # last word of the header -> done
+RECORDS = 16  # looked up, and not yet begun
+LOOK_UP = 2  # unit looked up -> question to its row
+INFO = 5  # unit looked up -> counts of its record
+KNOWN = 7  # unit looked up -> known whether its record fits
 
 
 @dataclass
@@ -162,7 +167,7 @@ def random_region(
 class BlockModel(Script):
     """One run, stepped cycle by cycle; `step` before the cycle's inputs are driven.
 
-    `give` holds `info` (row, counts; they stay), `data` and `mask` (row, beat or mask group; for one cycle).
+    `give` holds `info`, `data` and `mask`: counts, beat, mask group, for one cycle.
 
     Attributes:
         done_from: cycle from which the drainer is done; None until that is known.
@@ -175,15 +180,28 @@ class BlockModel(Script):
         self.record = self.used = self.word = 0
         self.done_from: int | None = None
         self.error = False
-        for row in set(job.owners):
-            self._info(1, row, 0)
-        self._begin(BLOCK_START + BLOCK_RECORD)
+        c, beats = job.command, [len(m) + len(v) for m, v in zip(job.masks, job.values, strict=True)]
+        too_many = np.cumsum(beats) + c["header_beats"] > c["limit"]
+        self.last_fetched = int(np.argmax(too_many)) if too_many.any() else len(beats) - 1
+        self.fetched, self.places, self.fetch_until = 0, RECORDS, -1
+        self._begin(BLOCK_START)
 
-    def _info(self, t: int, row: int, first: int) -> None:
-        """From cycle t on `row` shows the counts of its next record, which is not before `first`."""
-        mine = [r for r in range(first, len(self.job.owners)) if self.job.owners[r] == row]
-        if mine:
-            self.give[t].setdefault("info", []).append((row, self.job.infos[mine[0]]))  # type: ignore[attr-defined]
+    def _fetch(self, t: int) -> None:
+        """Cycle t: a unit is looked up if there is room for its record, and none before it is known to be the last."""
+        n, job = self.fetched, self.job
+        if t == 0 or n == len(job.owners) or not self.places or (self.error_known(n) and t >= self.fetch_until):
+            return
+        self.want[t]["assign_unit"] = n
+        if self.cfg.sparse:
+            self.want[t + LOOK_UP]["rows_info_next"] = 1 << job.owners[n]
+            self.give[t + INFO]["info"] = job.infos[n]
+        if n == self.last_fetched:
+            self.fetch_until = t + KNOWN
+        self.fetched, self.places = n + 1, self.places - 1
+
+    def error_known(self, n: int) -> bool:
+        """Whether record n comes behind one that does not fit."""
+        return n > self.last_fetched
 
     def _begin(self, t: int) -> None:
         """The beats of a record, from cycle t on, if it fits."""
@@ -197,10 +215,13 @@ class BlockModel(Script):
         self.words_left, self.groups_taken = c["words"], 0
         self.tally_free, self.at = 0, t
         if self.used + c["header_beats"] > c["limit"]:
-            self.error, self.done_from = True, t
+            self.error, self.done_from = True, t + BLOCK_HEADER
 
     def step(self, t: int, room: bool) -> None:
         """Cycle t, with room for one more beat or without."""
+        self._fetch(t)
+        if t == BLOCK_START - 1:
+            self.places += 1  # the first record leaves the queue
         if self.done_from is not None or t < self.at:
             return
         if self.record == len(self.job.owners):
@@ -215,16 +236,16 @@ class BlockModel(Script):
             pushed = self._group(t, row)
         if self.values and not pushed:
             address, beat, stored = self.values.pop(0)
-            self.want[t] |= {"reserve": 1, "rows_next": 1 << row}
-            self.give[t + DATA]["data"] = (row, beat)
+            self.want[t]["reserve"] = 1
+            self.want[t + ASK]["rows_next"] = 1 << row
+            self.give[t + DATA]["data"] = beat
             self._push(t + BLOCK_PUSH, address, stored)
         if self.masks or self.values or self.tally_free > t + 1:
             return
-        self.want[t]["rows_record_next"] = 1 << row
         self.record += 1
-        self._info(t + 1, row, self.record)
         if self.record < len(self.job.owners):
-            self._begin(t + 1 + BLOCK_RECORD)
+            self.places += 1
+            self._begin(t + 1)
         else:
             self.at = t + BLOCK_HEADER
             if not self.job.header:
@@ -236,8 +257,8 @@ class BlockModel(Script):
         count, at_once = min(self.words_left, most), min(most, 1 << self.job.command["log2_blocks"])
         ends = (self.groups_taken + 1) * most == self.cfg.masks_per_beat or count == self.words_left
         address, beat, _ = self.masks[0]
-        self.want[t]["rows_mask_next"] = 1 << row
-        self.give[t + DATA]["mask"] = (row, groups_of(self.cfg, [beat])[self.groups_taken])
+        self.want[t + ASK] |= {"rows_mask_next": 1 << row, "rows_mask_last": int(count == self.words_left)}
+        self.give[t + DATA]["mask"] = groups_of(self.cfg, [beat])[self.groups_taken]
         self.words_left -= count
         self.tally_free = t + -(-count // at_once)
         self.groups_taken = 0 if ends else self.groups_taken + 1
@@ -258,6 +279,6 @@ class BlockModel(Script):
             self.want[t]["reserve"] = 1
         self.word += 1
         if word == self.cfg.words_per_beat - 1:
-            self._push(t + BLOCK_PUSH, self.job.command["out_addr"] + beat, self.job.header[beat])
+            self._push(t + HEADER_PUSH, self.job.command["out_addr"] + beat, self.job.header[beat])
             if beat + 1 == len(self.job.header):
                 self.done_from = t + DONE

@@ -1,8 +1,8 @@
 """Bench of the drainers of new blocks, sparse and dense: the region in memory is the golden one, beat for beat.
 
-The bench plays assignment table, rows and write queue. A row shows its counts until it is told to go on, a beat and a
-mask group only in the cycle after it was asked; everything else that the unit could read is noise. A dense build has no
-masks, no counts, and no ports for them.
+The bench plays assignment table, rows and write queue. A row answers once, when its answer is due: counts, a beat, a
+mask group; everything else that the unit could read is noise. A dense build has no masks, no counts, and no ports for
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from golden.csb import Region
 from golden.writing import BLOCK_DONE, QUEUE, block_done, block_writes, mask_group
 from tb.block_model import BlockJob, BlockModel, info_bits, job_of, random_region
 from tb.pins import Pins, command_bits, compare, random_bits
-from tb.script import placed
 
 COMMAND_BITS = sum(field.bits for field in FIELDS.values())
 
@@ -30,12 +29,12 @@ class Bench:
     def __init__(self, dut: Any) -> None:
         self.cfg, self.rng = tb.config(), np.random.default_rng(tb.seed())
         self.silent = ["rows_start", "rows_next", "reserve", "push"]
-        self.silent += ["rows_mask_next", "rows_record_next"] if self.cfg.sparse else []
-        self.pins = Pins(dut, [*self.silent, "done", "error", "assign_unit", "push_addr", "push_data"])
+        self.silent += ["rows_mask_next", "rows_info_next"] if self.cfg.sparse else []
+        flags = ["rows_mask_last"] if self.cfg.sparse else []
+        self.pins = Pins(dut, [*self.silent, *flags, "done", "error", "assign_unit", "push_addr", "push_data"])
         self.info_bits = sum(info_bits(self.cfg))
         self.owner = 0  # answer of the assignment table
         self.owners = [0] * self.cfg.units
-        self.infos = random_bits(self.rng, self.info_bits * self.cfg.rows)
         self.error = 0
         self.jobs = 0
         self.pins.drive(rst=0, start=0)
@@ -44,16 +43,11 @@ class Bench:
         """One cycle; what the rows do not say is noise."""
         cfg, rng = self.cfg, self.rng
         noise = {"start": 0, "command": random_bits(rng, COMMAND_BITS)}
-        for row, info in given.get("info", []):
-            self.infos = placed(self.infos, row, self.info_bits, info)
-        group_bits = mask_group(cfg) * cfg.mask_bits
-        for name, width in (("data", cfg.beat_bits), ("mask", group_bits))[: 1 + cfg.sparse]:
-            noise[f"rows_{name}"] = random_bits(rng, cfg.rows * width)
-            if name in given:
-                row, bits = given[name]
-                noise[f"rows_{name}"] = placed(noise[f"rows_{name}"], row, width, bits)
+        widths = {"data": cfg.beat_bits}
         if cfg.sparse:
-            noise["rows_info"] = self.infos
+            widths |= {"mask": mask_group(cfg) * cfg.mask_bits, "info": self.info_bits}
+        for name, width in widths.items():
+            noise[f"rows_{name}"] = given[name] if name in given else random_bits(rng, width)
         got = await self.pins.cycle(**(noise | inputs), room=int(room), assign_row=self.owner)
         self.owner = self.owners[got["assign_unit"]]
         return got
@@ -70,7 +64,6 @@ class Bench:
         self.jobs += 1
         self.owners[: len(job.owners)] = job.owners
         command, pushed, t = command_bits(c), [], 0
-        self.infos = random_bits(rng, self.info_bits * cfg.rows)
         while model.done_from is None or t < model.done_from:
             free = bool(rng.random() < room)
             model.step(t, free)

@@ -22,11 +22,11 @@ from tb.block_model import BlockJob, BlockModel
 from tb.command_rules import Command, good
 from tb.flow_model import SHIFT_NEEDED, FlowJob, FlowModel
 from tb.pins import Pins, command_bits, compare, random_bits
-from tb.script import Script, placed
+from tb.script import Script
 
 Job = FlowJob | BlockJob | Command  # a command alone drains nothing
 FLOWS = (Phase.FW, Phase.BW)
-DEPTH = 8
+DEPTH = 16
 EXPONENT_BITS = 9
 SILENT = ("side_clear", "saturated", "rows_start", "rows_next", "wr_valid", "peak_valid", "commit")
 SHOWN = ("done", "error", "assign_unit", "side_addr", "gate_addr", "wr_addr", "wr_data",
@@ -60,13 +60,12 @@ class Bench:
 
     def __init__(self, dut: Any) -> None:
         self.cfg, self.rng = tb.config(), np.random.default_rng(tb.seed())
-        self.silent = [*SILENT, *(("rows_mask_next", "rows_record_next") if self.cfg.sparse else ())]
+        self.silent = [*SILENT, *(("rows_mask_next", "rows_info_next") if self.cfg.sparse else ())]
         self.pins = Pins(dut, [*self.silent, *SHOWN])
         self.info_bits = sum(block_model.info_bits(self.cfg))
         self.shift_bits = len(dut.shift)
         self.table = [(0, 0)] * self.cfg.units
         self.place = (0, 0)
-        self.infos = 0
         self.old_error = False  # of a drainer that has not been started since
         self.slots = 0
         self.pins.drive(rst=0, slot_start=0, active=0, commit_done=0)
@@ -98,13 +97,11 @@ class Bench:
     async def cycle(self, give: dict[str, Any], **inputs: int) -> dict[str, int]:
         """One cycle; what nobody gives is noise."""
         cfg, rng = self.cfg, self.rng
-        for row, info in give.get("info", []):
-            self.infos = placed(self.infos, row, self.info_bits, info)
         wide = {"rows_data": cfg.beat_bits}
         if cfg.sparse:
-            wide["rows_mask"] = mask_group(cfg) * cfg.mask_bits
+            wide |= {"rows_mask": mask_group(cfg) * cfg.mask_bits, "rows_info": self.info_bits}
         noise = {
-            **{name: random_bits(rng, cfg.rows * width) for name, width in wide.items()},
+            **{name: random_bits(rng, width) for name, width in wide.items()},
             "side_q": give.get("side_q", random_bits(rng, cfg.columns * cfg.acc_bits)),
             "gate_q": give.get("gate_q", random_bits(rng, cfg.columns * cfg.bus_elements)),
             "shift": random_bits(rng, self.shift_bits),
@@ -112,11 +109,7 @@ class Bench:
             "acc_exponent": random_bits(rng, EXPONENT_BITS),
         }
         for name in wide:
-            given = give.get(name.removeprefix("rows_"))
-            if given is not None:
-                noise[name] = placed(noise[name], given[0], wide[name], given[1])
-        if cfg.sparse:
-            noise["rows_info"] = self.infos
+            noise[name] = give.get(name.removeprefix("rows_"), noise[name])
         row, slot = self.place
         got = await self.pins.cycle(**(noise | inputs), assign_row=row, assign_slot=slot)
         self.place = self.table[got["assign_unit"]]
@@ -130,7 +123,6 @@ class Bench:
         if isinstance(job, BlockJob):
             self.table = [(row, int(self.rng.integers(self.cfg.units))) for row in job.owners]
             self.table += [(0, 0)] * (self.cfg.units - len(self.table))
-            self.infos = random_bits(self.rng, self.info_bits * self.cfg.rows)
             return job.command, BlockModel(self.cfg, job)
         return job, None
 

@@ -4,10 +4,12 @@ import pytest
 
 from arch.config import PRESETS, Config
 from golden import writing
-from rtl.block_drainer import BlockDrainer
+from rtl.block_drainer import ANSWER, BlockDrainer
 from rtl.dense_drainer import DenseDrainer
 from rtl.lane_tally import MOST_WORDS
+from rtl.record_fetch import RecordFetch
 from scripts.simulate import Results, run_bench
+from tb import block_model
 
 TINY = PRESETS["tiny"]
 CONFIGS = {
@@ -51,8 +53,9 @@ def test_more_seeds(seed: int) -> None:
 
 def test_constants() -> None:
     for unit in (BlockDrainer, DenseDrainer):
-        assert (unit.START, unit.RECORD) == (writing.BLOCK_START, writing.BLOCK_RECORD)
-        assert unit.HEADER == writing.BLOCK_HEADER
+        assert (unit.START, unit.HEADER) == (writing.BLOCK_START, writing.BLOCK_HEADER)
+    assert ANSWER + 1 == writing.BLOCK_PUSH
+    assert RecordFetch.DEPTH == block_model.RECORDS
     assert MOST_WORDS == writing.TALLY_WORDS
 
 
