@@ -6,7 +6,7 @@ talk to each other. Converted once and instantiated by name (`rtl.emit`), like t
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 

@@ -36,7 +36,7 @@ _SOURCE = Path(__file__).with_name("harness.cpp")
 #: is emitted once: 16 rows of 16 PEs fit the instruction cache, and the model runs four times as fast.
 REPEATED = {
     "pe": ("control", "load_data", "stat_data"),
-    "row": ("number", "side_read", "side_clear", "drain_next", "drain_mask_next", "drain_record_next"),
+    "row": ("number", "side_read", "side_clear", "drain_next", "drain_mask_next", "drain_info_next"),
 }
 
 

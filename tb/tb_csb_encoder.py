@@ -22,7 +22,7 @@ from tb.block_model import groups_of
 
 LATENCY = 2
 FLAGS = ("keep", "word_last", "record_last", "next_explored")
-STROBES = ("drain_start", "drain_next", "drain_mask_next", "drain_record_next")
+STROBES = ("drain_start", "drain_next", "drain_mask_next", "drain_mask_last", "drain_info_next")
 Event = dict[str, int]
 IDLE: Event = {**dict.fromkeys(FLAGS, 0), "candidate": 0, "bit": 0, "next_count": 0}
 
@@ -110,7 +110,8 @@ def errors(cfg: Config, events: list[Event]) -> list[bool]:
 
 def drain_script(cfg: Config, rng: np.random.Generator, ws: WorkingSet, gap: float) -> list[tuple[dict, dict]]:
     """Per cycle: strobes, and what the outputs show from the next cycle on."""
-    script: list[tuple[dict, dict]] = [({"drain_start": 1}, dict(ws.infos[0]) if ws.infos else {})]
+    script: list[tuple[dict, dict]] = [({"drain_start": 1}, {})]
+    infos = list(ws.infos)
     mask_beats = [-(-len(groups) * mask_group(cfg) // cfg.masks_per_beat) for groups in ws.masks]
     fit = int(np.searchsorted(np.cumsum(mask_beats), cfg.mask_beats, side="right"))  # records whose masks fit
     value_room = cfg.value_beats
@@ -124,15 +125,17 @@ def drain_script(cfg: Config, rng: np.random.Generator, ws: WorkingSet, gap: flo
             shows: dict[str, int] = {}
             if groups and rng.random() >= gap:
                 strobes["drain_mask_next"], shows["drain_mask"] = 1, groups.pop(0)
+                strobes["drain_mask_last"] = int(not groups)
+            else:  # means nothing without the other
+                strobes["drain_mask_last"] = int(rng.integers(2))
             if beats and rng.random() >= gap:
                 strobes["drain_next"], shows["drain_data"] = 1, beats.pop(0)
+            if len(ws.infos) - len(infos) < fit and rng.random() < 0.3:  # infos are read at a pace of their own
+                strobes["drain_info_next"] = 1
+                shows |= infos.pop(0)
             script.append((strobes, shows))
-        if r + 1 < fit:
-            if rng.random() < 0.5:
-                script.append(({}, {}))
-            joins = len(script) > 1 and "drain_record_next" not in script[-1][0]
-            strobes, shows = script.pop() if joins else ({}, {})
-            script.append(({**strobes, "drain_record_next": 1}, {**shows, **ws.infos[r + 1]}))
+    for info in infos[: fit - len(ws.infos) + len(infos)]:
+        script.append(({"drain_info_next": 1}, info))
     return script
 
 

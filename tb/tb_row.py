@@ -8,6 +8,7 @@ belongs to other rows.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -31,7 +32,8 @@ ENCODED = 2  # cycles from an event until it can be drained
 DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 after the last MAC
 BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
 VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_read", "side_clear")
-DRAIN = ("drain_start", "drain_next", "drain_mask_next", "drain_record_next")
+DRAIN = ("drain_start", "drain_next", "drain_mask_next", "drain_mask_last", "drain_info_next")
+ANSWERS = {"side_q": 2, "drain_data": 3, "drain_mask": 3, "drain_info": 3}  # cycles behind the question
 
 
 def pack(numbers: np.ndarray, bits: int) -> int:
@@ -73,7 +75,7 @@ def spread(words: np.ndarray, cfg: Config) -> int:
 
 
 def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tuple[Cycle, Cycle]]:
-    """Per cycle of a slot: what drains the working set of the slot before, and what shows from the next cycle on."""
+    """Per cycle of a slot: what drains the working set of the slot before, and what is answered."""
     script: list[tuple[Cycle, Cycle]] = [({}, {})] * DRAIN_FROM
     if work is None or (work.job.phase == Phase.WU and (work.overflows() or work.job.sum_store)):
         return script
@@ -86,15 +88,17 @@ def drains(work: Work | None, cfg: Config, rng: np.random.Generator) -> list[tup
                 )
         return script
     for number, record in enumerate(work.records):
-        script.append(({"drain_start" if number == 0 else "drain_record_next": 1}, {"drain_info": record.info}))
+        script += [({"drain_start": 1}, {})] * (number == 0)
+        script.append(({"drain_info_next": 1}, {"drain_info": record.info}))
         groups = groups_of(cfg, record.masks)[: -(-work.job.geometry.words // mask_group(cfg))]
         for strobe, output, beats in (
             ("drain_mask_next", "drain_mask", groups),
             ("drain_next", "drain_data", record.values),
         ):
-            for beat in beats:
+            for index, beat in enumerate(beats):
                 script += [({}, {})] * int(rng.random() < 0.2)
-                script.append(({strobe: 1}, {output: beat}))
+                last = {"drain_mask_last": int(index + 1 == len(beats))} if output == "drain_mask" else {}
+                script.append(({strobe: 1, **last}, {output: beat}))
     return script
 
 
@@ -137,13 +141,14 @@ class Row:
         updating = compute is not None and compute.job.phase == Phase.WU and not compute.job.sum_store
         self.write({"load_exact": int(load is not None and load.job.phase == Phase.WU)})
         self.write({**dict.fromkeys(BANKS, self.parity), "psum_bank": self.psum_bank, "number": self.number})
-        wants: Cycle = {}
+        answers = [name for name in ANSWERS if cfg.sparse or name in ("side_q", "drain_data")]
+        due: defaultdict[int, Cycle] = defaultdict(dict)
         if compute:
             job = compute.job
             sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store)}
             self.write({**job.settings(), **compute.constants, **sums})
         last = end + (to_event + ENCODED if updating else 1) if compute else 0
-        for t in range(max(last, len(loading) + 1, len(drain) + 1)):
+        for t in range(max(last, len(loading) + 1, len(drain) + max(ANSWERS.values()))):
             strobes, shows = drain[t] if t < len(drain) else ({}, {})
             self.write(
                 dict.fromkeys((*VALID, *DRAIN), 0)
@@ -160,15 +165,17 @@ class Row:
                 "is_scan": now.get("is_scan", 0),
                 "load_error": 0,
                 **{name: int(name in events.get(t - first - to_event, ())) for name in EVENTS},
-                **wants,
+                **dict.fromkeys(answers, 0),
+                **due.pop(t, {}),
             }
             if t == 0 and self.computed is None:
                 del wanted["load_error"]
             seen = {name: int(getattr(self.dut, name).value) for name in wanted}
-            if "drain_info" in seen:
+            if wanted.get("drain_info"):
                 seen["drain_info"] = header_word(cfg, seen["drain_info"], self.computed.job.log2_cycles)
             assert seen == wanted, f"cycle {t} (first operation in {first}): {seen}, not {wanted}"
-            wants = shows
+            for name, word in shows.items():
+                due[t + ANSWERS[name]][name] = word
             if t == reset_at:
                 self.write(dict.fromkeys(("rst", "compute_start", *VALID, *DRAIN), 0))
                 self.computed = None
