@@ -53,9 +53,9 @@ class Config:
         sum_bits: a partial sum is exact for fewer than 2**sum_bits products (8 to 17).
         maps: False leaves out what only convolutions and graphs use (boxes of taps, gradients that wait, the vector
             stage), for fully connected networks given as sizes; see `arch.command.CONNECTED`.
-        copies: True gives every row registers of its own for what a command keeps constant, for banks of operands and
-            the start of a load: for FPGAs, where the wires from the middle of the array to its rows take longer than
-            what is done there.
+        copies: for FPGAs. True gives every row registers of its own for all that it is given, since the wires from the
+            middle of the array to its rows take longer than what is done there; and it gives stationary operands RAM
+            blocks, of which there is one to spare for every PE, while LUTs are scarce.
         sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
             position of every word, and a bank of the weight buffer must hold two words).
         trace: True adds the trace output.

@@ -63,7 +63,7 @@ class ComputeSequencer(wiring.Component):
 
     START = 4
     FLOW_END = 2
-    EXTRA = 2  # count, total
+    EXTRA = 3  # register behind the row, count, total
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg

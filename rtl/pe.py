@@ -84,7 +84,7 @@ class PE(wiring.Component):
             read.en.eq(control.gather_re),
             read.addr.eq(control.gather_raddr),
         ]
-        m.submodules.stationary = memory = ram(cfg.delta_bits, 2 * cfg.psum_depth)
+        m.submodules.stationary = memory = ram(cfg.delta_bits, 2 * cfg.psum_depth, block=cfg.copies)
         write, read = memory.write_port(), memory.read_port()
         stationary_word = read.data
         m.d.comb += [
@@ -141,12 +141,15 @@ class PE(wiring.Component):
         with m.If(control.late_en_4):
             m.d.sync += late.eq(acc)
 
+        # By AND and OR: rows that are not asked answer zero, so that the drain need not choose among them. Kept, so that
+        # one wire a bit leaves the PE and not one for each bank.
+        side_q = Signal(acc_bits, attrs={"keep": True} if cfg.copies else {})
         m.d.comb += [
             self.product.eq(product),
-            # By AND and OR: rows that are not asked answer zero, so that the drain need not choose among them.
-            self.side_q.eq(
+            side_q.eq(
                 psum_words[0] & control.side_1[0].replicate(acc_bits)
                 | psum_words[1] & control.side_1[1].replicate(acc_bits)
             ),
+            self.side_q.eq(side_q),
         ]
         return m

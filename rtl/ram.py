@@ -11,7 +11,7 @@ from __future__ import annotations
 from amaranth.lib.memory import Memory
 
 
-def ram(shape: object, depth: int) -> Memory:
+def ram(shape: object, depth: int, *, block: bool = False) -> Memory:
     """A memory for ports that never meet: double-buffered, or read where a collision is bypassed.
 
     `tests/test_ram.py` lets every read that collides answer wrongly, and programs must not notice.
@@ -19,5 +19,7 @@ def ram(shape: object, depth: int) -> Memory:
     Args:
         shape: of a word.
         depth: words.
+        block: a RAM block even where synthesis would take the LUTs of an FPGA.
     """
-    return Memory(shape=shape, depth=depth, init=[], attrs={"no_rw_check": True})  # type: ignore[arg-type]
+    attrs = {"no_rw_check": True} | ({"ram_style": "block"} if block else {})
+    return Memory(shape=shape, depth=depth, init=[], attrs=attrs)  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ class Row(wiring.Component):
         drain_*: update buffer, bank that compute does not write. Questions as in `CsbEncoder`; drain_data, drain_mask,
         drain_info: answers, `DRAIN_LATENCY` cycles later, otherwise zero.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
-        kept, seen, adopted, evicted, saturated: events of the weight update, one cycle each.
+        is_busy, is_scan; kept, seen, adopted, evicted, saturated (events of the weight update): a cycle later.
     """
 
     SIDE_LATENCY = 2  # register of the question, memory
@@ -269,20 +269,18 @@ class Row(wiring.Component):
             self.update_error.eq(encoder.error),
             self.load_error.eq(controller.load_error),
             self.done.eq(controller.done),
+        ]
+        # What is counted elsewhere leaves the row through registers: gates that the row needs are then not drawn out.
+        m.d.sync += [
             self.is_busy.eq(controller.is_busy),
             self.is_scan.eq(controller.is_scan),
             self.seen.eq(update.valid),
+            self.kept.eq(update.keep if cfg.sparse else update.valid),  # dense: what is there stays
             self.saturated.eq(update.saturated),
         ]
         if cfg.sparse:
-            m.d.comb += [
-                controller.scaled.eq(update.scaled),
-                self.kept.eq(update.keep),
-                self.adopted.eq(update.adopted),
-                self.evicted.eq(update.evicted),
-            ]
-        else:  # what is there stays, and nothing else comes
-            m.d.comb += self.kept.eq(update.valid)
+            m.d.comb += controller.scaled.eq(update.scaled)
+            m.d.sync += [self.adopted.eq(update.adopted), self.evicted.eq(update.evicted)]
         answers = {"next": ("data", encoder.drain_data)}
         if cfg.sparse:
             info = Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)

@@ -17,7 +17,7 @@ from arch.command import Phase
 from arch.status import Status
 from tb.pins import Pins, command_bits, compare
 
-START, FLOW_END, QUANTILE, UPDATE, GRADIENTS = 4, 2, 6, 6, 1
+START, FLOW_END, QUANTILE, UPDATE, GRADIENTS, COUNTED = 4, 2, 6, 6, 1, 3
 EVENTS = ("kept", "seen", "adopted", "evicted", "saturated")
 COUNTS = ("busy", "scan", "barrier", *EVENTS)
 NUMBERS = {"scale_t": 3, "slot_step": 3, "update_shift": 3, "ones": 3, "acc_exponent": 3, "drain_shift": 4}
@@ -56,7 +56,7 @@ class Bench:
         self.numbers: dict[str, int] = {}
         self.slots = 0
         levels = self.cfg.columns.bit_length() - 1
-        self.update_end = 4 + levels + GRADIENTS + UPDATE + 2 + QUANTILE
+        self.update_end = 4 + levels + GRADIENTS + UPDATE + COUNTED + QUANTILE
 
     async def cycle(self, want: dict[str, int | None], rows: dict[str, int], **inputs: int) -> None:
         """One cycle: what is wanted, and what goes on in every cycle."""

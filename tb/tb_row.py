@@ -147,7 +147,7 @@ class Row:
             job = compute.job
             sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store)}
             self.write({**job.settings(), **compute.constants, **sums})
-        last = end + (to_event + ENCODED if updating else 1) if compute else 0
+        last = end + (to_event + ENCODED if updating else 2) if compute else 0
         for t in range(max(last, len(loading) + 1, len(drain) + max(ANSWERS.values()))):
             strobes, shows = drain[t] if t < len(drain) else ({}, {})
             self.write(
@@ -158,13 +158,13 @@ class Row:
                 | {"compute_start": int(t == begin and compute is not None), "rst": int(t == reset_at)}
             )
             await RisingEdge(self.dut.clk)
-            now = shown[t - first] if first <= t < end else {}
+            now = shown[t - first - 1] if first < t <= end else {}  # what is counted comes a cycle later
             wanted = {
                 "done": int(not compute or not begin < t < end),
                 "is_busy": now.get("is_busy", 0),
                 "is_scan": now.get("is_scan", 0),
                 "load_error": 0,
-                **{name: int(name in events.get(t - first - to_event, ())) for name in EVENTS},
+                **{name: int(name in events.get(t - first - to_event - 1, ())) for name in EVENTS},
                 **dict.fromkeys(answers, 0),
                 **due.pop(t, {}),
             }
