@@ -26,9 +26,11 @@ VERSION = "carry 1"
 Bit = int | str
 """A net's number, or a constant: "0", "1", "x"."""
 
-_PINS = "ABCD"
+PINS = "ABCD"
+"""Of a LUT, the lowest of its table's index first."""
+
 _CONSTANTS = {"0": 0, "1": 1, "x": 0}
-_FREE: Bit = "1"
+FREE: Bit = "1"
 """At a pin that nothing needs: an ECP5 ties it high."""
 
 
@@ -38,14 +40,14 @@ def absorb(module: dict[str, Any]) -> int:
     Returns: number of LUTs that are gone.
     """
     cells = module["cells"]
-    drivers, readers = _drivers(cells), _readers(module)
+    drivers, read = _drivers(cells), readers(module)
     gone = 0
     for cell in cells.copy().values():
         if cell["type"] != "CCU2C":
             continue
         for half in "01":
             if cell["parameters"].get(f"INJECT1_{half}") == "NO":
-                while _take_one(cells, cell, half, drivers, readers):
+                while _take_one(cells, cell, half, drivers, read):
                     gone += 1
     return gone
 
@@ -55,7 +57,7 @@ def _drivers(cells: Mapping[str, Any]) -> dict[Bit, str]:
     return {cell["connections"]["Z"][0]: name for name, cell in cells.items() if cell["type"] == "LUT4"}
 
 
-def _readers(module: Mapping[str, Any]) -> Counter[Bit]:
+def readers(module: Mapping[str, Any]) -> Counter[Bit]:
     """Pins and ports at which each net is read."""
     read: Counter[Bit] = Counter()
     for port in module["ports"].values():
@@ -68,27 +70,27 @@ def _readers(module: Mapping[str, Any]) -> Counter[Bit]:
 
 
 def _take_one(
-    cells: dict[str, Any], cell: dict[str, Any], half: str, drivers: Mapping[Bit, str], readers: Counter[Bit]
+    cells: dict[str, Any], cell: dict[str, Any], half: str, drivers: Mapping[Bit, str], read: Counter[Bit]
 ) -> bool:
     """Put the first LUT that fits into one half of a carry cell."""
-    pins, table = _inputs(cell, half), _table(cell["parameters"][f"INIT{half}"])
+    pins, table = inputs(cell, half), _table(cell["parameters"][f"INIT{half}"])
     for place, net in enumerate(pins):
         name = drivers.get(net)
-        if name is None or name not in cells or readers[net] != 1:
+        if name is None or name not in cells or read[net] != 1:
             continue
         lut = cells[name]
-        behind = _inputs(lut)
+        behind = inputs(lut)
         signals = sorted({bit for bit in (*pins[:place], *pins[place + 1 :], *behind) if not isinstance(bit, str)})
-        if len(signals) > len(_PINS):
+        if len(signals) > len(PINS):
             continue
         found = _rearranged(signals, pins, place, table, behind, _table(lut["parameters"]["INIT"]))
         if found is None:
             continue
         order, new = found
         del cells[name]
-        readers.subtract([*pins, *behind])
-        readers.update(order)
-        for pin, bit in zip(_PINS, order, strict=True):
+        read.subtract([*pins, *behind])
+        read.update(order)
+        for pin, bit in zip(PINS, order, strict=True):
             cell["connections"][f"{pin}{half}"] = [bit]
         cell["parameters"][f"INIT{half}"] = f"{new:016b}"
         return True
@@ -105,7 +107,7 @@ def _rearranged(
         into = [value.get(bit, 0) for bit in pins]
         into[place] = _look_up(lut, (value[bit] for bit in behind))
         wanted.append((value, _look_up(table, into), _look_up(table, into[:2])))
-    for order in permutations([*signals, *[_FREE] * (len(_PINS) - len(signals))]):
+    for order in permutations([*signals, *[FREE] * (len(PINS) - len(signals))]):
         entries: dict[int, int] = {}
         generate: dict[int, int] = {}
         fits = True
@@ -118,8 +120,9 @@ def _rearranged(
     return None
 
 
-def _inputs(cell: Mapping[str, Any], half: str = "") -> list[Bit]:
-    return [cell["connections"][pin + half][0] for pin in _PINS]
+def inputs(cell: Mapping[str, Any], half: str = "") -> list[Bit]:
+    """What a LUT, or that of one half of a carry cell, is connected to."""
+    return [cell["connections"][pin + half][0] for pin in PINS]
 
 
 def _table(init: str) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from synth import cache, carry, floorplan
+from synth import cache, carry, chain_ends, floorplan
 from synth.errors import SynthError
 from synth.mapping import READ, UNIT, Flow, total
 from synth.netlist import Netlist, Port
@@ -212,7 +212,8 @@ def place_and_route(
     ports = netlist[name].ports
     text = netlist.verilog(name).replace(f"module {name}", f"module {UNIT}", 1) + "\n" + harness(ports)
     script = [READ[0], "hierarchy -top harness", *READ[2:], *KEEP, "synth_ecp5 -top harness -json netlist.json"]
-    tools = [version(YOSYS), version(NEXTPNR), *script, carry.VERSION, PACKAGE, settings.speed, str(TARGET_MHZ)]
+    tools = [version(YOSYS), version(NEXTPNR), *script, carry.VERSION, chain_ends.VERSION]
+    tools += [PACKAGE, settings.speed, str(TARGET_MHZ)]
     if settings.placement == FLOORPLAN:
         tools.append(floorplan.VERSION)
     key = cache.key("clock", *tools, *settings.changed(), text)
@@ -225,6 +226,7 @@ def place_and_route(
             mapped = json.loads((folder / "netlist.json").read_text())
             module = mapped["modules"]["harness"]
             carry.absorb(module)
+            chain_ends.mend(module)  # after: what it leaves out may have had LUTs in front, which are gone by now
             resources = own(Counter(cell["type"] for cell in module["cells"].values()))
             device = device_for(resources, label)
             if settings.placement == FLOORPLAN:

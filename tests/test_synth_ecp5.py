@@ -107,7 +107,14 @@ def test_seeds_are_placed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     """Every seed runs in a folder of its own with the settings asked for, and only if no earlier run had both."""
     asked: list[tuple[str, ...]] = []
     cell = {"type": "TRELLIS_FF", "connections": {"Q": [2]}, "port_directions": {"Q": "output"}}
-    netlist = {"modules": {"harness": {"ports": {}, "cells": {"one": cell, "two": cell}}}}
+    pins = {pin + half: [3] for pin in "ABCD" for half in "01"} | {"CIN": ["0"], "COUT": [4], "S0": [5], "S1": [6]}
+    chain = {
+        "type": "CCU2C",
+        "parameters": {"INIT0": "0", "INIT1": "0", "INJECT1_0": "NO", "INJECT1_1": "NO"},
+        "connections": pins,
+        "port_directions": {pin: "output" if pin in ("COUT", "S0", "S1") else "input" for pin in pins},
+    }
+    netlist = {"modules": {"harness": {"ports": {}, "cells": {"one": cell, "two": cell, "sum": chain}}}}
 
     def yosys(script: list[str], folder: Path) -> None:
         assert any("harness" in line for line in script)
@@ -115,7 +122,8 @@ def test_seeds_are_placed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
     def nextpnr(options: list[str], folder: Path) -> None:
         given = dict(itertools.pairwise(options))
-        assert (folder / given["--json"]).exists()
+        mapped = json.loads((folder / given["--json"]).read_text())
+        assert mapped["modules"]["harness"]["cells"]["sum"]["connections"]["CIN"] == ["x"], "chains are mended"
         seed = int(given["--seed"])
         asked.append((given["--seed"], given["--speed"], given["--router"], given.get("--placer-heap-critexp", "")))
         report = json.loads(json.dumps(REPORT))
