@@ -22,6 +22,7 @@ from rtl.pe_row import RowDatapath
 from rtl.quantile import QuantileEstimator
 from rtl.reduction import total
 from rtl.requantise import MAX_SHIFT, MIN_SHIFT, SHIFT_BITS
+from rtl.row import Row
 from rtl.weight_update import WeightUpdate
 
 COUNT_BITS = 24
@@ -35,7 +36,7 @@ class ComputeSequencer(wiring.Component):
     (c = s + START + the rows' own law):
 
         not active: done from s + 1
-        compute_start in s + START
+        compute_start in s + START - `Row.START_LATENCY`, so that the rows start in s + START
         FW, BW, WU that stores its sums: done from c + FLOW_END
         WU: done from c + update_end(cfg);  the observation is made in
             c + update_end(cfg) - QuantileEstimator.LATENCY - 1, so theta has its new value when `done` rises
@@ -54,7 +55,7 @@ class ComputeSequencer(wiring.Component):
         drain_command: command of the drain stage, likewise.
         x_tensor, aux_tensor, out_tensor, x_exponent, aux_exponent, out_exponent: `ExponentTable`.
         weight_exponent, lr_exponent: signed. decay, step: now.
-        compute_start: pulse, to all rows. row_*: one bit a row: done, busy, scan (levels), update_error, sum_error
+        compute_start: pulse, to all rows, which have a register for it. row_*: one bit a row: done, busy, scan (levels), update_error, sum_error
         (held), and the events kept, seen, adopted, evicted, saturated of a weight update.
         observe, total_kept, total_seen: to the quantile estimator; zero again two cycles after compute_start.
         busy_count, scan_count, barrier_count: rows that issued, scanned, or did neither while another did, a cycle ago;
@@ -131,7 +132,7 @@ class ComputeSequencer(wiring.Component):
             m.d.sync += self.error.eq(Status.OK)
         with m.FSM():
             with m.State("IDLE"), m.If(self.slot_start & self.active):
-                m.d.sync += [self.done.eq(0), wait.eq(self.START - 2)]
+                m.d.sync += [self.done.eq(0), wait.eq(self.START - Row.START_LATENCY - 2)]
                 m.next = "NUMBERS"
             with m.State("NUMBERS"):
                 m.d.sync += wait.eq(wait - 1)
@@ -139,10 +140,12 @@ class ComputeSequencer(wiring.Component):
                     m.d.sync += self.compute_start.eq(1)
                     m.next = "START"
             with m.State("START"):
-                m.d.sync += self.compute_start.eq(0)
+                m.d.sync += [self.compute_start.eq(0), wait.eq(0)]
                 m.next = "FALL"
             with m.State("FALL"):  # row_done is falling, `finished` is a cycle behind it
-                m.next = "ROWS"
+                m.d.sync += wait.eq(wait + 1)
+                with m.If(wait == Row.START_LATENCY):
+                    m.next = "ROWS"
             with m.State("ROWS"):
                 m.d.sync += wait.eq(0)
                 with m.If(finished):

@@ -16,7 +16,7 @@ from arch.config import Config, log2_exact
 from arch.status import Status
 from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
-from rtl.dense_parser import DenseParser
+from rtl.dense_parser import DenseParser, record_beats
 from rtl.exploration import group_bits
 from rtl.load_entries import load_entries
 from rtl.load_stationary import load_stationary

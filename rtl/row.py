@@ -81,19 +81,17 @@ _FAR = (
     "box",
     "count",
     "tap_bank",
-    "compute_start",
     "command",
-    "update_bank",
 )
-#: What the drain asks of a row: always behind registers.
+#: What the drain asks of a row.
 _QUESTIONS = (
     *("side_addr", "side_read", "side_clear"),
     *("drain_start", "drain_next", "drain_mask_next", "drain_mask_last", "drain_info_next"),
 )
 #: What acts by itself, so that a reset must reach its register.
 _STROBES = (
-    *("load_start", "load_valid", "entry_valid", "col_we", "stat_we"),
-    *(f"{name}_bank" for name in ("weight", "gather", "psum", "stat")),
+    *("load_start", "load_valid", "entry_valid", "col_we", "stat_we", "compute_start"),
+    *(f"{name}_bank" for name in ("weight", "gather", "psum", "stat", "update")),
     *(name for name in _QUESTIONS if name not in ("side_addr", "drain_mask_last")),
 )
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
@@ -143,6 +141,7 @@ class Row(wiring.Component):
         is_busy, is_scan; kept, seen, adopted, evicted, saturated (events of the weight update): a cycle later.
     """
 
+    START_LATENCY = 1  # register of compute_start
     SIDE_LATENCY = 2  # register of the question, memory
     DRAIN_LATENCY = 3  # register of the question, memory, register of the answer
 
@@ -213,7 +212,7 @@ class Row(wiring.Component):
         kept = {"keep": True} if cfg.copies else {}
         given = {name: getattr(self, name) for name, port in self.signature.members.items() if port.flow is In}
         for name, far in given.items():
-            if name in _QUESTIONS or (cfg.copies and name not in _FAR):
+            if name in (*_QUESTIONS, "compute_start") or (cfg.copies and name not in _FAR):
                 acts = name in _STROBES
                 given[name] = Signal.like(far, name=f"near_{name}", attrs=kept, reset_less=not acts)
                 m.d.sync += given[name].eq(far)
@@ -249,9 +248,9 @@ class Row(wiring.Component):
             present = [name for name in names if name in target.signature.members]
             m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in present]
         update_starts = Signal(attrs={"keep": True} if cfg.copies else {})  # long before the first visit is updated
-        m.d.sync += update_starts.eq(self.compute_start & (given["phase"] == Phase.WU) & ~given["sum_store"])
+        m.d.sync += update_starts.eq(given["compute_start"] & (given["phase"] == Phase.WU) & ~given["sum_store"])
         m.d.comb += [
-            gradients.start.eq(self.compute_start),
+            gradients.start.eq(given["compute_start"]),
             gradients.add.eq(given["sum_add"]),
             gradients.store.eq(given["sum_store"]),
             gradients.visit_valid.eq(controller.visit_valid),
@@ -264,7 +263,7 @@ class Row(wiring.Component):
         ]
         m.d.comb += [
             encoder.start.eq(update_starts),
-            encoder.bank.eq(self.update_bank),
+            encoder.bank.eq(given["update_bank"]),
             *(getattr(encoder, name).eq(given[name]) for name in _QUESTIONS if name in encoder.signature.members),
             self.update_error.eq(encoder.error),
             self.load_error.eq(controller.load_error),

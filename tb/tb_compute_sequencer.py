@@ -18,6 +18,7 @@ from arch.status import Status
 from tb.pins import Pins, command_bits, compare
 
 START, FLOW_END, QUANTILE, UPDATE, GRADIENTS, COUNTED = 4, 2, 6, 6, 1, 3
+ROW_START = 1  # the rows have a register in front
 EVENTS = ("kept", "seen", "adopted", "evicted", "saturated")
 COUNTS = ("busy", "scan", "barrier", *EVENTS)
 NUMBERS = {"scale_t": 3, "slot_step": 3, "update_shift": 3, "ones": 3, "acc_exponent": 3, "drain_shift": 4}
@@ -145,7 +146,7 @@ class Bench:
                 now = now | {"decay": 0, "step": 0}  # read: a commit may change them
             want: dict[str, int | None] = {
                 "done": int(t == 0 or t >= end),
-                "compute_start": int(active and t == START),
+                "compute_start": int(active and t == START - ROW_START),
                 "observe": int(t == observe),
             }
             if t > 0:

@@ -160,7 +160,7 @@ class Row:
             await RisingEdge(self.dut.clk)
             now = shown[t - first - 1] if first < t <= end else {}  # what is counted comes a cycle later
             wanted = {
-                "done": int(not compute or not begin < t < end),
+                "done": int(not compute or not begin + 1 < t < end),
                 "is_busy": now.get("is_busy", 0),
                 "is_scan": now.get("is_scan", 0),
                 "load_error": 0,

@@ -29,7 +29,7 @@ def test_row_equals_golden(name: str, seed: int) -> None:
     cfg = CONFIGS[name]
     given = {
         "config": cfg,
-        "start_latency": RowController.START_LATENCY,
+        "start_latency": Row.START_LATENCY + RowController.START_LATENCY,
         "dot_latency": RowDatapath.dot_latency(cfg),
         "gradient_latency": GradientBuffer.LATENCY,
         "update_latency": WeightUpdate.LATENCY,
