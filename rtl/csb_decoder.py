@@ -47,7 +47,8 @@ class CsbDecoder(wiring.Component):
     Ports:
         valid, ready: input stream; a transfer happens when both are high. ready is high without valid, and with it
         may depend on what is offered: the stages before advance when it is high.
-        positions: U, 0 counts as 1. visit: bits to visit. none: there is nothing to visit, whatever `visit` says.
+        positions: U, 0 counts as 1. visit: bits to visit. none: there is nothing to visit, whatever `visit` says; to be
+        set if visit has no bits. It decides whether the stages before advance, so it should be early in its cycle.
         mask: stored bits. offset: place of the word's first value. skip: the word may be passed over if it has nothing
         to visit. tags: anything.
         issue: this cycle visits a bit at a position. scan: this cycle is the one of a word with nothing to visit.
@@ -96,11 +97,8 @@ class CsbDecoder(wiring.Component):
             return Signal(Shape.cast(shape), name=name, reset_less=True)
 
         # What waits is kept by the stage before: it moves when this one takes its word, or passes over it.
-        take, none = Signal(), Signal()
-        m.d.comb += [
-            none.eq(self.none | ~self.visit.any()),
-            self.ready.eq(~self.valid | take | (self.skip & none)),
-        ]
+        take = Signal()
+        m.d.comb += self.ready.eq(~self.valid | take | (self.skip & self.none))
 
         # Walked: the visits that are left, and flags that say a cycle ahead where it ends.
         busy, empty, single = Signal(), register(1, "empty"), register(1, "single")
@@ -124,7 +122,7 @@ class CsbDecoder(wiring.Component):
         with m.If(take):
             m.d.sync += [
                 busy.eq(self.valid),
-                empty.eq(none),
+                empty.eq(self.none),
                 mask.eq(self.mask),
                 offset.eq(self.offset),
                 tags.eq(self.tags),

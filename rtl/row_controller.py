@@ -319,6 +319,10 @@ class RowController(wiring.Component):
         valid_c_2 = Signal.like(valid_c_1, name="valid_c_2", reset_less=True)
         c_inner, c_last = Signal.like(self.c_end), Signal.like(self.c_end)  # without and with the bias
         # Read a stage ahead of its use: whether there are positions decides whether all these stages move.
+        rows_1, lanes_1 = Signal.like(rule.rows, name="rows_1"), Signal.like(rule.lanes, name="lanes_1")
+        # Nor can it wait until the rule has been applied: both answers are there, whether all is visited or not.
+        nothing_2, nothing_stored_2 = Signal(reset_less=True), Signal(reset_less=True)
+        positions_1 = Cat(Mux(row, lanes_1, 0) for row in rows_1)
         count_2, void_2 = Signal.like(taps.count, name="count_2", reset_less=True), Signal(reset_less=True)
         m.d.sync += c_inner.eq(self.c_end - 1)
         m.d.comb += [
@@ -330,6 +334,8 @@ class RowController(wiring.Component):
             rule.everything.eq((exploration.explored & explores) | regenerates),
             valid_k_1.eq(clip_valid(self.k_end, walk_1.kb, cfg.block_k)),
             valid_c_1.eq(clip_valid(c_last, walk_1.cb, cfg.block_c)),
+            rows_1.eq(valid_rows(cfg, valid_k_1)),
+            lanes_1.eq(valid_lanes(cfg, valid_c_1, self.phase == Phase.BW, walk_1.group, self.wide)),
         ]
         with m.If(advance):
             m.d.sync += [
@@ -337,8 +343,10 @@ class RowController(wiring.Component):
                 walk_1.eq(walker.info),
                 valid_2.eq(valid_1),
                 *(walk_2[name].eq(walk_1[name]) for name, _ in word_layout(cfg)),
-                rows_2.eq(valid_rows(cfg, valid_k_1)),
-                lanes_2.eq(valid_lanes(cfg, valid_c_1, self.phase == Phase.BW, walk_1.group, self.wide)),
+                rows_2.eq(rows_1),
+                lanes_2.eq(lanes_1),
+                nothing_2.eq(~positions_1.any()),
+                nothing_stored_2.eq(~(positions_1 & buffer.mask_next).any()),
                 record_last_2.eq(walk_1.record_last),
                 count_2.eq(taps.count),
                 void_2.eq(taps.count == 0),
@@ -354,7 +362,9 @@ class RowController(wiring.Component):
             decoder.positions.eq(count_2),
             decoder.valid.eq(valid_2),
             decoder.visit.eq(rule.visit),
-            decoder.none.eq(walk_2.null | (void_2 & ~updating)),
+            decoder.none.eq(
+                walk_2.null | (void_2 & ~updating) | Mux(rule.everything, nothing_2, nothing_stored_2)
+            ),
             decoder.mask.eq(buffer.mask),
             decoder.offset.eq(buffer.base + buffer.offset),
             decoder.skip.eq((self.phase == Phase.BW) & ~walk_2.final),

@@ -64,7 +64,7 @@ class WeightBuffer(wiring.Component):
         of its mask words, `offset_bits` each.
         mask_full, value_full: combinational, the bank has no room; the write is dropped.
         mask_read, mask_beat, mask_lane -> mask, base and offset, whose sum is the place of the word's first value, if
-        it has one.
+        it has one. mask_next: combinational, what mask will be with the next mask_en.
         value_address -> value: with `exact` (constant while a bank is read) an accumulated update, signed 2A; without,
         its low A bits are a rounded one, and the others anything.
     """
@@ -99,6 +99,7 @@ class WeightBuffer(wiring.Component):
                 "mask_beat": In(self._mask_beat_bits),
                 "mask_lane": In(lane_bits(cfg)),
                 "mask": Out(cfg.mask_bits),
+                "mask_next": Out(cfg.mask_bits),
                 "offset": Out(offset_bits(cfg)),
                 "base": Out(value_bits(cfg)),
             }
@@ -150,6 +151,7 @@ class WeightBuffer(wiring.Component):
             mask_read.addr.eq(Cat(self.mask_beat, self.bank)),
             read.as_value().eq(mask_read.data),
             picked.as_value().eq(chosen(m, words, lane_1, "word")),
+            self.mask_next.eq(picked.mask),
         ]
         shown = {name: payload(m, getattr(self, name), f"{name}_2") for name in ("mask", "offset", "base")}
         with m.If(self.mask_en):

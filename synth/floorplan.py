@@ -4,8 +4,10 @@ Nothing but three pins is fixed when nextpnr's analytic placer begins, so it beg
 pulls them apart from there: the rows end up interleaved, each all over the device. Given sites for what there are few
 sites for, everything else follows its wires, and a row is where its multipliers are.
 
-What there is once is the spine of the plan, from the lower to the upper edge; half of the rows of the array lie one
-above the other to its left, half to its right. So all that they are given and all that they answer crosses one border.
+What there is once is the spine of the plan, from the lower to the upper edge; half of the rows of the array lie to its
+left, half to its right, so all that they are given and all that they answer crosses one border. A side has three bands,
+each with a row of multipliers; the uppermost has twice the RAM blocks and logic, so rows of the array may lie side by
+side there. Blocks of the spine get no sites: what the rows leave is where they belong.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 from synth.errors import SynthError
 
-VERSION = "floorplan 1"
+VERSION = "floorplan 2"
 """For the keys of cached results: to be raised when the same blocks get other sites."""
 
 DEVICE = "LFE5U-85F"
@@ -28,8 +30,11 @@ _COLUMNS = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
 _BANDS = {10: (22,), 34: (46,), 58: (70, 82)}
 """Rows of DSP slices, and the rows of RAM blocks that follow them."""
 
-_WIDTH, _HEIGHT, _SPINE = 126, 95, 34
-"""Of the device and, in the middle, of the region for what there is once; in tiles."""
+_SIDES = ((4, 57), (69, 122))
+"""First column, and the one behind the last, to the left and to the right of the spine."""
+
+_ACROSS = 2
+"""A row of blocks nearer or farther counts as so many columns for each of its tiles: rows of the array are wide."""
 
 _MULTIPLIERS = {0: "MULT18_0", 1: "MULT18_1", 4: "MULT18_4", 5: "MULT18_5"}
 _RAMS = {0: "EBR0", 2: "EBR1", 4: "EBR2", 6: "EBR3"}
@@ -51,7 +56,7 @@ class Site:
 
     def distance(self, x: float, y: float) -> float:
         """To a point, along columns and rows."""
-        return abs(self.x - x) + abs(self.y - y)
+        return abs(self.x - x) + _ACROSS * abs(self.y - y)
 
 
 def sites(kind: str) -> list[Site]:
@@ -64,12 +69,20 @@ def sites(kind: str) -> list[Site]:
     return [Site(x + dx, y, name) for y in rows for x in _COLUMNS for dx, name in names.items()]
 
 
-def centres(rows: int) -> list[tuple[float, float]]:
-    """Middle of the region of every row of the array, in order, and last of the one for what there is once."""
-    each = -(-rows // 2)
-    left, right = ((_WIDTH - _SPINE) / 4, (3 * _WIDTH + _SPINE) / 4)
-    beside = [(x, (n + 0.5) * _HEIGHT / each) for n in range(each) for x in (left, right)]
-    return [*beside[:rows], (_WIDTH / 2, _HEIGHT / 2)]
+def centres(rows: int) -> list[dict[str, tuple[float, float]]]:
+    """Where the blocks of each kind of every row of the array belong, in order: even rows left, odd ones right."""
+    found: list[dict[str, tuple[float, float]]] = [{} for _ in range(rows)]
+    for side, (begin, end) in enumerate(_SIDES):
+        own = range(side, rows, len(_SIDES))
+        shares: list[list[int]] = [[] for _ in _BANDS]
+        for row in own:  # to the band that is least full then; of two the upper one
+            full = [(len(share) + 1) / len(rams) for share, rams in zip(shares, _BANDS.values(), strict=True)]
+            shares[min(range(len(full)), key=lambda band, full=full: (full[band], -band))].append(row)
+        for share, (multipliers, rams) in zip(shares, _BANDS.items(), strict=True):
+            for place, row in enumerate(sorted(share)):
+                x = begin + (place + 0.5) * (end - begin) / len(share)
+                found[row] = {"MULT18X18D": (x, multipliers), "DP16KD": (x, sum(rams) / len(rams))}
+    return found
 
 
 def pin(module: dict[str, Any], device: str, label: str) -> int:
@@ -101,10 +114,10 @@ def pin(module: dict[str, Any], device: str, label: str) -> int:
         if needed > len(free[kind]):
             raise SynthError(f"{label} has {needed} {kind}, an {device} {len(free[kind])}")
     given = 0
-    for row, centre in zip([*rows, None], centres(len(rows)), strict=True):
-        multipliers = _nearest(free["MULT18X18D"], len(blocks[row]["MULT18X18D"]), *centre)
+    for row, centre in zip(rows, centres(len(rows)), strict=True):
+        multipliers = _nearest(free["MULT18X18D"], len(blocks[row]["MULT18X18D"]), *centre["MULT18X18D"])
         placed = dict(zip(sorted(blocks[row]["MULT18X18D"], key=_natural), multipliers, strict=True))
-        rams = _nearest(free["DP16KD"], len(blocks[row]["DP16KD"]), *centre)
+        rams = _nearest(free["DP16KD"], len(blocks[row]["DP16KD"]), *centre["DP16KD"])
         placed |= dict(_beside(sorted(blocks[row]["DP16KD"], key=_natural), rams, placed))
         for name, site in placed.items():
             cells[name].setdefault("attributes", {})["BEL"] = str(site)

@@ -113,7 +113,7 @@ def random_words(
                 "tags": int(rng.integers(0, 1 << 16)),
                 "positions": int(rng.choice(positions)),
                 "skip": int(rng.random() < skip),
-                "none": int(rng.random() < 0.1),
+                "none": int(not visit.any() or rng.random() < 0.1),
                 "offset": int(rng.integers(0, cfg.rounded_beats * cfg.values_per_beat)),
             }
         )
@@ -155,7 +155,7 @@ async def corner_words(dut: Any) -> None:
                 "tags": n & 0xFFFF,
                 "positions": positions[n % len(positions)],
                 "skip": n % 3 % 2,
-                "none": 0,
+                "none": int(visit == 0),
             }
             for n, (visit, mask) in enumerate(w for a in corners for b in corners for w in (a, b))
             if positions[0] < 3 or (visit.bit_count() == 1 and n < 20)

@@ -21,7 +21,7 @@ def array(rows: int, columns: int) -> Cells:
     }
     for row in range(rows):
         for pe in reversed(range(columns)):
-            names[f"unit.row{row}.datapath.pe{pe}.gather.0.0"] = RAM
+            names |= {f"unit.row{row}.datapath.pe{pe}.{memory}.0.0": RAM for memory in ("gather", "stationary")}
             names[f"unit.row{row}.datapath.pe{pe}.$6_MULT18X18D_P9"] = MULTIPLIER
         names |= {f"unit.row{row}.encoder.values.0.{n}": RAM for n in range(8)}
         names |= {f"unit.row{row}.update.$1{n}_MULT18X18D_P9": MULTIPLIER for n in range(2)}
@@ -45,7 +45,8 @@ def pinned(cells: Cells) -> dict[str, Site]:
 def test_every_block_has_a_site_of_its_own(rows: int, columns: int) -> None:
     cells = array(rows, columns)
     found = pinned(cells)
-    assert found.keys() == {name for name, cell in cells.items() if cell["type"] in (MULTIPLIER, RAM)}
+    blocks = {name for name, cell in cells.items() if cell["type"] in (MULTIPLIER, RAM)}
+    assert found.keys() == {name for name in blocks if name.startswith("unit.row")}, "the spine takes what is left"
     assert len(set(found.values())) == len(found)
     for name, site in found.items():
         assert site in floorplan.sites(cells[name]["type"])
@@ -57,15 +58,18 @@ def test_rows_lie_apart_and_pes_in_order() -> None:
     for row in range(8):
         own = {name: site for name, site in found.items() if name.startswith(f"unit.row{row}.")}
         xs, ys = [site.x for site in own.values()], [site.y for site in own.values()]
-        assert max(xs) - min(xs) < 45 and max(ys) - min(ys) <= 24, "a third of the width, a quarter of the height"
+        wide, high = max(xs) - min(xs), max(ys) - min(ys)
+        assert (wide <= 52 and high <= 12) or (wide <= 26 and high <= 24), "an eighth of the device, but for the spine"
         middles.append((sum(xs) / len(xs), sum(ys) / len(ys)))
         multipliers = [found[f"unit.row{row}.datapath.pe{pe}.$6_MULT18X18D_P9"] for pe in range(8)]
         assert multipliers == sorted(multipliers)
         for pe, multiplier in enumerate(multipliers):
-            assert found[f"unit.row{row}.datapath.pe{pe}.gather.0.0"].distance(multiplier.x, multiplier.y) < 30
+            for memory in ("gather", "stationary"):
+                at = found[f"unit.row{row}.datapath.pe{pe}.{memory}.0.0"]
+                assert abs(at.x - multiplier.x) <= 10 and abs(at.y - multiplier.y) <= 24
     for a in range(8):
         for b in range(a):
-            assert abs(middles[a][0] - middles[b][0]) > 40 or abs(middles[a][1] - middles[b][1]) > 5
+            assert abs(middles[a][0] - middles[b][0]) > 24 or abs(middles[a][1] - middles[b][1]) > 20
 
 
 def test_the_same_again() -> None:
