@@ -142,17 +142,20 @@ def _nearest(free: set[Site], count: int, x: float, y: float) -> list[Site]:
     return sorted(found)
 
 
-def _beside(names: Iterable[str], rams: Iterable[Site], placed: dict[str, Site]) -> Iterator[tuple[str, Site]]:
-    """Sites for RAM blocks: those of a PE first, near its multiplier, the others in what is left."""
-    pes = {match[0]: site for name, site in placed.items() if (match := _PE.match(name))}
-    left, others = list(rams), []
+def _beside(names: Iterable[str], rams: list[Site], placed: dict[str, Site]) -> Iterator[tuple[str, Site]]:
+    """Sites for RAM blocks: those of the PEs in the order of their multipliers, the others left and right of them."""
+    at = {match[0]: site for name, site in placed.items() if (match := _PE.match(name))}
+    own, others = [], []
     for name in names:
         match = _PE.match(name)
-        at = pes.get(match[0]) if match else None
-        if at is None:
+        if match and match[0] in at:
+            own.append((name, at[match[0]]))
+        else:
             others.append(name)
-            continue
-        site = min(left, key=lambda one: (one.distance(at.x, at.y), one))
-        left.remove(site)
-        yield name, site
-    yield from zip(others, left, strict=True)
+
+    def wire(begin: int) -> int:
+        return sum(abs(rams[begin + place].x - site.x) for place, (_, site) in enumerate(own))
+
+    begin = min(range(len(rams) - len(own) + 1), key=wire)
+    yield from zip((name for name, _ in own), rams[begin:], strict=False)
+    yield from zip(others, [*rams[:begin], *rams[begin + len(own) :]], strict=True)

@@ -66,7 +66,7 @@ def test_rows_lie_apart_and_pes_in_order() -> None:
         for pe, multiplier in enumerate(multipliers):
             for memory in ("gather", "stationary"):
                 at = found[f"unit.row{row}.datapath.pe{pe}.{memory}.0.0"]
-                assert abs(at.x - multiplier.x) <= 16 and abs(at.y - multiplier.y) <= 24
+                assert abs(at.x - multiplier.x) <= 12 and abs(at.y - multiplier.y) <= 24
     for a in range(8):
         for b in range(a):
             assert abs(middles[a][0] - middles[b][0]) > 24 or abs(middles[a][1] - middles[b][1]) > 20
