@@ -148,7 +148,7 @@ class Config:
 
     @property
     def beat_bits(self) -> int:
-        """Width of the external memory port and of the column bus."""
+        """Width of the external memory port and of the bus to the rows."""
         return self.columns * self.operand_bits * self.bus_elements
 
     # -- counts per beat --------------------------------------------------------------------

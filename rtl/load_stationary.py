@@ -17,7 +17,7 @@ from rtl.reader import Kind, aux_interval
 
 
 def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[Signal, Signal]:
-    """Drive the stationary bus and `hold` of a `Loader`.
+    """Put stationary operands on the bus, and drive `hold`, of a `Loader`.
 
     A beat given in cycle t is piece p in t + 1 + p, when its unit is looked up, and on the bus in t + 3 + p.
 

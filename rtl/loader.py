@@ -1,8 +1,8 @@
 """Loader: distributes what the reader brings for the working set in the load stage.
 
-Gathered operand to all PEs over the column bus, stationary operand to the rows that own its channels,
-ReLU gate as one bit an element to the gate buffer, and records, through the `RecordParser`, to the
-weight buffers of the rows. In BW it also builds the rows' entry lists, one unit (lane group or pair) a cycle.
+Over one bus: gathered operand to all PEs, stationary operand to the rows that own its channels,
+and records, through the `RecordParser`, to the weight buffers of the rows. The ReLU gate goes to its buffer, one bit an
+element. In BW it also builds the rows' entry lists, one unit (lane group or pair) a cycle.
 """
 
 from __future__ import annotations

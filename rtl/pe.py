@@ -44,8 +44,8 @@ class PE(wiring.Component):
         cfg: widths and depths.
 
     Ports:
-        control: word of `RowControl`. load_data: E operands of the column bus.
-        stat_data: word of the stationary bus, two operands, 2A bits.
+        control: word of `RowControl`. load_data: E operands of the bus.
+        stat_data: two stationary operands, 2A bits.
         side_q: psum word at side_addr, signed `acc_bits`, one cycle after side_read, otherwise zero; not that of an
         address written in the same cycle.
         product: gathered x weight or stationary operand, signed 2A, readable in T3; it holds its
@@ -141,8 +141,8 @@ class PE(wiring.Component):
         with m.If(control.late_en_4):
             m.d.sync += late.eq(acc)
 
-        # By AND and OR: rows that are not asked answer zero, so that the drain need not choose among them. Kept, so that
-        # one wire a bit leaves the PE and not one for each bank.
+        # By AND and OR: rows that are not asked answer zero, so that the drain need not choose among them. With the
+        # attribute one wire a bit leaves the PE, and not one for each bank.
         side_q = Signal(acc_bits, attrs={"keep": True} if cfg.copies else {})
         m.d.comb += [
             self.product.eq(product),

@@ -1,7 +1,7 @@
 """Datapath of one row: its control pipeline, one PE a column, the adder tree over the samples.
 
 The row controller decides; this module obeys, one operation a cycle. Columns are samples of the
-minibatch, so everything but the data of the column bus and of the side port is common to the row.
+minibatch, so everything but what is loaded and what the side port reads is common to the row.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def control_layout(cfg: Config) -> data.StructLayout:
         {
             "gather_re": 1,  # T0
             "gather_raddr": word + 1,  # the bank is the highest bit
-            "gather_we": 1,  # column bus
+            "gather_we": 1,  # from the bus
             "gather_waddr": word + 1,
             "pick_1": log2_exact(cfg.bus_elements, "bus_elements"),
             "value_1": cfg.operand_bits,
@@ -88,7 +88,7 @@ class RowControl(wiring.Component):
         which A-bit half of that word is the operand. bypass: distance in cycles to the latest earlier MAC on
         the same psum bank and address if that is 1, 2 or 3, otherwise 0.
         gather_bank, psum_bank, stat_bank: banks of compute; loads and side port use the other ones.
-        load_we, load_addr: column bus, word address. stat_we, stat_addr: stationary bus.
+        load_we, load_addr: gathered operand from the bus, word address. stat_we, stat_addr: stationary operand.
         side_addr, side_read, side_clear: side port; side_read reads that word, side_clear makes it zero, a cycle later.
         control: the control word.
     """

@@ -362,9 +362,7 @@ class RowController(wiring.Component):
             decoder.positions.eq(count_2),
             decoder.valid.eq(valid_2),
             decoder.visit.eq(rule.visit),
-            decoder.none.eq(
-                walk_2.null | (void_2 & ~updating) | Mux(rule.everything, nothing_2, nothing_stored_2)
-            ),
+            decoder.none.eq(walk_2.null | (void_2 & ~updating) | Mux(rule.everything, nothing_2, nothing_stored_2)),
             decoder.mask.eq(buffer.mask),
             decoder.offset.eq(buffer.base + buffer.offset),
             decoder.skip.eq((self.phase == Phase.BW) & ~walk_2.final),

@@ -77,7 +77,7 @@ def centres(rows: int) -> list[dict[str, tuple[float, float]]]:
         shares: list[list[int]] = [[] for _ in _BANDS]
         for row in own:  # to the band that is least full then; of two the upper one
             full = [(len(share) + 1) / len(rams) for share, rams in zip(shares, _BANDS.values(), strict=True)]
-            shares[min(range(len(full)), key=lambda band, full=full: (full[band], -band))].append(row)
+            shares[max(band for band, after in enumerate(full) if after == min(full))].append(row)
         for share, (multipliers, rams) in zip(shares, _BANDS.items(), strict=True):
             for place, row in enumerate(sorted(share)):
                 x = begin + (place + 0.5) * (end - begin) / len(share)

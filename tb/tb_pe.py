@@ -58,7 +58,7 @@ def beat(rng: np.random.Generator, cfg: Config) -> int:
 
 
 def stationary_word(rng: np.random.Generator, cfg: Config) -> int:
-    """A random word of the stationary bus."""
+    """A random word of stationary operands."""
     return pack(operand(rng, cfg.operand_bits, 2 * cfg.columns), cfg.operand_bits)
 
 

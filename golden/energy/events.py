@@ -31,7 +31,7 @@ EVENTS: dict[str, str] = {
     "mac": "products accumulated in a partial sum, in one PE (FW, BW)",
     "dot": "products summed over the columns, in one PE (WU)",
     "gather_read": "words read from the gathered operands of a PE, one an operation",
-    "gather_write": "words written there: a beat of the column bus writes one in every PE",
+    "gather_write": "words written there: a beat on the bus writes one in every PE",
     "stationary_read": "words read from the stationary operands of a PE, one an operation of WU",
     "stationary_write": "words written there, in the PEs of the row that owns the channel",
     "psum_read": "partial sums read by a MAC of a PE",
