@@ -56,7 +56,8 @@ class ComputeSequencer(wiring.Component):
         x_tensor, aux_tensor, out_tensor, x_exponent, aux_exponent, out_exponent: `ExponentTable`.
         weight_exponent, lr_exponent: signed. decay, step: now.
         compute_start: pulse, to all rows, which have a register for it. row_*: one bit a row: done, busy, scan
-        (levels), update_error, sum_error (held), and the events kept, seen, adopted, evicted, saturated of a weight update.
+        (levels), update_error, sum_error (held), and the events of a weight update: kept, seen, adopted, evicted,
+        saturated.
         observe, total_kept, total_seen: to the quantile estimator; zero again two cycles after compute_start.
         busy_count, scan_count, barrier_count: rows that issued, scanned, or did neither while another did, a cycle ago;
         kept_count, ...: events a cycle ago.

@@ -27,9 +27,9 @@ class FlowDrainer(wiring.Component):
 
     Law: with a write port that is always ready, `start` in cycle s and N = positions * out_run * E elements, element i
     (from 0) is asked of its row, to read and clear, in cycle s + 1 + i + `SIDE_LATENCY`, beat i is pushed in cycle s +
-    (i + 1) * E + `PUSH_LATENCY`, and `done` is high again from cycle s + N + `DONE_LATENCY`. Position p begins at out_addr + (p
-    / out_cols) * out_pitch + (p mod out_cols) * out_stride. A full write queue delays the first element of a beat (and
-    all behind it) until there is room; elements of a begun beat never wait.
+    (i + 1) * E + `PUSH_LATENCY`, and `done` is high again from cycle s + N + `DONE_LATENCY`. Position p begins at
+    out_addr + (p / out_cols) * out_pitch + (p mod out_cols) * out_stride. A full write queue delays the first element
+    of a beat (and all behind it) until there is room; elements of a begun beat never wait.
 
     Args:
         cfg: widths and sizes.
