@@ -54,8 +54,9 @@ class Config:
         maps: False leaves out what only convolutions and graphs use (boxes of taps, gradients that wait, the vector
             stage), for fully connected networks given as sizes; see `arch.command.CONNECTED`.
         copies: for FPGAs. True gives every row registers of its own for all that it is given, since the wires from the
-            middle of the array to its rows take longer than what is done there; and it gives stationary operands RAM
-            blocks, of which there is one to spare for every PE, while LUTs are scarce.
+            middle of the array to its rows take longer than what is done there; and it says where memories lie:
+            stationary operands in RAM blocks, of which there is one to spare for every PE, the balancer's lists in
+            LUTs, which are near.
         sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
             position of every word, and a bank of the weight buffer must hold two words).
         trace: True adds the trace output.

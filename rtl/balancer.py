@@ -98,7 +98,7 @@ class Balancer(wiring.Component):
         rows, units, index_bits = self._cfg.rows, self._cfg.units, self._index_bits
         tile_bits = (2 * rows - 1).bit_length()
 
-        m.submodules.sort = sort = BucketSort(units)
+        m.submodules.sort = sort = BucketSort(units, "distributed" if self._cfg.copies else None)
         m.submodules.queue = queue = RowQueue(rows)
         m.submodules.counts = counts = Memory(shape=COUNT_BITS, depth=units, init=[])
         m.submodules.tiles = tiles = Memory(shape=index_bits, depth=1 << tile_bits, init=[])  # first unit of each

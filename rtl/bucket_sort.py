@@ -13,7 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.config import log2_exact
-from rtl.ram import ram
+from rtl.ram import ram, styled
 
 MANTISSA_BITS, EXPONENT_BITS = 4, 4
 KEY_BITS = MANTISSA_BITS + EXPONENT_BITS
@@ -64,6 +64,7 @@ class BucketSort(wiring.Component):
 
     Args:
         items: most items sorted, a power of two.
+        style: see `rtl.ram.ram`, for the memories with a word a key. A RAM block answers late and may be far.
 
     Ports:
         flush: empties the lists; keys of this cycle or later count, those before are lost.
@@ -77,8 +78,8 @@ class BucketSort(wiring.Component):
 
     LATENCY = 3
 
-    def __init__(self, items: int) -> None:
-        self._items = items
+    def __init__(self, items: int, style: str | None = None) -> None:
+        self._items, self._style = items, style
         self._bits = log2_exact(items, "items")
         super().__init__(
             {
@@ -94,9 +95,10 @@ class BucketSort(wiring.Component):
         m = Module()
         # Where a read meets a write, only that of the last item has to answer: with the old one. Heads and links are
         # not yet read then, or nobody looks at the answer.
-        m.submodules.heads = heads = ram(self._bits, BINS)
+        m.submodules.heads = heads = ram(self._bits, BINS, style=self._style)
         # With the last item: whether it is not the only one.
-        m.submodules.tails = tails = Memory(shape=1 + self._bits, depth=BINS, init=[])
+        attrs = styled(self._style)
+        m.submodules.tails = tails = Memory(shape=1 + self._bits, depth=BINS, init=[], attrs=attrs)
         m.submodules.links = links = ram(self._bits, self._items)
         head_write, tail_write, link_write = (memory.write_port() for memory in (heads, tails, links))
         head_read, tail_read, link_read = (memory.read_port() for memory in (heads, tails, links))

@@ -84,7 +84,9 @@ class PE(wiring.Component):
             read.en.eq(control.gather_re),
             read.addr.eq(control.gather_raddr),
         ]
-        m.submodules.stationary = memory = ram(cfg.delta_bits, 2 * cfg.psum_depth, block=cfg.copies)
+        m.submodules.stationary = memory = ram(
+            cfg.delta_bits, 2 * cfg.psum_depth, style="block" if cfg.copies else None
+        )
         write, read = memory.write_port(), memory.read_port()
         stationary_word = read.data
         m.d.comb += [

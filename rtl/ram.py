@@ -11,7 +11,7 @@ from __future__ import annotations
 from amaranth.lib.memory import Memory
 
 
-def ram(shape: object, depth: int, *, block: bool = False) -> Memory:
+def ram(shape: object, depth: int, *, style: str | None = None) -> Memory:
     """A memory for ports that never meet: double-buffered, or read where a collision is bypassed.
 
     `tests/test_ram.py` lets every read that collides answer wrongly, and programs must not notice.
@@ -19,7 +19,11 @@ def ram(shape: object, depth: int, *, block: bool = False) -> Memory:
     Args:
         shape: of a word.
         depth: words.
-        block: a RAM block even where synthesis would take the LUTs of an FPGA.
+        style: of an FPGA's memories `block` or `distributed`, where synthesis should not choose.
     """
-    attrs = {"no_rw_check": True} | ({"ram_style": "block"} if block else {})
-    return Memory(shape=shape, depth=depth, init=[], attrs=attrs)  # type: ignore[arg-type]
+    return Memory(shape=shape, depth=depth, init=[], attrs={"no_rw_check": True} | styled(style))  # type: ignore[arg-type]
+
+
+def styled(style: str | None) -> dict[str, str]:
+    """The attribute that asks synthesis for a style, if any."""
+    return {} if style is None else {"ram_style": style}

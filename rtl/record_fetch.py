@@ -33,7 +33,8 @@ class RecordFetch(wiring.Component):
         cfg: widths and sizes. Without `sparse` all records have the same size, and the rows are not asked.
 
     Ports:
-        start: pulse; whatever is under way is forgotten. command: from the cycle after start on, see `BlockDrainer`.
+        start: pulse, when nothing is under way: all records were taken, or one that does not fit. command: from the
+        cycle after start on, see `BlockDrainer`.
         assign_unit: unit looked up; assign_row: its row, one cycle later.
         rows_info_next: one bit a row, next record; rows_info: its `record_info`, `Row.DRAIN_LATENCY` cycles later.
         valid: a record waits: row, value_beats, and whether it fits with all before it into `limit` beats; one that
@@ -78,7 +79,7 @@ class RecordFetch(wiring.Component):
         m.d.comb += [
             self.assign_unit.eq(unit),
             next_unit.eq(unit + 1),
-            go.eq(fetching & places.any() & ~bad & ~self.start),
+            go.eq(fetching & places.any() & ~bad),
         ]
         m.d.sync += places.eq(places + self.pop - go)
         with m.If(self.start):
@@ -91,10 +92,10 @@ class RecordFetch(wiring.Component):
         steps = 3 + Row.DRAIN_LATENCY  # table, register of the question, the row, register of the answer
         for step in range(1, steps + 1):
             valid_next = Signal(name=f"valid_{step}")
-            m.d.sync += valid_next.eq(valid & ~self.start)
+            m.d.sync += valid_next.eq(valid)
             valid = valid_next
             if step == 1 and cfg.sparse:
-                m.d.sync += self.rows_info_next.eq(Mux(valid & ~self.start, 1 << row, 0))
+                m.d.sync += self.rows_info_next.eq(Mux(valid, 1 << row, 0))
             if step > 1:
                 row_next = Signal.like(self.row, name=f"row_{step}", reset_less=True)
                 m.d.sync += row_next.eq(row)

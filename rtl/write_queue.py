@@ -2,7 +2,8 @@
 
 A psum word is cleared as it is read, so a drainer that has begun a beat must finish it. It
 therefore asks for a place in this queue before it begins (`reserve`), and begins only when there is
-one (`room`): credit-based flow control. With a memory that always takes writes the queue never
+one (`room`): credit-based flow control. Drainers and queue need not be near each other: a reservation counts a cycle
+later, and there is room as long as one more may be on its way. With a memory that always takes writes the queue never
 fills, so it costs latency and no throughput.
 """
 
@@ -31,15 +32,15 @@ class WriteQueue(wiring.Component):
         beat, any time later, in order of reservation. wr_*: write port (valid holds until ready).
 
     Raises:
-        ValueError: depth below 3: it could not keep up with a beat a cycle.
+        ValueError: depth below 4: it could not keep up with a beat a cycle.
     """
 
     LATENCY = 2
     DEPTH = 16  # covers the longest pipeline before it: `BlockDrainer`, a beat a cycle, and its own latency
 
     def __init__(self, cfg: Config, depth: int = DEPTH) -> None:
-        if depth < self.LATENCY + 1:
-            raise ValueError(f"depth must be at least {self.LATENCY + 1}, not {depth}")
+        if depth < self.LATENCY + 2:
+            raise ValueError(f"depth must be at least {self.LATENCY + 2}, not {depth}")
         self._cfg, self._depth = cfg, depth
         super().__init__(
             {
@@ -60,7 +61,7 @@ class WriteQueue(wiring.Component):
         m = Module()
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=32 + self._cfg.beat_bits, depth=self._depth)
         reserved, reserved_next = Signal(range(self._depth + 1)), Signal(range(self._depth + 1))
-        written = Signal()
+        asked, written = Signal(), Signal()
         m.d.comb += [
             fifo.w_en.eq(self.push),
             fifo.w_data.eq(Cat(self.push_addr, self.push_data)),
@@ -68,11 +69,12 @@ class WriteQueue(wiring.Component):
             fifo.r_en.eq(self.wr_ready),
             Cat(self.wr_addr, self.wr_data).eq(fifo.r_data),
             written.eq(self.wr_valid & self.wr_ready),
-            reserved_next.eq(reserved + self.reserve - written),
+            reserved_next.eq(reserved + asked - written),
         ]
         m.d.sync += [
+            asked.eq(self.reserve),
             reserved.eq(reserved_next),
-            self.room.eq(reserved_next < self._depth),
+            self.room.eq(reserved_next < self._depth - 1),
             self.idle.eq(reserved_next == 0),
         ]
         return m

@@ -39,7 +39,7 @@ class Queue:
     """Beats between the drainers and the write port."""
 
     def __init__(self) -> None:
-        self.reserved, self.free = 0, 0
+        self.reserved, self.asked, self.free = 0, 0, 0
         self.beats: deque[tuple[int, int, int]] = deque()  # first cycle on the port, address, data
 
     def cycle(self, t: int, want: dict[str, int], ready: bool) -> dict[str, int]:
@@ -49,7 +49,8 @@ class Queue:
         if valid and ready:
             self.beats.popleft()
             self.free = t + 1
-        self.reserved += want.get("reserve", 0) - (valid and ready)
+        self.reserved += self.asked - (valid and ready)
+        self.asked = want.get("reserve", 0)  # counts a cycle later
         if want.get("push"):
             self.beats.append((t + QUEUE, want["push_addr"], want["push_data"]))
         return port
@@ -149,7 +150,7 @@ class Bench:
             takes, give, want = bool(rng.random() < ready), {}, {}
             drained = t > 0 and queue.reserved == 0
             if model is not None:
-                model.step(t, queue.reserved < DEPTH)  # type: ignore[attr-defined]
+                model.step(t, queue.reserved < DEPTH - 1)  # type: ignore[attr-defined]
                 give, want = model.give.pop(t, {}), model.want.pop(t, {})
                 drained &= model.done_from is not None and t >= model.done_from  # type: ignore[attr-defined]
             failed = isinstance(model, BlockModel) and model.error and t >= (model.done_from or 0)

@@ -26,13 +26,13 @@ class Bench:
         self.forget()
 
     def forget(self) -> None:
-        self.t = self.reserved = self.owed = self.written = 0
+        self.t = self.reserved = self.asked = self.owed = self.written = 0
         self.queue: deque[tuple[int, int, int]] = deque()  # cycle of its push, address, data
         self.free = 0  # first cycle in which the port may show another beat
 
     async def cycle(self, reserve: bool, push: bool, ready: bool) -> None:
         """One cycle; strobes are dropped where they are not allowed."""
-        room = self.reserved < self.depth
+        room = self.reserved < self.depth - 1
         reserve = reserve and room
         push = push and self.owed + reserve > 0
         addr, data = random_bits(self.rng, 32), random_bits(self.rng, self.cfg.beat_bits)
@@ -50,7 +50,8 @@ class Bench:
             self.queue.popleft()
             self.free = self.t + 1
             self.written += 1
-        self.reserved += reserve - (valid and ready)
+        self.reserved += self.asked - (valid and ready)
+        self.asked = int(reserve)  # counts a cycle later
         self.owed += reserve - push
         self.t += 1
 
@@ -62,7 +63,7 @@ class Bench:
     async def flush(self) -> None:
         for _ in range(3 * self.depth + 8):
             await self.cycle(False, True, True)
-        assert not self.queue and self.reserved == 0
+        assert not self.queue and self.reserved == self.asked == 0
 
 
 @cocotb.test()

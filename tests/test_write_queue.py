@@ -12,20 +12,21 @@ from tb import tb_write_queue as bench
 TINY = PRESETS["tiny"]
 
 
-@pytest.mark.parametrize("depth", (3, 4, 8, 13))
+@pytest.mark.parametrize("depth", (4, 5, 8, 13))
 def test_unit_equals_model(depth: int) -> None:
     parameters = {"config": TINY, "depth": depth}
     results = run_bench(lambda: WriteQueue(TINY, depth), "write_queue", "tb.tb_write_queue", parameters=parameters)
     assert results.tests == 4
 
 
-@pytest.mark.parametrize("depth", (0, 2))
+@pytest.mark.parametrize("depth", (0, 3))
 def test_depth_is_checked(depth: int) -> None:
-    with pytest.raises(ValueError, match=f"^depth must be at least 3, not {depth}$"):
+    with pytest.raises(ValueError, match=f"^depth must be at least 4, not {depth}$"):
         WriteQueue(TINY, depth)
 
 
 def test_constants() -> None:
     assert WriteQueue.LATENCY == bench.LATENCY == writing.QUEUE
     for elements in (2, 4, 8):  # beats reserved at once: from a beat's first element until it is written
-        assert (FlowDrainer.PUSH_LATENCY + elements - 1 + WriteQueue.LATENCY) // elements + 1 < WriteQueue.DEPTH
+        assert (FlowDrainer.PUSH_LATENCY + elements - 1 + WriteQueue.LATENCY) // elements + 1 < WriteQueue.DEPTH - 1
+    assert writing.BLOCK_PUSH + WriteQueue.LATENCY + 1 < WriteQueue.DEPTH - 1  # a beat a cycle
