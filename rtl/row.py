@@ -136,14 +136,14 @@ class Row(wiring.Component):
         side_addr, side_read, side_clear: partial sums, bank that compute does not use; side_q: the word,
         `SIDE_LATENCY` cycles after side_read, otherwise zero.
         drain_*: update buffer, bank that compute does not write. Questions as in `CsbEncoder`; drain_data, drain_mask,
-        drain_info: answers, `DRAIN_LATENCY` cycles later, otherwise zero.
+        drain_info: answers, `drain_latency(cfg)` cycles later, otherwise zero.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
         is_busy, is_scan; kept, seen, adopted, evicted, saturated (events of the weight update): a cycle later.
     """
 
     START_LATENCY = 1  # register of compute_start
     SIDE_LATENCY = 2  # register of the question, memory
-    DRAIN_LATENCY = 3  # register of the question, memory, register of the answer
+    DRAIN_LATENCY = 3  # register of the question, memory, register of the answer: in the row or behind all rows
 
     def __init__(self, cfg: Config, *, emit: bool = False) -> None:
         self._cfg, self._emit = cfg, emit
@@ -197,6 +197,11 @@ class Row(wiring.Component):
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
         super().__init__(ports)
+
+    @classmethod
+    def drain_latency(cls, cfg: Config) -> int:
+        """Cycles from a question of the drain to the row's answer. A register for every row is for wires alone."""
+        return cls.DRAIN_LATENCY if cfg.copies else cls.DRAIN_LATENCY - 1
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -284,12 +289,14 @@ class Row(wiring.Component):
         if cfg.sparse:
             info = Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)
             answers |= {"mask_next": ("mask", encoder.drain_mask), "info_next": ("info", info)}
-        for question, (answer, word) in answers.items():
-            asked = Signal(name=f"asked_{question}")  # rows that are not asked answer zero: the drain ORs them all
-            m.d.sync += [
-                asked.eq(given[f"drain_{question}"]),
-                payload(m, getattr(self, f"drain_{answer}"), f"answer_{answer}").eq(Mux(asked, word, 0)),
-            ]
+        for question, (name, word) in answers.items():
+            asked, answer = Signal(name=f"asked_{question}"), getattr(self, f"drain_{name}")
+            m.d.sync += asked.eq(given[f"drain_{question}"])
+            shown = Mux(asked, word, 0)  # rows that are not asked answer zero: the drain ORs them all
+            if cfg.copies:
+                m.d.sync += payload(m, answer, f"answer_{name}").eq(shown)
+            else:
+                m.d.comb += answer.eq(shown)
         if cfg.trace:
             m.d.comb += self.trace.eq(controller.trace)
         return m

@@ -163,7 +163,14 @@ def connect_rows(
         if cfg.trace:
             m.d.comb += trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
     m.d.comb += registers.row_busy.eq(sequencer.row_busy)
-    m.d.comb += [answer.eq(tree(words[name], operator.or_)) for name, answer in answers.items()]
+    for name, answer in answers.items():
+        word = tree(words[name], operator.or_)
+        if name == "side_q" or cfg.copies:
+            m.d.comb += answer.eq(word)
+        else:  # the register that rows have with `copies`
+            register = Signal(len(answer), name=f"answer_{name}", reset_less=True)
+            m.d.sync += register.eq(word)
+            m.d.comb += answer.eq(register)
 
 
 def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:

@@ -336,6 +336,8 @@ class Accelerator(wiring.Component):
 
     def _central(self, m: Module) -> None:
         processor, reader = self._processor, self._reader
+        starts = Signal()  # as the rows see it
+        m.d.sync += starts.eq(self._sequencer.compute_start)
         values = {
             "busy": processor.busy,
             "slot_start": processor.slot_start,
@@ -346,7 +348,7 @@ class Accelerator(wiring.Component):
             "response_kind": reader.out_kind,
             "write": self.wr_valid & self.wr_ready,
             "done": Cat(*(getattr(processor, f"{stage}_done") for stage in STAGES), processor.reader_done),
-            "compute_start": self._sequencer.compute_start,
+            "compute_start": starts,
             "observe": self._sequencer.observe,
             "commit": self._drain.commit,
             "finish": processor.finish,

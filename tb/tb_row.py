@@ -33,7 +33,8 @@ DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 af
 BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
 VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_read", "side_clear")
 DRAIN = ("drain_start", "drain_next", "drain_mask_next", "drain_mask_last", "drain_info_next")
-ANSWERS = {"side_q": 2, "drain_data": 3, "drain_mask": 3, "drain_info": 3}  # cycles behind the question
+ANSWERS = {"side_q": 2, "drain_data": 2, "drain_mask": 2, "drain_info": 2}  # cycles behind the question
+COPIES = ("drain_data", "drain_mask", "drain_info")  # a cycle later with `cfg.copies`
 
 
 def pack(numbers: np.ndarray, bits: int) -> int:
@@ -148,7 +149,7 @@ class Row:
             sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store)}
             self.write({**job.settings(), **compute.constants, **sums})
         last = end + (to_event + ENCODED if updating else 2) if compute else 0
-        for t in range(max(last, len(loading) + 1, len(drain) + max(ANSWERS.values()))):
+        for t in range(max(last, len(loading) + 1, len(drain) + max(ANSWERS.values()) + cfg.copies)):
             strobes, shows = drain[t] if t < len(drain) else ({}, {})
             self.write(
                 dict.fromkeys((*VALID, *DRAIN), 0)
@@ -175,7 +176,7 @@ class Row:
                 seen["drain_info"] = header_word(cfg, seen["drain_info"], self.computed.job.log2_cycles)
             assert seen == wanted, f"cycle {t} (first operation in {first}): {seen}, not {wanted}"
             for name, word in shows.items():
-                due[t + ANSWERS[name]][name] = word
+                due[t + ANSWERS[name] + (cfg.copies and name in COPIES)][name] = word
             if t == reset_at:
                 self.write(dict.fromkeys(("rst", "compute_start", *VALID, *DRAIN), 0))
                 self.computed = None
