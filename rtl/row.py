@@ -249,11 +249,20 @@ class Row(wiring.Component):
 
         constants = ("lr", "shift", "theta", "dense_mode", "scale_t")
         m.d.comb += [getattr(update, name).eq(given[name]) for name in constants if name in update.signature.members]
-        for target, source, names in ((update, controller, _VISIT + _FACTOR), (encoder, update, _UPDATED)):
-            present = [name for name in names if name in target.signature.members]
-            m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in present]
-        update_starts = Signal(attrs={"keep": True} if cfg.copies else {})  # long before the first visit is updated
-        m.d.sync += update_starts.eq(given["compute_start"] & (given["phase"] == Phase.WU) & ~given["sum_store"])
+        present = [name for name in _VISIT + _FACTOR if name in update.signature.members]
+        m.d.comb += [getattr(update, name).eq(getattr(controller, name)) for name in present]
+        for name in [name for name in _UPDATED if name in encoder.signature.members]:
+            updated = getattr(update, name)
+            if cfg.copies:  # the encoder may be near the drain, which has most of its wires
+                far, acts = updated, name in ("valid", "keep", "word_last")
+                updated = Signal.like(far, name=f"updated_{name}", reset_less=not acts)
+                m.d.sync += updated.eq(far)
+            m.d.comb += getattr(encoder, name).eq(updated)
+        update_starts = given["compute_start"] & (given["phase"] == Phase.WU) & ~given["sum_store"]
+        for step in range(2 if cfg.copies else 1):  # long before the first visit is updated
+            late = Signal(name=f"update_starts_{step + 1}", attrs=kept)
+            m.d.sync += late.eq(update_starts)
+            update_starts = late
         m.d.comb += [
             gradients.start.eq(given["compute_start"]),
             gradients.add.eq(given["sum_add"]),
