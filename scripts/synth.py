@@ -69,8 +69,9 @@ def parser() -> argparse.ArgumentParser:
         "--placement",
         choices=ecp5.PLACEMENTS,
         default="default",
-        help="of nextpnr; timing pulls critical paths together harder, which helps large designs; floorplan, of a top"
-        " level, gives each row's multipliers and RAM blocks sites side by side besides (default)",
+        help="of nextpnr; timing: its analytic placer pulls critical paths together harder; static: its electrostatic"
+        " placer, which spreads large designs better; floorplan, of a top level: static, and each row's multipliers and"
+        " RAM blocks get sites side by side (default)",
     )
     p.add_argument("--speed", choices=ecp5.SPEEDS, default=ecp5.SPEEDS[0], help="grade of the device (6, the slowest)")
     p.add_argument("--against", type=Path, metavar="FILE", help="an older synth.json: print what changed")

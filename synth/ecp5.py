@@ -57,14 +57,16 @@ DEVICES = (
 PACKAGE, TARGET_MHZ = "CABGA381", 100
 ROUTERS = ("router1", "router2")
 FLOORPLAN = "floorplan"
-_TIMING = ("--placer-heap-timingweight", "40", "--placer-heap-critexp", "4", "--placer-heap-beta", "0.75")
+_STATIC = ("--placer", "static")
 PLACEMENTS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "timing": _TIMING,
-    FLOORPLAN: _TIMING,
+    "timing": ("--placer-heap-timingweight", "40", "--placer-heap-critexp", "4", "--placer-heap-beta", "0.75"),
+    "static": _STATIC,
+    FLOORPLAN: _STATIC,
 }
-"""Options of nextpnr's analytic placer: its own, or nets of critical paths pulled together four times as hard, and
-cells spread a little more; this alone, or with multipliers and RAM blocks where `synth.floorplan` puts them."""
+"""Options of nextpnr's placers. The analytic one: its own, or nets of critical paths pulled together four times as
+hard, and cells spread a little more. The electrostatic one, in which density is a charge: this alone, or with
+multipliers and RAM blocks where `synth.floorplan` puts them."""
 
 SPEEDS = ("6", "7", "8")
 

@@ -1,8 +1,8 @@
 """Floorplan: the multipliers and RAM blocks of a row of the array lie side by side on the device.
 
-Nothing but three pins is fixed when nextpnr's analytic placer begins, so it begins with all cells in one place and
-pulls them apart from there: the rows end up interleaved, each all over the device. Given sites for what there are few
-sites for, everything else follows its wires, and a row is where its multipliers are.
+Nothing but three pins is fixed when a placer of nextpnr begins, so it begins with all cells in one place and pulls them
+apart from there: the rows end up interleaved, each all over the device. Given sites for what there are few sites for,
+everything else follows its wires, and a row is where its multipliers are.
 
 What there is once is the spine of the plan, from the lower to the upper edge; half of the rows of the array lie to its
 left, half to its right, so all that they are given and all that they answer crosses one border. A side has three bands,
