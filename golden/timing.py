@@ -26,7 +26,8 @@ from golden.writing import Writes, block_done, block_writes, flow_done, flow_wri
 
 STAGES = ("plan", "load", "compute", "drain")
 PHASE_NAMES = {Phase.FW: "fw", Phase.BW: "bw", Phase.WU: "wu", Phase.NOP: "other"}
-MIN_WAIT = 2  # a slot is at least one cycle longer than this
+MIN_WAIT = 2  # a slot is at least SLOT_END cycles longer than this
+SLOT_END = 2  # last stage done to the next slot's start
 VALIDATE = 6  # checks of a command
 WALK = 6  # pipeline behind the header words
 ENTRIES = 6  # first lane group of BW on its bus
@@ -63,7 +64,7 @@ class Slot:
     @property
     def length(self) -> int:
         """Cycles to the next slot's start."""
-        return max(*self.lasts, self.reads.response_from[-1], MIN_WAIT) + 1
+        return max(*self.lasts, self.reads.response_from[-1], MIN_WAIT) + SLOT_END
 
 
 @dataclass

@@ -136,12 +136,12 @@ class CommandProcessor(wiring.Component):
         running, slot_start_1 = Signal(), Signal()
         settled = Signal()
         all_done, slot_end = Signal(), Signal()
-        m.d.sync += slot_start_1.eq(self.slot_start)
         m.d.comb += [
-            settled.eq(running & ~self.slot_start & ~slot_start_1),
+            settled.eq(running & ~self.slot_start & ~slot_start_1 & ~slot_end),
             all_done.eq(Cat(self.reader_done, *done.values()).all()),
-            slot_end.eq(settled & all_done),
         ]
+        # A register, for the engines are far apart, and what a slot's end moves is everywhere.
+        m.d.sync += [slot_start_1.eq(self.slot_start), slot_end.eq(settled & all_done)]
         compute_over = Signal()
         m.d.comb += [
             compute_over.eq(running & ~self.slot_start & done["compute"]),

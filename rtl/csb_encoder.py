@@ -29,6 +29,10 @@ def record_info(cfg: Config) -> data.StructLayout:
     return data.StructLayout({"nnz": bits, "visits": bits, "empty": words.bit_length()})
 
 
+#: What masks and counts are made of.
+_OF_WORDS = ("start", "keep", "bit", "word_last", "record_last", "next_explored", "next_count")
+
+
 class _Appender:
     """Lane-granular appending to one bank of a memory: pointer, room, write.
 
@@ -93,7 +97,7 @@ class CsbEncoder(wiring.Component):
     of masks, so a command's mask_beats must be exactly that. A mask group is `lane_tally.words_per_cycle` words; lanes
     without a word are zero in the groups that hold some.
 
-    Latency: an input in cycle t can be drained from cycle t + `LATENCY` on (drain_start or a drain_*next in that
+    Latency: an input in cycle t can be drained from cycle t + `latency(cfg)` on (drain_start or a drain_*next in that
     cycle). One input a cycle, no stall. Drain: info comes one cycle after drain_info_next, `drain_data` one after
     drain_next, `drain_mask` one after drain_mask_next, each stays until the next. The three are read independently.
 
@@ -101,19 +105,22 @@ class CsbEncoder(wiring.Component):
         cfg: widths and depths.
 
     Ports:
-        start: a working set begins: empty the bank, clear error. Inputs of that cycle are lost.
+        start: a working set begins: empty the bank, clear error. Nothing else comes in that cycle.
         bank: bank written; the drain reads the other one.
         keep, candidate, bit, word_last, record_last, next_explored, next_count: of `WeightUpdate`. record_last acts
         with word_last only.
-        error: mask words or values did not fit; stays until start. What did not fit is dropped, what came before is
-        kept.
+        error: mask words or values did not fit, `latency(cfg)` - 1 cycles later; stays until start, as late. What did
+        not fit is dropped, what came before is kept.
         drain_start: back to the first record. drain_next: read a beat of values. drain_mask_next: read a mask group;
         drain_mask_last: it is the last one of its record, the rest of the beat is passed over. drain_info_next: read
         the info of a record.
         drain_nnz, drain_visits, drain_empty: info. drain_data, drain_mask: what was read.
     """
 
-    LATENCY = 2
+    @staticmethod
+    def latency(cfg: Config) -> int:
+        """Cycles from an input until it can be drained: 2, with `copies` one more."""
+        return 3 if cfg.copies else 2
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -144,29 +151,7 @@ class CsbEncoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
         m = Module()
-        keep, word_end, record_end = Signal(), Signal(), Signal()
-        m.d.comb += [
-            keep.eq(self.keep & ~self.start),
-            word_end.eq(self.word_last & ~self.start),
-            record_end.eq(word_end & self.record_last),
-        ]
-
-        # What the current word has gathered so far.
-        word_kept, word_kept_now = Signal(word_count_bits(cfg)), Signal(word_count_bits(cfg))
-        mask, mask_now = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
-        visits = Signal(word_count_bits(cfg))  # of this word in the next update
-        m.d.comb += [
-            word_kept_now.eq(word_kept + keep),
-            mask_now.eq(mask | (keep << self.bit)),
-            visits.eq(Mux(self.next_explored, self.next_count, word_kept_now)),
-        ]
-        m.d.sync += [word_kept.eq(word_kept_now), mask.eq(mask_now)]
-        with m.If(self.word_last | self.start):
-            m.d.sync += [word_kept.eq(0), mask.eq(0)]
-
-        group = words_per_cycle(cfg)
-        groups = cfg.masks_per_beat // group
-        common = {"start": self.start, "bank": self.bank, "close": record_end}
+        errors: list[Signal] = []
         values = _Appender(
             m,
             "values",
@@ -174,17 +159,57 @@ class CsbEncoder(wiring.Component):
             1,
             cfg.values_per_beat,
             cfg.delta_bits,
-            push=keep,
+            start=self.start,
+            bank=self.bank,
+            close=self.word_last & self.record_last,
+            push=self.keep,
             word=self.candidate,
-            **common,
         )
+
+        # Masks and counts have more wires to the drain than to the row: on an FPGA they are near the one or the other.
+        given: dict[str, Value] = {name: getattr(self, name) for name in _OF_WORDS}
+        for name, port in given.items():
+            if cfg.copies:
+                given[name] = Signal.like(port, name=f"{name}_1", reset_less=name not in ("start", "keep", "word_last"))
+                m.d.sync += given[name].eq(port)
+        start, keep, word_end = given["start"], given["keep"], given["word_last"]
+        record_end = Signal()
+        m.d.comb += record_end.eq(word_end & given["record_last"])
+
+        # What the current word has gathered so far.
+        word_kept, word_kept_now = Signal(word_count_bits(cfg)), Signal(word_count_bits(cfg))
+        mask, mask_now = Signal(cfg.mask_bits), Signal(cfg.mask_bits)
+        visits = Signal(word_count_bits(cfg))  # of this word in the next update
+        m.d.comb += [
+            word_kept_now.eq(word_kept + keep),
+            mask_now.eq(mask | (keep << given["bit"])),
+            visits.eq(Mux(given["next_explored"], given["next_count"], word_kept_now)),
+        ]
+        m.d.sync += [word_kept.eq(word_kept_now), mask.eq(mask_now)]
+        with m.If(word_end | start):
+            m.d.sync += [word_kept.eq(0), mask.eq(0)]
+
+        group = words_per_cycle(cfg)
+        groups = cfg.masks_per_beat // group
         masks = _Appender(
-            m, "masks", cfg.mask_beats, groups, group, cfg.mask_bits, push=word_end, word=mask_now, **common
+            m,
+            "masks",
+            cfg.mask_beats,
+            groups,
+            group,
+            cfg.mask_bits,
+            start=start,
+            bank=self.bank,
+            close=record_end,
+            push=word_end,
+            word=mask_now,
         )
-        with m.If(self.start):
-            m.d.sync += self.error.eq(0)
-        with m.Elif((keep & values.full) | (word_end & masks.full)):
-            m.d.sync += self.error.eq(1)
+        too_many = {"values": (self.start, self.keep & values.full), "masks": (start, word_end & masks.full)}
+        for name, (begins, full) in too_many.items():
+            error = Signal(name=f"{name}_error")
+            m.d.sync += error.eq(~begins & (error | full))
+            errors.append(error)
+        m.d.comb += self.error.eq(Cat(*errors).any())
 
         # Info is summed up in the registers from which it is written, one cycle after the record's end. A record has a
         # beat of masks at least, so there is room for the info of each whose masks fit.
@@ -196,10 +221,10 @@ class CsbEncoder(wiring.Component):
         m.d.comb += [write.en.eq(ended), write.addr.eq(Cat(number, self.bank)), write.data.eq(info.as_value())]
         m.d.sync += [
             ended.eq(record_end & ~masks.full),
-            number.eq(Mux(self.start, 0, number + ended)),
+            number.eq(Mux(start, 0, number + ended)),
         ]
         fresh = Signal()
-        m.d.comb += fresh.eq(ended | self.start)
+        m.d.comb += fresh.eq(ended | start)
         terms = {"nnz": keep, "visits": Mux(word_end, visits, 0), "empty": word_end & ~visits.any()}
         for name, term in terms.items():
             m.d.sync += info[name].eq(Mux(fresh, 0, info[name]) + term)

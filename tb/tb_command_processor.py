@@ -18,7 +18,7 @@ from arch.status import Status
 from arch.vector import MAGIC as VECTOR
 from tb.pins import Pins, command_bits, compare, random_bits
 
-FETCH, KINDS, MIN_WAIT = 0, 5, 2
+FETCH, KINDS, MIN_WAIT, SLOT_END = 0, 5, 2, 2
 STAGES = ("plan", "load", "compute", "drain")
 BANKS = ("gather", "weight", "tap", "stat", "psum", "update")
 OUTPUTS = (
@@ -175,7 +175,7 @@ class Bench:
         beats = self.beats(program[state.fetch]) if fetches else []
         reader = int(rng.choice(times)) + 2 * len(beats)  # the reader is done from here on
         arrive = sorted(rng.choice(np.arange(1, reader), len(beats), replace=False).tolist()) if beats else []
-        length = max(MIN_WAIT, reader, *lasts.values()) + 1
+        length = max(MIN_WAIT, reader, *lasts.values()) + SLOT_END
         final = state.fetch is None and all(state.stages[s] is None for s in STAGES[:3])
         total_bank, plan_bank, gate_bank = (int(rng.integers(4)) for _ in range(3))
         still: dict[str, int | None] = {"busy": 1, "fetch_active": int(fetches), **self.banks()}

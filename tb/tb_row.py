@@ -28,7 +28,7 @@ from tb.row_model import Cycle
 from tb.row_work import EVENTS, Work, make_work
 
 ROWS = 3  # that units are dealt to
-ENCODED = 2  # cycles from an event until it can be drained; one more with `cfg.copies`
+ENCODED = 2  # cycles from an event until it can be drained; with `cfg.copies` two more
 DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 after the last MAC
 BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
 VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_read", "side_clear")
@@ -148,7 +148,7 @@ class Row:
             job = compute.job
             sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store)}
             self.write({**job.settings(), **compute.constants, **sums})
-        last = end + (to_event + ENCODED + cfg.copies if updating else 2) if compute else 0
+        last = end + (to_event + ENCODED + 2 * cfg.copies if updating else 2) if compute else 0
         for t in range(max(last, len(loading) + 1, len(drain) + max(ANSWERS.values()) + cfg.copies)):
             strobes, shows = drain[t] if t < len(drain) else ({}, {})
             self.write(

@@ -10,6 +10,7 @@ from tb.block_model import info_bits
 
 CONFIGS = {
     "tiny": PRESETS["tiny"],
+    "copies": PRESETS["tiny"].with_(copies=True),
     "small": PRESETS["small"].with_(mask_beats=16, value_beats=32),
     "wide": PRESETS["tiny"].with_(columns=8, mask_beats=16),
     "two": PRESETS["tiny"].with_(mask_bits=64, block_k=8, lane_group=4, value_beats=128),
@@ -20,7 +21,8 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_drain_equals_golden(name: str) -> None:
     cfg = CONFIGS[name]
-    results = run_bench(lambda: CsbEncoder(cfg), "csb_encoder", "tb.tb_csb_encoder", parameters={"config": cfg})
+    parameters = {"config": cfg, "latency": CsbEncoder.latency(cfg)}
+    results = run_bench(lambda: CsbEncoder(cfg), "csb_encoder", "tb.tb_csb_encoder", parameters=parameters)
     assert results.tests == 6
 
 
@@ -31,6 +33,6 @@ def test_configurations_cover_the_extremes() -> None:
 
 
 def test_constants() -> None:
-    assert CsbEncoder.LATENCY == 2
+    assert {name: CsbEncoder.latency(cfg) for name, cfg in CONFIGS.items()} == dict.fromkeys(CONFIGS, 2) | {"copies": 3}
     for cfg in CONFIGS.values():
         assert tuple(record_info(cfg).members.values()) == info_bits(cfg)
