@@ -218,8 +218,9 @@ async def ready(dut: Any) -> tuple[Top, list[Program]]:
 def in_every_cycle(program: Program) -> dict[int, np.ndarray]:
     """What the host reads in each cycle of a program, by address, where settings and trace say it."""
 
-    def before(events: np.ndarray) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(events.astype(np.int64))[:-1]])
+    def before(events: np.ndarray, late: int = 1) -> np.ndarray:
+        """Events so far, counted `late` cycles after each."""
+        return np.concatenate([[0] * late, np.cumsum(events.astype(np.int64))[:-late]])
 
     central, state = program.central, dict(program.state.tolist())
     operations = field(program.rows, "op") != 0
@@ -231,7 +232,8 @@ def in_every_cycle(program: Program) -> dict[int, np.ndarray]:
         Register.COUNTER + Counter.CYCLES: every,
         Register.COUNTER + Counter.READS: before(field(central, "response")),
         Register.COUNTER + Counter.WRITES: before(field(central, "write")),
-        **{Register.ROW_COUNTER + row: before(ones) for row, ones in enumerate(operations.T)},
+        # What a row does leaves it through a register.
+        **{Register.ROW_COUNTER + row: before(ones, late=2) for row, ones in enumerate(operations.T)},
     }
 
 
