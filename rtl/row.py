@@ -136,7 +136,7 @@ class Row(wiring.Component):
         side_addr, side_read, side_clear: partial sums, bank that compute does not use; side_q: the word,
         `SIDE_LATENCY` cycles after side_read, otherwise zero.
         drain_*: update buffer, bank that compute does not write. Questions as in `CsbEncoder`; drain_data, drain_mask,
-        drain_info: answers, `drain_latency(cfg)` cycles later, otherwise zero.
+        drain_info: answers, `drain_latency(cfg)` cycles later; with `copies` otherwise zero, without they stay.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
         is_busy, is_scan; kept, seen, adopted, evicted, saturated (events of the weight update): a cycle later.
     """
@@ -299,13 +299,13 @@ class Row(wiring.Component):
             info = Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)
             answers |= {"mask_next": ("mask", encoder.drain_mask), "info_next": ("info", info)}
         for question, (name, word) in answers.items():
-            asked, answer = Signal(name=f"asked_{question}"), getattr(self, f"drain_{name}")
-            m.d.sync += asked.eq(given[f"drain_{question}"])
-            shown = Mux(asked, word, 0)  # rows that are not asked answer zero: the drain ORs them all
-            if cfg.copies:
-                m.d.sync += payload(m, answer, f"answer_{name}").eq(shown)
+            answer = getattr(self, f"drain_{name}")
+            if cfg.copies:  # rows that are not asked answer zero, so that all of them can be ORed
+                asked = Signal(name=f"asked_{question}")
+                m.d.sync += asked.eq(given[f"drain_{question}"])
+                m.d.sync += payload(m, answer, f"answer_{name}").eq(Mux(asked, word, 0))
             else:
-                m.d.comb += answer.eq(shown)
+                m.d.comb += answer.eq(word)
         if cfg.trace:
             m.d.comb += self.trace.eq(controller.trace)
         return m

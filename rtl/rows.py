@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
-from amaranth.hdl import ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
@@ -122,11 +122,13 @@ def connect_rows(
         "sum_error": sequencer.row_sum_error,
         **{name: getattr(sequencer, f"row_{name}") for name in EVENTS},
     }
-    # What rows answer the drain: one that is not asked answers zero, so that nothing need choose among them.
-    answers = {"side_q": drain.side_q, "drain_data": drain.rows_data}
+    answers: dict[str, tuple[Value, Signal]] = {"drain_data": (drain.rows_data, drain.rows_next)}
     if cfg.sparse:
-        answers |= {"drain_mask": drain.rows_mask, "drain_info": drain.rows_info.as_value()}
-    words: dict[str, list[Value]] = {name: [] for name in answers}
+        answers |= {
+            "drain_mask": (drain.rows_mask, drain.rows_mask_next),
+            "drain_info": (drain.rows_info.as_value(), drain.rows_info_next),
+        }
+    words: dict[str, list[Value]] = {name: [] for name in ("side_q", *answers)}
     for number in range(cfg.rows):
         side_clear = Signal(name=f"row{number}_side_clear")
         m.d.comb += side_clear.eq(drain.side_clear[number] | processor.scrubbing)
@@ -163,14 +165,31 @@ def connect_rows(
         if cfg.trace:
             m.d.comb += trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
     m.d.comb += registers.row_busy.eq(sequencer.row_busy)
-    for name, answer in answers.items():
-        word = tree(words[name], operator.or_)
-        if name == "side_q" or cfg.copies:
-            m.d.comb += answer.eq(word)
-        else:  # the register that rows have with `copies`
-            register = Signal(len(answer), name=f"answer_{name}", reset_less=True)
-            m.d.sync += register.eq(word)
-            m.d.comb += answer.eq(register)
+    m.d.comb += drain.side_q.eq(tree(words["side_q"], operator.or_))  # a row that is not asked answers zero
+    for name, (answer, question) in answers.items():
+        _answer(m, cfg, name, words[name], question, answer)
+
+
+def _answer(m: Module, cfg: Config, name: str, words: list[Value], question: Signal, answer: Value) -> None:
+    """What the drain hears of the rows, `Row.DRAIN_LATENCY` cycles after its question.
+
+    With `cfg.copies` rows have a register each and are ORed: little for the wires to do behind it. Otherwise there is
+    one behind a choice among them, the smaller by 1 % of the logic of a 16x16 array.
+    """
+    if cfg.copies:
+        m.d.comb += answer.eq(tree(words, operator.or_))
+        return
+    row = Signal(range(cfg.rows), name=f"{name}_row")
+    m.d.comb += row.eq(
+        Cat(Cat(question[n] for n in range(cfg.rows) if n >> place & 1).any() for place in range(len(row)))
+    )
+    for step in range(Row.drain_latency(cfg)):
+        later = Signal.like(row, name=f"{name}_row_{step + 1}", reset_less=True)
+        m.d.sync += later.eq(row)
+        row = later
+    register = Signal(len(answer), name=f"answer_{name}", reset_less=True)
+    m.d.sync += register.eq(Array(words)[row])
+    m.d.comb += answer.eq(register)
 
 
 def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:

@@ -142,7 +142,6 @@ class Row:
         updating = compute is not None and compute.job.phase == Phase.WU and not compute.job.sum_store
         self.write({"load_exact": int(load is not None and load.job.phase == Phase.WU)})
         self.write({**dict.fromkeys(BANKS, self.parity), "psum_bank": self.psum_bank, "number": self.number})
-        answers = [name for name in ANSWERS if cfg.sparse or name in ("side_q", "drain_data")]
         due: defaultdict[int, Cycle] = defaultdict(dict)
         if compute:
             job = compute.job
@@ -166,7 +165,8 @@ class Row:
                 "is_scan": now.get("is_scan", 0),
                 "load_error": 0,
                 **{name: int(name in events.get(t - first - to_event - 1, ())) for name in EVENTS},
-                **dict.fromkeys(answers, 0),
+                "side_q": 0,
+                **dict.fromkeys(COPIES[: cfg.copies * (1 + 2 * cfg.sparse)], 0),  # without copies they stay
                 **due.pop(t, {}),
             }
             if t == 0 and self.computed is None:
