@@ -126,8 +126,9 @@ class Row(wiring.Component):
     Ports: those of the units, same names, but for
         With cfg.copies registers stand in front of all that is loaded (bus_data, load_*, entry_*, col_*, stat_*), of
         the banks of compute and loads (weight_bank, gather_bank, stat_bank) and of what is constant while a working set
-        computes, which must then be there in the cycle before compute_start: all of it is a cycle late, and the wires
-        to the row end there. They carry the attribute `keep`, since equal registers would be merged.
+        computes, which must then be there with compute_start: all of it is a cycle late, and the wires to the row end
+        there. They carry the attribute `keep`, since equal registers would be merged. compute_start and what the drain
+        asks (side_*, drain_*) have such registers in every build.
         number: of this row, constant. load_all, load_row, load_first, entry_row: a record is this row's if load_all or
         load_row is its number (load_first makes an entry unless load_all); a lane group if entry_row is.
         weight_bank, gather_bank, psum_bank, stat_bank, update_bank: banks of compute (update_bank: written).
