@@ -16,8 +16,8 @@ from arch.config import Config
 from golden.memory import runs
 
 QUEUE = 2  # push to write
-FLOW_PUSH = 9  # first element to push of its beat, beyond E
-FLOW_DONE = 12  # last element to drained
+FLOW_PUSH = 10  # first element to push of its beat, beyond E
+FLOW_DONE = 13  # last element to drained
 BLOCK_START = 10  # the size of the first record is known
 BLOCK_PUSH = 5  # beat asked of its row to push
 BLOCK_HEADER = 5  # last beat asked to first word of the header

@@ -138,8 +138,11 @@ class Balancer(wiring.Component):
         refused = Signal()
         m.d.comb += refused.eq((policy > Policy.LPT) | (~none & (too_many | (n_last >= limit))))
         multiplier, shift = reciprocal(rows, units)
-        row_h_last = Signal(index_bits)
-        m.d.comb += row_h_last.eq((n_last * multiplier) >> shift)
+        row_h_last, h_last_now = Signal(index_bits), Signal(index_bits)
+        m.d.comb += [
+            row_h_last.eq((n_last * multiplier) >> shift),
+            h_last_now.eq(Mux(pair, row_h_last >> 1, row_h_last)),
+        ]
 
         # -- phases -------------------------------------------------------------------------------
         gather, deal = Signal(), Signal()
@@ -148,22 +151,27 @@ class Balancer(wiring.Component):
         k = Signal(index_bits)  # unit, or rank of a half tile
         k_last = Signal(index_bits)
         v = Signal(index_bits)  # unit within its half tile or row
-        issue, over, tile_end, row_end = Signal(), Signal(), Signal(), Signal()
+        issue, over, row_end = Signal(), Signal(), Signal()
+        tile_begin, tile_end = Signal(), Signal()  # v is 0, or the last; registers, for the sort hangs on them
         draining, drain, phase_end = Signal(), Signal(3), Signal()
         m.d.comb += [
             issue.eq((gather | deal) & ~draining),
-            tile_end.eq(v == h_last),
             over.eq((k == k_last) & (tile_end | ~paired)),
             row_end.eq(tile_end | over),
             phase_end.eq(draining & (drain == Mux(gather, _GATHER_DRAIN, _DEAL_DRAIN) - 1)),
         ]
         with m.If(issue):
-            m.d.sync += [v.eq(Mux(tile_end, 0, v + 1)), draining.eq(over)]
+            m.d.sync += [
+                v.eq(Mux(tile_end, 0, v + 1)),
+                tile_begin.eq(tile_end),
+                tile_end.eq(Mux(tile_end, 0, v + 1) == h_last),
+                draining.eq(over),
+            ]
             with m.If(tile_end | ~paired):
                 m.d.sync += k.eq(k + 1)
         m.d.sync += drain.eq(Mux(draining, drain + 1, 0))
         with m.If(phase_end):
-            m.d.sync += [k.eq(0), v.eq(0), draining.eq(0)]
+            m.d.sync += [k.eq(0), v.eq(0), tile_begin.eq(1), tile_end.eq(h_last == 0), draining.eq(0)]
 
         checking = Signal()
         rank4 = Signal(tile_bits)  # half tiles, or rows, that have passed stage 4
@@ -175,10 +183,7 @@ class Balancer(wiring.Component):
                     m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.comb += checking.eq(1)
-                m.d.sync += [
-                    k_last.eq(n_last),
-                    h_last.eq(Mux(pair, row_h_last >> 1, row_h_last)),
-                ]
+                m.d.sync += [k_last.eq(n_last), h_last.eq(h_last_now), tile_begin.eq(1), tile_end.eq(h_last_now == 0)]
                 with m.If(none | refused):
                     m.d.sync += [self.done.eq(1), self.error.eq(refused)]
                     m.next = "IDLE"
@@ -204,7 +209,7 @@ class Balancer(wiring.Component):
         position2 = Signal(index_bits + 1)  # of a ragged half tile, possibly beyond the last unit
         m.d.sync += [k1.eq(k), v1.eq(v), v2.eq(v1), index2.eq(index1)]
         m.d.comb += [
-            sort.next.eq(issue & deal & (lpt | (pair & (v == 0)))),
+            sort.next.eq(issue & deal & (lpt | (pair & tile_begin))),
             index1.eq(Mux(deal & (policy != Policy.NONE), sort.item, k1)),
             tile_read.addr.eq(sort.item),
             position2.eq(tile_read.data + v2),

@@ -122,10 +122,10 @@ class ComputeSequencer(wiring.Component):
         self._numbers(m)
         self._counts(m)
 
-        update = Signal()
+        update, update_error = Signal(), Signal()
         finished = Signal()
         m.d.comb += update.eq((self.command.phase == Phase.WU) & ~self.command.sum_store)
-        m.d.sync += finished.eq(self.row_done.all())
+        m.d.sync += [finished.eq(self.row_done.all()), update_error.eq(self.row_update_error.any())]
         # From all rows done (seen one cycle late) to the last event counted and added up.
         observe_at = self.update_end(self._cfg) - QuantileEstimator.LATENCY - 2
         wait = Signal(range(self.update_end(self._cfg)))
@@ -161,7 +161,7 @@ class ComputeSequencer(wiring.Component):
                 m.d.comb += self.observe.eq(wait == observe_at - 1)
                 with m.If(wait == self.update_end(self._cfg) - 3):
                     m.d.sync += self.done.eq(1)
-                    with m.If((self.error == Status.OK) & self.row_update_error.any()):
+                    with m.If((self.error == Status.OK) & update_error):
                         m.d.sync += self.error.eq(Status.UPDATE_OVERFLOW)
                     m.next = "IDLE"
         return m

@@ -50,9 +50,9 @@ class FlowDrainer(wiring.Component):
     """
 
     SIDE_LATENCY = 2  # counters -> assignment memory -> address register
-    SHIFT_NEEDED = 7
-    PUSH_LATENCY = 9
-    DONE_LATENCY = 10
+    SHIFT_NEEDED = 8
+    PUSH_LATENCY = 10
+    DONE_LATENCY = 11
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -125,14 +125,10 @@ class FlowDrainer(wiring.Component):
             lane.eq(of_unit(*(channel[:shift] for shift in shifts))),
         ]
         with m.If(self.start):
-            m.d.sync += [
-                running.eq(1),
-                element.eq(0),
-                beat.eq(0),
-                position.eq(0),
-                col.eq(0),
-                channel.eq(0),
-            ]
+            m.d.sync += running.eq(1)
+        # The start comes from afar and does the least: the counters begin anew whenever they do not run.
+        with m.If(~running):
+            m.d.sync += [counter.eq(0) for counter in (element, channel, beat, position, col)]
         with m.Elif(go):
             m.d.sync += [element.eq(element + 1), channel.eq(channel + 1)]
             with m.If(beat_end):
@@ -156,37 +152,38 @@ class FlowDrainer(wiring.Component):
             self.side_clear.eq(Mux(go_1 & data_1, 1 << self.assign_row, 0)),
         ]
 
-        # Stage 2: a row is asked. Stage 3: it reads and clears. Stage 4: its word is here.
-        data_4 = delay(data_1, "data", 3)
-        one_4 = delay(one_1, "one", 3)
-        go_3 = delay(go_1, "go", 2, resets=True)
-        go_4 = delay(go_3, "go_4", resets=True)
-        element_3 = delay(element, "element", 3)
-        element_4 = delay(element_3, "element_4")
+        # Stage 2: a row is asked. Stage 3: it reads and clears. Stage 4: it answers. Stage 5: its word is here.
+        data_5 = delay(data_1, "data", 4)
+        one_5 = delay(one_1, "one", 4)
+        go_4 = delay(go_1, "go", 3, resets=True)
+        go_5 = delay(go_4, "go_5", resets=True)
+        element_4 = delay(element, "element", 4)
+        element_5 = delay(element_4, "element_5")
         taken = Signal(columns * acc, reset_less=True)
         m.d.sync += taken.eq(self.side_q)
-        with m.If(self.start):
+        begun = delay(self.start, "begun", resets=True)
+        with m.If(begun):
             m.d.sync += self.gate_addr.eq(0)
-        with m.Elif(go_3 & (element_3 == cfg.bus_elements - 1)):
+        with m.Elif(go_4 & (element_4 == cfg.bus_elements - 1)):
             m.d.sync += self.gate_addr.eq(self.gate_addr + 1)
         opened = Signal(columns, reset_less=True)  # a memory's answer and what hangs on it do not fit a cycle
         for column in range(columns):
             gates = self.gate_q[column * cfg.bus_elements : (column + 1) * cfg.bus_elements]
-            m.d.sync += opened[column].eq(gates.bit_select(element_4, 1))
+            m.d.sync += opened[column].eq(gates.bit_select(element_5, 1))
 
-        # Stage 5: what is not positive becomes zero (ReLU: the sum; gate: the gate's element).
-        element_5, one_5, data_5 = delay(element_4, "element_5"), delay(one_4, "one_5"), delay(data_4, "data_5")
-        go_5 = delay(go_4, "go_5", resets=True)
+        # Stage 6: what is not positive becomes zero (ReLU: the sum; gate: the gate's element).
+        element_6, one_6, data_6 = delay(element_5, "element_6"), delay(one_5, "one_6"), delay(data_5, "data_6")
+        go_6 = delay(go_5, "go_6", resets=True)
         x = Signal(columns * acc, reset_less=True)
         for column in range(columns):
             word = taken[column * acc : (column + 1) * acc]
             keep = Signal(name=f"keep{column}")
             m.d.comb += [
-                keep.eq(data_5 & go_5 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~opened[column])),
+                keep.eq(data_6 & go_6 & ~(command.relu & ~backward & word[-1]) & ~(command.gate & ~opened[column])),
             ]
             m.d.sync += x[column * acc : (column + 1) * acc].eq(Mux(keep, word, 0))
 
-        # Stage 6 to 8: requantise; meanwhile the largest magnitude, as the OR of all of them.
+        # Stage 7 to 9: requantise; meanwhile the largest magnitude, as the OR of all of them.
         values, saturations, magnitudes = [], [], []
         for column in range(columns):
             word = x[column * acc : (column + 1) * acc]
@@ -197,45 +194,45 @@ class FlowDrainer(wiring.Component):
             values.append(requantise.value)
             saturations.append(requantise.saturated)
             magnitudes.append(magnitude)
-        go_7 = delay(go_5, "go_to_7", 2, resets=True)
-        with m.If(self.start):
+        go_8 = delay(go_6, "go_to_8", 2, resets=True)
+        with m.If(begun):
             m.d.sync += self.magnitude.eq(0)
-        with m.Elif(go_7):  # not what was on its way before a reset
+        with m.Elif(go_8):  # not what was on its way before a reset
             m.d.sync += self.magnitude.eq(self.magnitude | tree(magnitudes, operator.or_))
 
-        # Stage 8: one element of every column enters the beat.
-        element_8, one_8 = delay(element_5, "element_to_8", 3), delay(one_5, "one_to_8", 3)
-        data_8 = delay(data_5, "data_to_8", 3)
-        go_8 = delay(go_7, "go_8", resets=True)
+        # Stage 9: one element of every column enters the beat.
+        element_9, one_9 = delay(element_6, "element_to_9", 3), delay(one_6, "one_to_9", 3)
+        data_9 = delay(data_6, "data_to_9", 3)
+        go_9 = delay(go_8, "go_9", resets=True)
         packed = Signal(cfg.beat_bits, reset_less=True)
         for column in range(columns):
             result = Signal(a_bits, name=f"result{column}")
-            m.d.comb += result.eq(Mux(one_8, self.ones, values[column]))  # padding: x was 0, so is the value
+            m.d.comb += result.eq(Mux(one_9, self.ones, values[column]))  # padding: x was 0, so is the value
             for e in range(cfg.bus_elements):
                 low = (column * cfg.bus_elements + e) * a_bits
-                with m.If(go_8 & (element_8 == e)):
+                with m.If(go_9 & (element_9 == e)):
                     m.d.sync += packed[low : low + a_bits].eq(result)
-        m.d.sync += self.saturated.eq(Mux(go_8 & data_8, total(saturations), 0))
+        m.d.sync += self.saturated.eq(Mux(go_9 & data_9, total(saturations), 0))
 
-        # Stage 9: a beat is complete.
-        run_end_9, row_end_9, end_9 = delay(run_end, "run_end", 9), delay(row_end, "row_end", 9), delay(end, "end", 9)
+        # Stage 10: a beat is complete.
+        run_end_10, row_end_10 = delay(run_end, "run_end", 10), delay(row_end, "row_end", 10)
+        end_10 = delay(end, "end", 10)
         position_addr, row_addr = Signal(32, reset_less=True), Signal(32, reset_less=True)
-        next_addr, push_addr = Signal(32), payload(m, self.push_addr, "push_addr_9")
+        next_addr, push_addr = Signal(32), payload(m, self.push_addr, "push_addr_10")
         m.d.comb += next_addr.eq(
-            Mux(row_end_9, row_addr, position_addr) + Mux(row_end_9, command.out_pitch, command.out_stride)
+            Mux(row_end_10, row_addr, position_addr) + Mux(row_end_10, command.out_pitch, command.out_stride)
         )
-        m.d.sync += self.push.eq(go_8 & (element_8 == cfg.bus_elements - 1))
+        m.d.sync += self.push.eq(go_9 & (element_9 == cfg.bus_elements - 1))
         m.d.comb += self.push_data.eq(packed)
-        begun = delay(self.start, "begun", resets=True)  # the command's address is there a cycle after the start
         with m.If(self.start):
             m.d.sync += self.done.eq(0)
-        with m.If(begun):
+        with m.If(begun):  # the command's address is there a cycle after the start
             m.d.sync += [address.eq(command.out_addr) for address in (push_addr, position_addr, row_addr)]
         with m.Elif(self.push):
             m.d.sync += push_addr.eq(push_addr + 1)
-            with m.If(run_end_9):
+            with m.If(run_end_10):
                 m.d.sync += [position_addr.eq(next_addr), push_addr.eq(next_addr)]
-                with m.If(row_end_9):
+                with m.If(row_end_10):
                     m.d.sync += row_addr.eq(next_addr)
-            m.d.sync += self.done.eq(end_9)
+            m.d.sync += self.done.eq(end_10)
         return m

@@ -174,11 +174,12 @@ class Loader(wiring.Component):
         # Done, and what went wrong.
         busy, over, idle = Signal(), Signal(), Signal()
         settled = Signal(range(self.SETTLE))
-        mask_error, value_error = Signal(), Signal()
+        mask_error, value_error, header_error = Signal(), Signal(), Signal()
         errors = [self.row_error.word_select(row, 2) for row in range(self._cfg.rows)]
         m.d.sync += [
             mask_error.eq(Cat(error == ERROR_MASK for error in errors).any()),
             value_error.eq(Cat(error == ERROR_VALUE for error in errors).any()),
+            header_error.eq(parser.error | (parser.regions != command.load_segments)),
         ]
         m.d.comb += [
             idle.eq(~works & (self.taps_over | ~self.active)),
@@ -199,7 +200,7 @@ class Loader(wiring.Component):
                     m.d.sync += self.error.eq(Status.MASK_OVERFLOW)
                 with m.Elif(value_error):
                     m.d.sync += self.error.eq(Status.VALUE_OVERFLOW)
-                with m.Elif(parser.error | (parser.regions != command.load_segments)):
+                with m.Elif(header_error):
                     m.d.sync += self.error.eq(Status.HEADER)
         return m
 

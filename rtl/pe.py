@@ -143,15 +143,12 @@ class PE(wiring.Component):
         with m.If(control.late_en_4):
             m.d.sync += late.eq(acc)
 
-        # By AND and OR: rows that are not asked answer zero, so that the drain need not choose among them. With the
-        # attribute one wire a bit leaves the PE, and not one for each bank.
-        side_q = Signal(acc_bits, attrs={"keep": True} if cfg.copies else {})
+        # By AND and OR: rows that are not asked answer zero, so that the drain need not choose among them.
         m.d.comb += [
             self.product.eq(product),
-            side_q.eq(
+            self.side_q.eq(
                 psum_words[0] & control.side_1[0].replicate(acc_bits)
                 | psum_words[1] & control.side_1[1].replicate(acc_bits)
             ),
-            self.side_q.eq(side_q),
         ]
         return m

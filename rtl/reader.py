@@ -56,15 +56,15 @@ def aux_interval(cfg: Config) -> int:
 class ListWalker(wiring.Component):
     """Walks the runs of the five kinds: setup cycle, beats, setup cycle, beats, ...
 
-    From the cycle after `start` on: a kind that is not active, or has no runs, costs one cycle (`setup`); an active
-    one costs per run one cycle (`setup`) and then stays in `beats` until `advance` has been high once for each
-    beat of the run. A run of length zero is its setup cycle only. `kind` is `KINDS` when all is done.
+    From the cycle after `start` on: a kind that is not active costs one cycle; an active one costs per run one cycle
+    (`setup`) and then stays in `beats` until `advance` has been high once for each beat of the run. A run of length
+    zero is its setup cycle only. `kind` is `KINDS` when all is done.
 
     Ports:
         start: begin; only when done. advance: a beat is dealt with (only in `beats`).
-        active: one bit a kind. runs: of a kind, constant during it. length, some: of its next run, and whether it is
-        not zero, sampled in setup cycles. peek: index of the W run of which both must be there in the next cycle (one
-        cycle ahead, so that they can come from a memory).
+        active: one bit a kind, high only if it has runs. runs: of a kind, constant during it. length, some: of its next
+        run, and whether it is not zero, sampled in setup cycles. peek: index of the W run of which both must be there
+        in the next cycle (one cycle ahead, so that they can come from a memory).
         kind, run, index: where the walk is; beat `index` of run `run`. setup: setup cycle of an active
         kind's run (also of an empty one). beats: inside a run. last: this beat is the last of its run.
         last_run: this run is the last of its kind. done: nothing left.
@@ -101,7 +101,7 @@ class ListWalker(wiring.Component):
             runs.eq(Array(self.runs[k] for k in range(KINDS))[self.kind]),
             some.eq(Array(self.some[k] for k in range(KINDS))[self.kind]),
             length.eq(Array(self.length[k] for k in range(KINDS))[self.kind]),
-            idle_kind.eq(~Array(self.active[k] & self.runs[k].any() for k in range(KINDS))[self.kind] | self.done),
+            idle_kind.eq(~Array(self.active[k] for k in range(KINDS))[self.kind] | self.done),
             self.setup.eq(~self.done & ~self.beats & ~idle_kind),
             self.last.eq(left == 0),
             self.last_run.eq(self.run + 1 == runs),
@@ -244,6 +244,19 @@ class Reader(wiring.Component):
             write_some.addr.eq(write.addr),
             write_some.data.eq(self.total_value.any()),
         ]
+        # Whether a kind has runs is found before the walk comes to it, to PLAN in the second cycle of a slot.
+        wanted = {
+            Kind.PLAN: self.plan_active & plan.plan & plan.segments.any(),
+            Kind.X: self.load_active & load.load_x & load.x_runs.any(),
+            Kind.AUX: self.load_active & load.load_aux & (load.phase != Phase.NOP) & load.aux_runs.any(),
+            Kind.W: self.load_active & load.load_w & load.load_segments.any(),
+        }
+        active = Signal(KINDS)
+        m.d.comb += active[Kind.FETCH].eq(self.fetch_active)
+        for kind, condition in wanted.items():
+            has_runs = Signal(name=f"has_runs_{kind.name.lower()}")
+            m.d.sync += has_runs.eq(condition)
+            m.d.comb += active[kind].eq(has_runs & self.plan_ok if kind == Kind.PLAN else has_runs)
         skip = Signal(RUN_BITS)
         for walker in (requests, responses):
             read, read_some = totals.read_port(), somes.read_port()
@@ -252,11 +265,7 @@ class Reader(wiring.Component):
             segment = Signal(SEGMENT_BITS)
             m.d.comb += [
                 walker.start.eq(self.slot_start),
-                walker.active[Kind.FETCH].eq(self.fetch_active),
-                walker.active[Kind.PLAN].eq(self.plan_active & plan.plan & self.plan_ok),
-                walker.active[Kind.X].eq(self.load_active & load.load_x),
-                walker.active[Kind.AUX].eq(self.load_active & load.load_aux & (load.phase != Phase.NOP)),
-                walker.active[Kind.W].eq(self.load_active & load.load_w),
+                walker.active.eq(active),
                 walker.runs[Kind.FETCH].eq(1),
                 walker.runs[Kind.PLAN].eq(plan.segments),
                 walker.runs[Kind.X].eq(load.x_runs),

@@ -83,9 +83,13 @@ class RecordFetch(wiring.Component):
         ]
         m.d.sync += places.eq(places + self.pop - go)
         with m.If(self.start):
-            m.d.sync += [fetching.eq(1), unit.eq(0), places.eq(self.DEPTH)]
+            m.d.sync += [fetching.eq(1), places.eq(self.DEPTH)]
         with m.Elif(go):
-            m.d.sync += [unit.eq(next_unit), fetching.eq(next_unit != command.block_rows)]
+            m.d.sync += fetching.eq(next_unit != command.block_rows)
+        with m.If(~fetching):
+            m.d.sync += unit.eq(0)
+        with m.Elif(go):
+            m.d.sync += unit.eq(next_unit)
 
         # The question to the row and its answer, with the row's number beside.
         valid, row = go, self.assign_row
@@ -100,11 +104,11 @@ class RecordFetch(wiring.Component):
                 row_next = Signal.like(self.row, name=f"row_{step}", reset_less=True)
                 m.d.sync += row_next.eq(row)
                 row = row_next
-        value_beats = self._size(m, valid)
-
-        beats, room, room_next = Signal(17), Signal(signed(33), reset_less=True), Signal(signed(34))
         begun = Signal()
         m.d.sync += begun.eq(self.start)
+        value_beats = self._size(m, valid, begun)
+
+        beats, room, room_next = Signal(17), Signal(signed(33), reset_less=True), Signal(signed(34))
         width = len(self.row) + VALUE_BEATS_BITS + 1
         m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=self.DEPTH)
         m.d.comb += [
@@ -124,7 +128,7 @@ class RecordFetch(wiring.Component):
             m.d.sync += [room.eq(room_next), bad.eq(room_next < 0)]
         return m
 
-    def _size(self, m: Module, valid: Signal) -> Signal:
+    def _size(self, m: Module, valid: Signal, begun: Signal) -> Signal:
         """Value beats of the record whose info has arrived; what the header says of it is kept."""
         cfg, command = self._cfg, self.command
         value_beats = Signal(VALUE_BEATS_BITS)
@@ -137,7 +141,7 @@ class RecordFetch(wiring.Component):
         m.submodules.infos = infos = Memory(shape=32, depth=cfg.units, init=[])
         write, read = infos.write_port(), infos.read_port()
         cycles_next = (info.visits << command.log2_cycles) + info.empty  # a word takes a cycle at least
-        m.d.sync += [info.eq(self.rows_info), record.eq(Mux(self.start, 0, record + valid))]
+        m.d.sync += [info.eq(self.rows_info), record.eq(Mux(begun, 0, record + valid))]
         m.d.comb += [
             value_beats.eq((info.nnz + ((1 << lane_bits) - 1)) >> lane_bits),
             write.en.eq(valid),

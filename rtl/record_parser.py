@@ -21,6 +21,9 @@ from rtl.weight_buffer import offset_bits, value_bits
 _PART = 16
 """Bits that are counted together in front of the first register."""
 
+_GROUP = 64
+"""Bits of which it is known behind that register whether any is one."""
+
 
 class RecordParser(wiring.Component):
     """Splits regions into records and annotates mask words with the values before them.
@@ -85,11 +88,14 @@ class RecordParser(wiring.Component):
         part = min(_PART, cfg.mask_bits)
         parts = cfg.mask_bits // part
         ones = Signal(data.ArrayLayout(range(part + 1), cfg.beat_bits // part), reset_less=True)
+        group = min(_GROUP, cfg.beat_bits)
+        some = Signal(cfg.beat_bits // group, reset_less=True)  # beside the counts: it says whether a record ends
         m.d.sync += [
             valid_1.eq(self.in_valid),
             last_1.eq(self.in_last),
             beat_1.eq(self.in_data),
             *(ones[n].eq(reduction.total(self.in_data.word_select(n, part))) for n in range(cfg.beat_bits // part)),
+            *(some[n].eq(self.in_data.word_select(n, group).any()) for n in range(cfg.beat_bits // group)),
         ]
         words = [Signal(range(cfg.mask_bits + 1), name=f"ones_{n}") for n in range(cfg.masks_per_beat)]
         for n, word in enumerate(words):
@@ -100,7 +106,7 @@ class RecordParser(wiring.Component):
         value_shift = log2_exact(cfg.values_per_beat, "values_per_beat")
         masks_seen = Signal(8)
         left = Signal(range(256 * cfg.beat_bits))  # values of the mask beats so far; then of them those to come
-        in_values = Signal()
+        in_values, some_seen = Signal(), Signal()  # some_seen: a mask beat of the record had ones: `left` is not 0
         last_mask, record_end, wrong_end, surplus, taken = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_mask.eq(masks_seen + 1 == self.mask_beats),
@@ -112,12 +118,15 @@ class RecordParser(wiring.Component):
         with m.If(in_values):
             m.d.comb += record_end.eq(left <= cfg.values_per_beat)
         with m.Else():
-            m.d.comb += record_end.eq(last_mask & ~left.any() & ~ones.as_value().any())
+            m.d.comb += record_end.eq(last_mask & ~some_seen & ~some.any())
         last_record = Signal.like(self.records)
         m.d.sync += last_record.eq(self.records - 1)
         m.d.comb += wrong_end.eq(last_1 & ~(record_end & (self.record == last_record)))
         with m.If(taken):
-            m.d.sync += in_values.eq((in_values | last_mask) & ~record_end)
+            m.d.sync += [
+                in_values.eq((in_values | last_mask) & ~record_end),
+                some_seen.eq((some_seen | some.any()) & ~record_end),
+            ]
             with m.If(~in_values):
                 m.d.sync += [left.eq(left + sums[-1]), masks_seen.eq(Mux(last_mask, 0, masks_seen + 1))]
             with m.Elif(record_end):
@@ -150,6 +159,7 @@ class RecordParser(wiring.Component):
             m.d.sync += [
                 masks_seen.eq(0),
                 left.eq(0),
+                some_seen.eq(0),
                 in_values.eq(0),
                 self.record.eq(0),
                 self.regions.eq(0),

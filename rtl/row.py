@@ -135,15 +135,16 @@ class Row(wiring.Component):
         bus_data: a beat for one of col_we, load_valid, and stat_we, whose word row stat_row owns; of that,
         `stationary_pack` operands a column.
         side_addr, side_read, side_clear: partial sums, bank that compute does not use; side_q: the word,
-        `SIDE_LATENCY` cycles after side_read, otherwise zero.
+        `side_latency(cfg)` cycles after side_read, otherwise zero.
         drain_*: update buffer, bank that compute does not write. Questions as in `CsbEncoder`; drain_data, drain_mask,
         drain_info: answers, `drain_latency(cfg)` cycles later; with `copies` otherwise zero, without they stay.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
-        is_busy, is_scan; kept, seen, adopted, evicted, saturated (events of the weight update): a cycle later.
+        is_busy, is_scan; update_error; kept, seen, adopted, evicted, saturated (events of the weight update): a cycle
+        later.
     """
 
     START_LATENCY = 1  # register of compute_start
-    SIDE_LATENCY = 2  # register of the question, memory
+    SIDE_LATENCY = 3  # like DRAIN_LATENCY
     DRAIN_LATENCY = 3  # register of the question, memory, register of the answer: in the row or behind all rows
 
     def __init__(self, cfg: Config, *, emit: bool = False) -> None:
@@ -204,6 +205,11 @@ class Row(wiring.Component):
         """Cycles from a question of the drain to the row's answer. A register for every row is for wires alone."""
         return cls.DRAIN_LATENCY if cfg.copies else cls.DRAIN_LATENCY - 1
 
+    @classmethod
+    def side_latency(cls, cfg: Config) -> int:
+        """Cycles from a question to the partial sums, likewise."""
+        return cls.SIDE_LATENCY if cfg.copies else cls.SIDE_LATENCY - 1
+
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
         m = Module()
@@ -241,8 +247,11 @@ class Row(wiring.Component):
             datapath.stat_we.eq(given["stat_we"] & (given["stat_row"] == self.number)),
             datapath.stat_addr.eq(given["stat_addr"]),
             *(getattr(datapath, name).eq(given[name]) for name in ("side_addr", "side_read", "side_clear")),
-            self.side_q.eq(datapath.side_q),
         ]
+        if cfg.copies:
+            m.d.sync += payload(m, self.side_q, "answer_side_q").eq(datapath.side_q)
+        else:
+            m.d.comb += self.side_q.eq(datapath.side_q)
         width = cfg.stationary_pack * cfg.operand_bits
         for column in range(cfg.columns):
             operands = given["bus_data"].word_select(column, cfg.bus_elements * cfg.operand_bits)
@@ -280,7 +289,6 @@ class Row(wiring.Component):
             encoder.start.eq(update_starts),
             encoder.bank.eq(given["update_bank"]),
             *(getattr(encoder, name).eq(given[name]) for name in _QUESTIONS if name in encoder.signature.members),
-            self.update_error.eq(encoder.error),
             self.load_error.eq(controller.load_error),
             self.done.eq(controller.done),
         ]
@@ -288,6 +296,7 @@ class Row(wiring.Component):
         m.d.sync += [
             self.is_busy.eq(controller.is_busy),
             self.is_scan.eq(controller.is_scan),
+            self.update_error.eq(encoder.error),
             self.seen.eq(update.valid),
             self.kept.eq(update.keep if cfg.sparse else update.valid),  # dense: what is there stays
             self.saturated.eq(update.saturated),

@@ -165,7 +165,12 @@ def connect_rows(
         if cfg.trace:
             m.d.comb += trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
     m.d.comb += registers.row_busy.eq(sequencer.row_busy)
-    m.d.comb += drain.side_q.eq(tree(words["side_q"], operator.or_))  # a row that is not asked answers zero
+    sums = tree(words["side_q"], operator.or_)  # a row that is not asked answers zero
+    if not cfg.copies:  # otherwise rows have a register each, as for the answers below
+        answer_sums = Signal(len(sums), reset_less=True)
+        m.d.sync += answer_sums.eq(sums)
+        sums = answer_sums
+    m.d.comb += drain.side_q.eq(sums)
     for name, (answer, question) in answers.items():
         _answer(m, cfg, name, words[name], question, answer)
 

@@ -316,13 +316,16 @@ class Accelerator(wiring.Component):
 
     def _counters(self, m: Module) -> None:
         registers, processor, sequencer = self._registers, self._processor, self._sequencer
+        # Which stage a cycle waits for is the word of four engines; a slot lasts longer than its last wait.
+        m.d.sync += [
+            registers.count_wait_load.eq(processor.wait_load),
+            registers.count_wait_plan.eq(processor.wait_plan),
+            registers.count_wait_drain.eq(processor.wait_drain),
+        ]
         m.d.comb += [
             registers.count_busy.eq(sequencer.busy_count),
             registers.count_scan.eq(sequencer.scan_count),
             registers.count_barrier.eq(sequencer.barrier_count),
-            registers.count_wait_load.eq(processor.wait_load),
-            registers.count_wait_plan.eq(processor.wait_plan),
-            registers.count_wait_drain.eq(processor.wait_drain),
             registers.count_saturated.eq(
                 self._drain.saturated + sequencer.saturated_count + (self._vector.saturated if self._vector else 0)
             ),

@@ -18,9 +18,9 @@ from tb.command_rules import Command, good
 from tb.script import Script
 
 SIDE = 2  # element's turn -> address of its sum at the rows
-SIDE_DATA = SIDE + 2  # the row has a register in front of its memories
-GATE = 3  # its word is there a cycle before the sum: a register picks the bits
-SHIFT_NEEDED = 7
+SIDE_DATA = SIDE + 3  # the row has a register in front of its memories, and there is one behind it
+GATE = 4  # its word is there a cycle before the sum: a register picks the bits
+SHIFT_NEEDED = 8
 DONE = 1  # last push -> done
 
 

@@ -13,7 +13,7 @@ from tb.pins import Pins, compare
 
 KINDS, W, RUN_BITS = 5, 4, 16
 OUTPUTS = ("peek", "kind", "run", "index", "setup", "beats", "last", "last_run", "done")
-Lists = list[list[int] | None]  # lengths of the runs of every kind; None: not active
+Lists = list[list[int] | None]  # lengths of the runs of every kind; None or no runs: not active
 
 
 def walk(lists: Lists) -> Iterator[dict[str, int | None]]:
@@ -34,8 +34,8 @@ async def play(dut: Any, lists: Lists, rng: np.random.Generator, pace: float, re
     """Walk `lists`; a beat is dealt with in a cycle with probability `pace`."""
     pins = Pins(dut, OUTPUTS)
     table = lists[W] or []
-    active = sum(1 << kind for kind, runs in enumerate(lists) if runs is not None)
-    runs = [len(given) if given is not None else int(rng.integers(0, 4)) for given in lists]
+    active = sum(1 << kind for kind, runs in enumerate(lists) if runs)
+    runs = [len(given) if given else int(rng.integers(0, 4)) for given in lists]
     pins.drive(active=active, runs=sum(n << RUN_BITS * kind for kind, n in enumerate(runs)), length=0, some=0)
     got = await pins.cycle(start=1, advance=0)
     compare("of start", got, {"done": 1, "kind": KINDS, "setup": 0, "beats": 0})
