@@ -54,7 +54,8 @@ class Config:
         maps: False leaves out what only convolutions and graphs use (boxes of taps, gradients that wait, the vector
             stage), for fully connected networks given as sizes; see `arch.command.CONNECTED`.
         copies: for FPGAs. True gives every row registers of its own for all that it is given, since the wires from the
-            middle of the array to its rows take longer than what is done there; and it says where memories lie:
+            middle of the array to its rows take longer than what is done there; what rows answer the drain goes from
+            row to row (`chain_rows`), so that it does not meet in the middle; and it says where memories lie:
             stationary operands in RAM blocks, of which there is one to spare for every PE, the balancer's lists in
             LUTs, which are near.
         sparse: False leaves out decoder, regeneration, balancer, quantile estimator (the baseline; it stores every
@@ -193,6 +194,11 @@ class Config:
     def stationary_pack(self) -> int:
         """Channels of the stationary operand that share one psum word (1 or 2)."""
         return min(2, self.block_k)
+
+    @property
+    def chain_rows(self) -> int:
+        """Rows that the drain asks one behind the other: with `copies` every second row of the array, otherwise one."""
+        return -(-self.rows // 2) if self.copies else 1
 
     def with_(self, **changes: object) -> Config:
         """A copy with some fields changed; validated like any other."""

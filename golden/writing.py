@@ -34,16 +34,21 @@ class Writes:
     address: np.ndarray
 
 
+def hops(cfg: Config) -> int:
+    """Cycles that an answer takes through the other rows of its chain, whichever row gives it."""
+    return cfg.chain_rows - 1
+
+
 def flow_done(cfg: Config, c: dict[str, int]) -> int:
     """Cycles until all partial sums of FW or BW are drained."""
-    return c["positions"] * c["out_run"] * cfg.bus_elements + FLOW_DONE
+    return c["positions"] * c["out_run"] * cfg.bus_elements + FLOW_DONE + hops(cfg)
 
 
 def flow_writes(cfg: Config, c: dict[str, int]) -> Writes:
     """Partial sums of FW and BW: positions * out_run beats, E cycles each."""
     address = c["out_addr"] + np.add.outer(runs(c, "out"), np.arange(c["out_run"])).ravel()
     beat = np.arange(len(address)) + 1
-    return Writes(beat * cfg.bus_elements + FLOW_PUSH + QUEUE, address)
+    return Writes(beat * cfg.bus_elements + FLOW_PUSH + hops(cfg) + QUEUE, address)
 
 
 def mask_group(cfg: Config) -> int:
@@ -64,13 +69,14 @@ def _record_cycles(cfg: Config, c: dict[str, int], value_beats: list[int]) -> np
 def block_done(cfg: Config, c: dict[str, int], value_beats: list[int]) -> int:
     """Cycles until the new blocks of WU are drained, `value_beats` of every record."""
     header = BLOCK_HEADER + cfg.words_per_beat * c["header_beats"]
-    return BLOCK_START + int(_record_cycles(cfg, c, value_beats).sum()) + header + BLOCK_DONE
+    begin, records = BLOCK_START + hops(cfg), int(_record_cycles(cfg, c, value_beats).sum())
+    return begin + records + hops(cfg) + header + BLOCK_DONE
 
 
 def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writes:
     """New blocks of WU: the beats of every record, then the header."""
     masks, values = c["mask_beats"], np.asarray(value_beats, np.int64)
-    begins = BLOCK_START + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
+    begins = BLOCK_START + hops(cfg) + np.concatenate([[0], np.cumsum(_record_cycles(cfg, c, value_beats))])
     firsts = c["out_addr"] + c["header_beats"] + np.concatenate([[0], np.cumsum(masks + values)[:-1]])
     group = mask_group(cfg)
     # The last mask group of each beat; those behind the last word of a record are not taken.
@@ -85,6 +91,6 @@ def block_writes(cfg: Config, c: dict[str, int], value_beats: list[int]) -> Writ
         addresses.append((first + np.arange(masks + count))[order])
     # The tally settles; then the header, a word a cycle.
     beats = np.arange(c["header_beats"])
-    header = int(begins[-1]) + BLOCK_HEADER + (beats + 1) * cfg.words_per_beat - 2
-    pushes = [cycle + BLOCK_PUSH for cycle in cycles] + [header + HEADER_PUSH]
+    header = int(begins[-1]) + hops(cfg) + BLOCK_HEADER + (beats + 1) * cfg.words_per_beat - 2
+    pushes = [cycle + BLOCK_PUSH + hops(cfg) for cycle in cycles] + [header + HEADER_PUSH]
     return Writes(np.concatenate(pushes) + QUEUE, np.concatenate([*addresses, c["out_addr"] + beats]))

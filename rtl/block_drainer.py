@@ -5,7 +5,7 @@ comes out as if one unit had encoded it. Masks come in groups, each when the lan
 and are put together here, once for all rows. The words of the header (counts) are only known at the end
 and are written last, into the room left for them; their beats are put together where those of masks were.
 
-Rows are far: what is decided in one cycle comes back `ANSWER` cycles later. Nothing that is decided depends on what
+Rows are far: what is decided in one cycle comes back `answer_latency` later. Nothing that is decided depends on what
 comes back (sizes of records wait in `RecordFetch`), so a beat leaves in every cycle.
 """
 
@@ -23,7 +23,10 @@ from rtl.lane_tally import COUNT_BITS, LaneTally, log2_words, words_per_cycle
 from rtl.record_fetch import RecordFetch
 from rtl.row import Row
 
-ANSWER = 1 + Row.DRAIN_LATENCY  # decision -> register of the question -> answer of the row
+
+def answer_latency(cfg: Config) -> int:
+    """Cycles from the decision to ask, over the register of the question, to the answer of a row."""
+    return 1 + Row.answered(cfg)
 
 
 class BlockDrainer(wiring.Component):
@@ -32,13 +35,14 @@ class BlockDrainer(wiring.Component):
     Law: with a write port that is always ready and `start` in cycle s, `done` is high again from cycle
 
         s + START + sum over records of max(mask_beats + value_beats, words') + HEADER + words_per_beat * header_beats
+          + 2 * (chain_rows - 1)
 
     where value_beats = ceil(nnz / values_per_beat), and words' = ceil(words / T) (0 mask beats: 1), as long as
     mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally: `lane_tally.words_per_cycle`, but no
     more than the 2^log2_blocks of one tap. A mask group is taken when the tally has used up the one before, and with
     the last one of a beat the beat is due; value beats fill all other cycles, also those of groups within a beat.
-    A beat due in cycle t is pushed in t + `ANSWER` + 1. A full write queue adds its stalls. On overflow, found when the
-    record's first beat would be due, `done` rises with `error` HEADER cycles later.
+    A beat due in cycle t is pushed in t + `answer_latency` + 1. A full write queue adds its stalls. On overflow, found
+    when the record's first beat would be due, `done` rises with `error` HEADER + chain_rows - 1 cycles later.
 
     Args:
         cfg: widths and sizes.
@@ -52,11 +56,11 @@ class BlockDrainer(wiring.Component):
         assign_unit: record looked up; assign_row: its row, one cycle later.
         rows_start: every row: back to the first record. One bit a row: rows_next: read a beat of values;
         rows_mask_next: a mask group; rows_info_next: counts of the next record. rows_mask_last: the mask group is the
-        last one of its record. rows_data, rows_mask, rows_info: answers, `Row.DRAIN_LATENCY` cycles after a question.
+        last one of its record. rows_data, rows_mask, rows_info: answers, `Row.answered(cfg)` cycles after a question.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.
     """
 
-    START = RecordFetch.READY + 1
+    START = RecordFetch.READY + 1  # of rows that are asked one by one
     HEADER = 5  # the last mask group is counted, the last beat pushed
 
     def __init__(self, cfg: Config) -> None:
@@ -87,6 +91,7 @@ class BlockDrainer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
+        answer, settle = answer_latency(cfg), self.HEADER + cfg.chain_rows - 1
         m = Module()
         m.submodules.tally = tally = LaneTally(cfg)
         m.submodules.fetch = fetch = RecordFetch(cfg)
@@ -173,7 +178,7 @@ class BlockDrainer(wiring.Component):
             with m.If(is_group):
                 m.d.sync += group.eq(group + 1)
 
-        failed, settling, header_begins = Signal(), Signal(range(self.HEADER - 1)), Signal()
+        failed, settling, header_begins = Signal(), Signal(range(settle - 1)), Signal()
         with m.If(self.start):
             m.d.sync += [self.done.eq(0), self.error.eq(0)]
         with m.FSM():
@@ -186,7 +191,7 @@ class BlockDrainer(wiring.Component):
                     streaming.eq(busy & self.room),  # a stall delays everything, so that the order of beats stays
                     load.eq(fetch.valid & (record_end | ~busy)),
                 ]
-                m.d.sync += settling.eq(self.HEADER - 2)
+                m.d.sync += settling.eq(settle - 2)
                 with m.If(record_end):
                     m.d.sync += [record.eq(next_record), busy.eq(0)]
                     with m.If(next_record == command.block_rows):
@@ -214,7 +219,7 @@ class BlockDrainer(wiring.Component):
                 m.d.sync += [self.done.eq(1), self.error.eq(failed)]
                 m.next = "IDLE"
 
-        # What was asked for is there `ANSWER` cycles later, and a cycle after that it is pushed.
+        # What was asked for is there `answer_latency` later, and a cycle after that it is pushed.
         asked = Signal(
             data.StructLayout(
                 {
@@ -240,10 +245,10 @@ class BlockDrainer(wiring.Component):
             asked.region_first.eq(record == 0),
         ]
         steps = [asked]
-        for step in range(1, ANSWER + 2):
+        for step in range(1, answer + 2):
             steps.append(Signal.like(asked, name=f"asked_{step}"))
             m.d.sync += steps[step].eq(steps[step - 1])
-        before, answered, pushed = steps[ANSWER - 1 :]
+        before, answered, pushed = steps[answer - 1 :]
 
         # Masks and values of a record have places of their own, each beat behind the one before.
         next_addr, mask_addr, value_addr = (Signal(32, name=f"{name}_addr") for name in ("next", "mask", "value"))

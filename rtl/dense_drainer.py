@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl.assignment import row_bits, unit_bits
-from rtl.block_drainer import ANSWER
+from rtl.block_drainer import answer_latency
 from rtl.command import COMMAND
 from rtl.dense_parser import BEATS_BITS
 from rtl.exploration import clip_valid
@@ -33,7 +33,7 @@ class DenseDrainer(wiring.Component):
         of the command k0, k_end, c0, c_end, bias and bias_tap are used as well.
     """
 
-    START = RecordFetch.READY + 1
+    START = RecordFetch.READY + 1  # of rows that are asked one by one
     HEADER = 5
 
     def __init__(self, cfg: Config) -> None:
@@ -59,6 +59,7 @@ class DenseDrainer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
+        answer, settle = answer_latency(cfg), self.HEADER + cfg.chain_rows - 1
         m = Module()
         m.submodules.fetch = fetch = RecordFetch(cfg)
         record, next_record = Signal(16), Signal(16)
@@ -92,7 +93,7 @@ class DenseDrainer(wiring.Component):
         with m.If(take_word):
             m.d.sync += [word_index.eq(word_index + 1), in_beat.eq(Mux(beat_end, 0, in_beat + 1))]
 
-        failed, settling, header_begins = Signal(), Signal(range(self.HEADER - 1)), Signal()
+        failed, settling, header_begins = Signal(), Signal(range(settle - 1)), Signal()
         with m.If(self.start):
             m.d.sync += [self.done.eq(0), self.error.eq(0)]
         with m.FSM():
@@ -105,7 +106,7 @@ class DenseDrainer(wiring.Component):
                     streaming.eq(busy & self.room),
                     load.eq(fetch.valid & (record_end | ~busy)),
                 ]
-                m.d.sync += settling.eq(self.HEADER - 2)
+                m.d.sync += settling.eq(settle - 2)
                 with m.If(record_end):
                     m.d.sync += [record.eq(next_record), busy.eq(0)]
                     with m.If(next_record == command.block_rows):
@@ -133,13 +134,13 @@ class DenseDrainer(wiring.Component):
                 m.d.sync += [self.done.eq(1), self.error.eq(failed)]
                 m.next = "IDLE"
 
-        # What was asked for is there `ANSWER` cycles later, and it is known then which of it are weights.
+        # What was asked for is there `answer_latency` later, and it is known then which of it are weights.
         steps = [Signal(data.StructLayout({"begins": 1, "take": 1}), name="asked")]
         m.d.comb += [steps[0].begins.eq(load), steps[0].take.eq(take)]
-        for step in range(1, ANSWER + 2):
+        for step in range(1, answer + 2):
             steps.append(Signal.like(steps[0], name=f"asked_{step}"))
             m.d.sync += steps[step].eq(steps[step - 1])
-        answered, pushed = steps[ANSWER:]
+        answered, pushed = steps[answer:]
         beat, next_addr, addr = Signal(BEATS_BITS), Signal(32), Signal(32, reset_less=True)
         rows_left, columns = Signal(16), Signal(16)  # output channels from this record on; input channels
         begun, word_1, end_1, pushed_1 = Signal(), Signal(), Signal(), Signal()

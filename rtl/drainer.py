@@ -25,9 +25,10 @@ from rtl.requantise import SHIFT_BITS, Requantise
 class FlowDrainer(wiring.Component):
     """Partial sums of one working set -> requantised beats, one element of all columns a cycle.
 
-    Law: with a write port that is always ready, `start` in cycle s and N = positions * out_run * E elements, element i
-    (from 0) is asked of its row, to read and clear, in cycle s + 1 + i + `SIDE_LATENCY`, beat i is pushed in cycle s +
-    (i + 1) * E + `PUSH_LATENCY`, and `done` is high again from cycle s + N + `DONE_LATENCY`. Position p begins at
+    Law: with a write port that is always ready, `start` in cycle s, N = positions * out_run * E elements and h =
+    `Config.chain_rows` - 1, element i (from 0) is asked of its row, to read and clear, in cycle s + 1 + i +
+    `SIDE_LATENCY`, beat i is pushed in cycle s + (i + 1) * E + `PUSH_LATENCY` + h, and `done` is high again from cycle
+    s + N + `DONE_LATENCY` + h. Position p begins at
     out_addr + (p / out_cols) * out_pitch + (p mod out_cols) * out_stride. A full write queue delays the first element
     of a beat (and all behind it) until there is room; elements of a begun beat never wait.
 
@@ -41,7 +42,7 @@ class FlowDrainer(wiring.Component):
         done: nothing is left to push (beats may still be in the write queue).
         assign_unit: unit looked up; assign_row, assign_slot: its place, one cycle later.
         side_addr: psum address, all rows; side_clear: one bit a row, reads and clears that word; side_q: the word
-        that was read, `Row.SIDE_LATENCY` cycles later, columns at bits [n*ACC, (n+1)*ACC).
+        that was read, `Row.answered(cfg)` cycles later, columns at bits [n*ACC, (n+1)*ACC).
         gate_addr: address within the gate bank (beats from 0); gate_q: its word one cycle later, bit n*E + e
         set if element e of column n was positive.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.
@@ -152,12 +153,14 @@ class FlowDrainer(wiring.Component):
             self.side_clear.eq(Mux(go_1 & data_1, 1 << self.assign_row, 0)),
         ]
 
-        # Stage 2: a row is asked. Stage 3: it reads and clears. Stage 4: it answers. Stage 5: its word is here.
-        data_5 = delay(data_1, "data", 4)
-        one_5 = delay(one_1, "one", 4)
-        go_4 = delay(go_1, "go", 3, resets=True)
+        # Stage 2: a row is asked. Stage 3: it reads and clears. Stage 4: it answers. Stage 5: its word is here; behind
+        # a chain of rows stages 4 and up come so much later.
+        hops = cfg.chain_rows - 1
+        data_5 = delay(data_1, "data", 4 + hops)
+        one_5 = delay(one_1, "one", 4 + hops)
+        go_4 = delay(go_1, "go", 3 + hops, resets=True)
         go_5 = delay(go_4, "go_5", resets=True)
-        element_4 = delay(element, "element", 4)
+        element_4 = delay(element, "element", 4 + hops)
         element_5 = delay(element_4, "element_5")
         taken = Signal(columns * acc, reset_less=True)
         m.d.sync += taken.eq(self.side_q)
@@ -215,8 +218,10 @@ class FlowDrainer(wiring.Component):
         m.d.sync += self.saturated.eq(Mux(go_9 & data_9, total(saturations), 0))
 
         # Stage 10: a beat is complete.
-        run_end_10, row_end_10 = delay(run_end, "run_end", 10), delay(row_end, "row_end", 10)
-        end_10 = delay(end, "end", 10)
+        run_end_10, row_end_10 = (
+            delay(ends, name, 10 + hops) for ends, name in ((run_end, "run_end"), (row_end, "row_end"))
+        )
+        end_10 = delay(end, "end", 10 + hops)
         position_addr, row_addr = Signal(32, reset_less=True), Signal(32, reset_less=True)
         next_addr, push_addr = Signal(32), payload(m, self.push_addr, "push_addr_10")
         m.d.comb += next_addr.eq(

@@ -26,8 +26,9 @@ VALUE_BEATS_BITS = 16
 class RecordFetch(wiring.Component):
     """Units in ascending order -> queue of records.
 
-    Law: with `start` in cycle s the first record shows in cycle s + `READY`. A record taken in cycle t makes room for
-    one that shows in t + `READY` at the latest; as many as that are under way, so that one a cycle may be taken.
+    Law: with `start` in cycle s the first record shows in cycle s + `ready(cfg)`. A record taken in cycle t makes room
+    for one that shows in t + `ready(cfg)` at the latest; as many as that are under way, so that one a cycle may be
+    taken.
 
     Args:
         cfg: widths and sizes. Without `sparse` all records have the same size, and the rows are not asked.
@@ -36,14 +37,24 @@ class RecordFetch(wiring.Component):
         start: pulse, when nothing is under way: all records were taken, or one that does not fit. command: from the
         cycle after start on, see `BlockDrainer`.
         assign_unit: unit looked up; assign_row: its row, one cycle later.
-        rows_info_next: one bit a row, next record; rows_info: its `record_info`, `Row.DRAIN_LATENCY` cycles later.
+        rows_info_next: one bit a row, next record; rows_info: its `record_info`, `Row.answered(cfg)` cycles later.
         valid: a record waits: row, value_beats, and whether it fits with all before it into `limit` beats; one that
         does not is the last. pop: take it.
         record: read_word: its word of the header, one cycle later: nnz, and cycles in the next update.
     """
 
-    READY = 9
-    DEPTH = 16
+    READY = 9  # of rows that are asked one by one
+    DEPTH = 16  # at least
+
+    @classmethod
+    def ready(cls, cfg: Config) -> int:
+        """Cycles from the start to the first record."""
+        return cls.READY + cfg.chain_rows - 1
+
+    @classmethod
+    def depth(cls, cfg: Config) -> int:
+        """Places of the queue, a power of two."""
+        return max(cls.DEPTH, 1 << (cls.ready(cfg) - 1).bit_length())
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -75,7 +86,7 @@ class RecordFetch(wiring.Component):
         # A unit is looked up if there will be room for its record; the last one that did not fit ends it all.
         fetching, bad, go = Signal(), Signal(), Signal()
         unit, next_unit = Signal(16, reset_less=True), Signal(16)
-        places = Signal(range(self.DEPTH + 1), reset_less=True)
+        places = Signal(range(self.depth(cfg) + 1), reset_less=True)
         m.d.comb += [
             self.assign_unit.eq(unit),
             next_unit.eq(unit + 1),
@@ -83,7 +94,7 @@ class RecordFetch(wiring.Component):
         ]
         m.d.sync += places.eq(places + self.pop - go)
         with m.If(self.start):
-            m.d.sync += [fetching.eq(1), places.eq(self.DEPTH)]
+            m.d.sync += [fetching.eq(1), places.eq(self.depth(cfg))]
         with m.Elif(go):
             m.d.sync += fetching.eq(next_unit != command.block_rows)
         with m.If(~fetching):
@@ -93,7 +104,7 @@ class RecordFetch(wiring.Component):
 
         # The question to the row and its answer, with the row's number beside.
         valid, row = go, self.assign_row
-        steps = 3 + Row.DRAIN_LATENCY  # table, register of the question, the row, register of the answer
+        steps = 3 + Row.answered(cfg)  # table, register of the question, the row, register of the answer
         for step in range(1, steps + 1):
             valid_next = Signal(name=f"valid_{step}")
             m.d.sync += valid_next.eq(valid)
@@ -110,7 +121,7 @@ class RecordFetch(wiring.Component):
 
         beats, room, room_next = Signal(17), Signal(signed(33), reset_less=True), Signal(signed(34))
         width = len(self.row) + VALUE_BEATS_BITS + 1
-        m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=self.DEPTH)
+        m.submodules.queue = queue = SyncFIFOBuffered(width=width, depth=self.depth(cfg))
         m.d.comb += [
             beats.eq(value_beats + command.mask_beats),
             room_next.eq(room - beats),

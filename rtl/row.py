@@ -1,12 +1,14 @@
 """A row of the array: controller, PEs, weight update and encoder, wired.
 
-What a row sees is what all rows see, broadcast; it picks out what carries its own number. Rows never
-talk to each other. Converted once and instantiated by name (`rtl.emit`), like the PE.
+What a row sees is what all rows see, broadcast; it picks out what carries its own number. Rows never talk to each
+other, but for the drain of a build with `Config.copies`: its questions go from row to row, a cycle each, and on the way
+back every row adds its answer to that of the row before, so that nothing but the answer of the last one crosses the
+device. Converted once and instantiated by name (`rtl.emit`), like the PE.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -83,16 +85,20 @@ _FAR = (
     "tap_bank",
     "command",
 )
-#: What the drain asks of a row.
-_QUESTIONS = (
+#: What the drain asks of a row, and what it hears.
+QUESTIONS = (
     *("side_addr", "side_read", "side_clear"),
     *("drain_start", "drain_next", "drain_mask_next", "drain_mask_last", "drain_info_next"),
 )
+ANSWERS = ("side_q", "drain_data", "drain_mask", "drain_info")
+_BEFORE = tuple(f"{name}_before" for name in ANSWERS)
+#: Of these, a bit a row; the others are the same for all.
+_PICKED = ("side_read", "side_clear", "drain_next", "drain_mask_next", "drain_info_next")
 #: What acts by itself, so that a reset must reach its register.
 _STROBES = (
     *("load_start", "load_valid", "entry_valid", "col_we", "stat_we", "compute_start"),
     *(f"{name}_bank" for name in ("weight", "gather", "psum", "stat", "update")),
-    *(name for name in _QUESTIONS if name not in ("side_addr", "drain_mask_last")),
+    *(name for name in QUESTIONS if name not in ("side_addr", "drain_mask_last")),
 )
 _OPERATION = ("op", "value", "gather_addr", "psum_addr", "half", "bypass", "dot_first", "dot_last")
 _VISIT = (
@@ -138,6 +144,9 @@ class Row(wiring.Component):
         `side_latency(cfg)` cycles after side_read, otherwise zero.
         drain_*: update buffer, bank that compute does not write. Questions as in `CsbEncoder`; drain_data, drain_mask,
         drain_info: answers, `drain_latency(cfg)` cycles later; with `copies` otherwise zero, without they stay.
+        Bit 0 of side_read, side_clear, drain_next, drain_mask_next, drain_info_next is for this row, the others for
+        those behind it in its chain of `Config.chain_rows`. Where there are others: *_on: all questions, for the next
+        row, a cycle later; *_before: answers of the row before, which join those of this one in its registers.
         sum_add, sum_store: see `GradientBuffer`; what is stored is not updated.
         is_busy, is_scan; update_error; kept, seen, adopted, evicted, saturated (events of the weight update): a cycle
         later.
@@ -169,15 +178,15 @@ class Row(wiring.Component):
             "stat_row": In(row),
             "stat_addr": In(psum),
             "side_addr": In(psum),
-            "side_read": In(1),
-            "side_clear": In(1),
+            "side_read": In(cfg.chain_rows),
+            "side_clear": In(cfg.chain_rows),
             "side_q": Out(cfg.columns * cfg.acc_bits),
             "lr": In(cfg.lr_bits),
             "shift": In(signed(SHIFT_BITS)),
             "sum_add": In(1),
             "sum_store": In(1),
             "drain_start": In(1),
-            "drain_next": In(1),
+            "drain_next": In(cfg.chain_rows),
             "drain_data": Out(cfg.beat_bits),
             "load_error": Out(2),
             "update_error": Out(1),
@@ -190,12 +199,15 @@ class Row(wiring.Component):
         if cfg.sparse:
             ports |= {
                 "theta": In(cfg.delta_bits),
-                "drain_mask_next": In(1),
+                "drain_mask_next": In(cfg.chain_rows),
                 "drain_mask_last": In(1),
-                "drain_info_next": In(1),
+                "drain_info_next": In(cfg.chain_rows),
                 "drain_mask": Out(words_per_cycle(cfg) * cfg.mask_bits),
                 "drain_info": Out(record_info(cfg).size),
             }
+        if cfg.chain_rows > 1:
+            ports |= {f"{name}_on": Out(ports[name].shape) for name in QUESTIONS if name in ports}
+            ports |= {f"{name}_before": In(ports[name].shape) for name in ANSWERS if name in ports}
         if cfg.trace:
             ports["trace"] = Out(trace.BITS)
         super().__init__(ports)
@@ -209,6 +221,11 @@ class Row(wiring.Component):
     def side_latency(cls, cfg: Config) -> int:
         """Cycles from a question to the partial sums, likewise."""
         return cls.SIDE_LATENCY if cfg.copies else cls.SIDE_LATENCY - 1
+
+    @classmethod
+    def answered(cls, cfg: Config) -> int:
+        """Cycles from what the drain asks a chain of rows to the answer, behind the last register."""
+        return cls.DRAIN_LATENCY + cfg.chain_rows - 1
 
     def elaborate(self, platform: object) -> Module:
         cfg = self._cfg
@@ -224,7 +241,7 @@ class Row(wiring.Component):
         kept = {"keep": True} if cfg.copies else {}
         given = {name: getattr(self, name) for name, port in self.signature.members.items() if port.flow is In}
         for name, far in given.items():
-            if name in (*_QUESTIONS, "compute_start") or (cfg.copies and name not in _FAR):
+            if name in (*QUESTIONS, "compute_start") or (cfg.copies and name not in _FAR + _BEFORE):
                 acts = name in _STROBES
                 given[name] = Signal.like(far, name=f"near_{name}", attrs=kept, reset_less=not acts)
                 m.d.sync += given[name].eq(far)
@@ -246,12 +263,9 @@ class Row(wiring.Component):
             datapath.load_data.eq(given["bus_data"]),
             datapath.stat_we.eq(given["stat_we"] & (given["stat_row"] == self.number)),
             datapath.stat_addr.eq(given["stat_addr"]),
-            *(getattr(datapath, name).eq(given[name]) for name in ("side_addr", "side_read", "side_clear")),
+            datapath.side_addr.eq(given["side_addr"]),
+            *(getattr(datapath, name).eq(given[name][0]) for name in ("side_read", "side_clear")),
         ]
-        if cfg.copies:
-            m.d.sync += payload(m, self.side_q, "answer_side_q").eq(datapath.side_q)
-        else:
-            m.d.comb += self.side_q.eq(datapath.side_q)
         width = cfg.stationary_pack * cfg.operand_bits
         for column in range(cfg.columns):
             operands = given["bus_data"].word_select(column, cfg.bus_elements * cfg.operand_bits)
@@ -288,7 +302,11 @@ class Row(wiring.Component):
         m.d.comb += [
             encoder.start.eq(update_starts),
             encoder.bank.eq(given["update_bank"]),
-            *(getattr(encoder, name).eq(given[name]) for name in _QUESTIONS if name in encoder.signature.members),
+            *(
+                getattr(encoder, name).eq(given[name][0] if name in _PICKED else given[name])
+                for name in QUESTIONS
+                if name in encoder.signature.members
+            ),
             self.load_error.eq(controller.load_error),
             self.done.eq(controller.done),
         ]
@@ -304,18 +322,33 @@ class Row(wiring.Component):
         if cfg.sparse:
             m.d.comb += controller.scaled.eq(update.scaled)
             m.d.sync += [self.adopted.eq(update.adopted), self.evicted.eq(update.evicted)]
-        answers = {"next": ("data", encoder.drain_data)}
-        if cfg.sparse:
-            info = Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)
-            answers |= {"mask_next": ("mask", encoder.drain_mask), "info_next": ("info", info)}
-        for question, (name, word) in answers.items():
-            answer = getattr(self, f"drain_{name}")
-            if cfg.copies:  # rows that are not asked answer zero, so that all of them can be ORed
-                asked = Signal(name=f"asked_{question}")
-                m.d.sync += asked.eq(given[f"drain_{question}"])
-                m.d.sync += payload(m, answer, f"answer_{name}").eq(Mux(asked, word, 0))
-            else:
-                m.d.comb += answer.eq(word)
+        self._answer(m, given, datapath, encoder)
         if cfg.trace:
             m.d.comb += self.trace.eq(controller.trace)
         return m
+
+    def _answer(
+        self, m: Module, given: dict[str, Signal], datapath: RowDatapath, encoder: CsbEncoder | DenseEncoder
+    ) -> None:
+        """What the drain hears; and, in a chain, what the next row is asked."""
+        cfg = self._cfg
+        words = {"drain_data": ("drain_next", encoder.drain_data)}
+        if cfg.sparse:
+            info = Cat(getattr(encoder, f"drain_{name}") for name in record_info(cfg).members)
+            words |= {"drain_mask": ("drain_mask_next", encoder.drain_mask), "drain_info": ("drain_info_next", info)}
+        if not cfg.copies:
+            m.d.comb += self.side_q.eq(datapath.side_q)
+            m.d.comb += [getattr(self, name).eq(word) for name, (_, word) in words.items()]
+            return
+        # A row that is not asked answers zero, so that it need not be chosen.
+        answers: dict[str, Value] = {"side_q": datapath.side_q}
+        for name, (question, word) in words.items():
+            asked = Signal(name=f"asked_{question}")
+            m.d.sync += asked.eq(given[question][0])
+            answers[name] = Mux(asked, word, 0)
+        for name, answer in answers.items():
+            before = getattr(self, f"{name}_before") if cfg.chain_rows > 1 else Const(0)
+            m.d.sync += payload(m, getattr(self, name), f"answer_{name}").eq(answer | before)
+        if cfg.chain_rows > 1:
+            for name in [name for name in QUESTIONS if name in given]:
+                m.d.comb += getattr(self, f"{name}_on").eq(given[name] >> 1 if name in _PICKED else given[name])

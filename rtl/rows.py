@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 from amaranth.hdl import Array, Cat, ClockSignal, Const, Instance, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib.wiring import In, Out
@@ -22,7 +23,7 @@ from rtl.loader import Loader
 from rtl.quantile import QuantileEstimator
 from rtl.reduction import tree
 from rtl.registers import Registers
-from rtl.row import Row
+from rtl.row import ANSWERS, Row
 from rtl.tap_table import TAP_BITS, TapBuilder
 
 ROW_MODULE = "row"
@@ -105,7 +106,7 @@ def connect_rows(
         emit: instances, not submodules.
         trace_rows: with cfg.trace, takes their records, see `rtl.top.Accelerator`.
     """
-    registers, processor, loader = engines.registers, engines.processor, engines.loader
+    registers, loader = engines.registers, engines.loader
     sequencer, drain = engines.sequencer, engines.drain
     common = _broadcast(m, cfg, engines)
     shapes = {name: (port.flow, port.shape) for name, port in rows[0].signature.members.items()}
@@ -129,23 +130,14 @@ def connect_rows(
             "drain_info": (drain.rows_info.as_value(), drain.rows_info_next),
         }
     words: dict[str, list[Value]] = {name: [] for name in ("side_q", *answers)}
-    for number in range(cfg.rows):
-        side_clear = Signal(name=f"row{number}_side_clear")
-        m.d.comb += side_clear.eq(drain.side_clear[number] | processor.scrubbing)
-        inputs = {
-            **buses,
-            "number": Const(number, shapes["number"][1]),
-            "side_read": drain.side_clear[number],
-            "side_clear": side_clear,
-            "drain_next": drain.rows_next[number],
-        }
-        if cfg.sparse:
-            inputs["drain_mask_next"] = drain.rows_mask_next[number]
-            inputs["drain_info_next"] = drain.rows_info_next[number]
+    every = [
+        {name: Signal(shape, name=f"row{number}_{name}") for name, (flow, shape) in shapes.items() if flow is Out}
+        for number in range(cfg.rows)
+    ]
+    asked = _questions(m, cfg, engines, shapes, every)
+    for number, outputs in enumerate(every):
+        inputs = {**buses, "number": Const(number, shapes["number"][1]), **asked[number]}
         assert inputs.keys() == {name for name, (flow, _) in shapes.items() if flow is In}
-        outputs = {
-            name: Signal(shape, name=f"row{number}_{name}") for name, (flow, shape) in shapes.items() if flow is Out
-        }
         if emit:
             m.submodules[f"row{number}"] = Instance(
                 ROW_MODULE,
@@ -159,8 +151,9 @@ def connect_rows(
             m.d.comb += [getattr(row, name).eq(value) for name, value in inputs.items()]
             m.d.comb += [value.eq(getattr(row, name)) for name, value in outputs.items()]
         m.d.comb += [bits[number].eq(outputs[name]) for name, bits in collected.items()]
-        for name, of_rows in words.items():
-            of_rows.append(outputs[name])
+        if number + sides(cfg) >= cfg.rows:  # the last row of its chain
+            for name, of_rows in words.items():
+                of_rows.append(outputs[name])
         m.d.comb += loader.row_error.word_select(number, 2).eq(outputs["load_error"])
         if cfg.trace:
             m.d.comb += trace_rows.word_select(number, TRACE_BITS).eq(outputs["trace"])
@@ -175,11 +168,65 @@ def connect_rows(
         _answer(m, cfg, name, words[name], question, answer)
 
 
-def _answer(m: Module, cfg: Config, name: str, words: list[Value], question: Signal, answer: Value) -> None:
-    """What the drain hears of the rows, `Row.DRAIN_LATENCY` cycles after its question.
+def sides(cfg: Config) -> int:
+    """Chains of rows: row n is in chain n mod `sides(cfg)`."""
+    return 2 if cfg.copies else cfg.rows
 
-    With `cfg.copies` rows have a register each and are ORed: little for the wires to do behind it. Otherwise there is
-    one behind a choice among them, the smaller by 1 % of the logic of a 16x16 array.
+
+def _questions(
+    m: Module, cfg: Config, engines: Engines, shapes: dict[str, Any], every: list[dict[str, Signal]]
+) -> list[dict[str, Value]]:
+    """What the drain asks every row, and with `cfg.copies` the answers it adds to: chains of rows side by side.
+
+    A clear of all rows that comes to one of them when the bank has flipped (`CommandProcessor` clears both) is made up
+    for: as many come late the second time.
+
+    Args:
+        m: the top level.
+        cfg: configuration.
+        engines: the drain and what clears partial sums.
+        shapes: direction and shape of the ports of a row.
+        every: outputs of the rows.
+
+    Returns: values of the ports, by their names, row by row.
+    """
+    processor, drain = engines.processor, engines.drain
+    picked = {"side_read": drain.side_clear, "side_clear": drain.side_clear, "drain_next": drain.rows_next}
+    common = {
+        "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
+        "drain_start": drain.rows_start,
+    }
+    if cfg.sparse:
+        picked |= {"drain_mask_next": drain.rows_mask_next, "drain_info_next": drain.rows_info_next}
+        common |= {"drain_mask_last": drain.rows_mask_last}
+    asked: list[dict[str, Value]] = [{} for _ in range(cfg.rows)]
+    for side in range(sides(cfg)):
+        chain = range(side, cfg.rows, sides(cfg))
+        bits = {name: Cat(of_rows[row] for row in chain) for name, of_rows in picked.items()}
+        bits["side_clear"] |= processor.scrubbing.replicate(len(chain))
+        for name, question in (common | bits).items():
+            value = Signal(shapes[name][1], name=f"to_side{side}_{name}")
+            m.d.comb += value.eq(question)
+            for step in range(cfg.chain_rows - len(chain)):  # a shorter chain answers as late
+                late = Signal.like(value, name=f"to_side{side}_{name}_{step + 1}")
+                m.d.sync += late.eq(value)
+                value = late
+            for row in chain:
+                asked[row][name] = value
+                value = every[row].get(f"{name}_on", value)
+        for name in (name for name in ANSWERS if f"{name}_before" in shapes):
+            answer: Value = Const(0, shapes[name][1])
+            for row in chain:
+                asked[row][f"{name}_before"] = answer
+                answer = every[row][name]
+    return asked
+
+
+def _answer(m: Module, cfg: Config, name: str, words: list[Value], question: Signal, answer: Value) -> None:
+    """What the drain hears of the rows, `Row.answered(cfg)` cycles after its question.
+
+    With `cfg.copies` rows have a register each, and the last ones of both chains are ORed: little for the wires to do
+    behind it. Otherwise there is one behind a choice among them, the smaller by 1 % of the logic of a 16x16 array.
     """
     if cfg.copies:
         m.d.comb += answer.eq(tree(words, operator.or_))
@@ -200,7 +247,7 @@ def _answer(m: Module, cfg: Config, name: str, words: list[Value], question: Sig
 def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:
     """What all rows see, by the name of their port."""
     registers, processor, loader = engines.registers, engines.processor, engines.loader
-    sequencer, drain, command = engines.sequencer, engines.drain, processor.compute_command
+    sequencer, command = engines.sequencer, processor.compute_command
     first_k = Signal(16)  # output channel of the first record loaded
     filter_taps = Signal(TAP_BITS)
     m.d.sync += [
@@ -221,9 +268,6 @@ def _broadcast(m: Module, cfg: Config, engines: Engines) -> dict[str, Value]:
         "lr": registers.lr,
         "shift": sequencer.update_shift,
         "compute_start": sequencer.compute_start,
-        "side_addr": Mux(processor.scrubbing, processor.scrub_addr, drain.side_addr),
-        "drain_start": drain.rows_start,
-        **({"drain_mask_last": drain.rows_mask_last} if cfg.sparse else {}),
     }
     if engines.quantile is not None:
         common |= {

@@ -25,7 +25,7 @@ class WriteQueue(wiring.Component):
 
     Args:
         cfg: widths.
-        depth: beats reserved but not yet written, at most.
+        depth: beats reserved but not yet written, at most; by default `depth(cfg)`.
 
     Ports:
         reserve: a place is taken in this cycle; only while `room`. push, push_addr, push_data: the
@@ -36,9 +36,15 @@ class WriteQueue(wiring.Component):
     """
 
     LATENCY = 2
-    DEPTH = 16  # covers the longest pipeline before it: `BlockDrainer`, a beat a cycle, and its own latency
+    DEPTH = 16
 
-    def __init__(self, cfg: Config, depth: int = DEPTH) -> None:
+    @classmethod
+    def depth(cls, cfg: Config) -> int:
+        """Covers the longest pipeline before it, a beat a cycle (`BlockDrainer`), and its own latency."""
+        return max(cls.DEPTH, 1 << (cfg.chain_rows + 9).bit_length())
+
+    def __init__(self, cfg: Config, depth: int | None = None) -> None:
+        depth = self.depth(cfg) if depth is None else depth
         if depth < self.LATENCY + 2:
             raise ValueError(f"depth must be at least {self.LATENCY + 2}, not {depth}")
         self._cfg, self._depth = cfg, depth

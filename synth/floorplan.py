@@ -7,7 +7,9 @@ everything else follows its wires, and a row is where its multipliers are.
 What there is once is the spine of the plan, from the lower to the upper edge; half of the rows of the array lie to its
 left, half to its right, so all that they are given and all that they answer crosses one border. A side has three bands,
 each with a row of multipliers; the uppermost has twice the RAM blocks and logic, so rows of the array may lie side by
-side there. Blocks of the spine get no sites: what the rows leave is where they belong.
+side there. What the drain hears goes from row to row (`rtl.rows`): a side is a chain, which begins at the lower edge
+and ends in the upper band, next to the spine. Blocks of the spine get no sites: what the rows leave is where they
+belong.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 
 from synth.errors import SynthError
 
-VERSION = "floorplan 2"
+VERSION = "floorplan 3"
 """For the keys of cached results: to be raised when the same blocks get other sites."""
 
 DEVICE = "LFE5U-85F"
@@ -75,11 +77,11 @@ def centres(rows: int) -> list[dict[str, tuple[float, float]]]:
     for side, (begin, end) in enumerate(_SIDES):
         own = range(side, rows, len(_SIDES))
         shares: list[list[int]] = [[] for _ in _BANDS]
-        for row in own:  # to the band that is least full then; of two the upper one
+        for row in reversed(own):  # to the band that is least full then; of two the upper one
             full = [(len(share) + 1) / len(rams) for share, rams in zip(shares, _BANDS.values(), strict=True)]
             shares[max(band for band, after in enumerate(full) if after == min(full))].append(row)
         for share, (multipliers, rams) in zip(shares, _BANDS.items(), strict=True):
-            for place, row in enumerate(sorted(share)):
+            for place, row in enumerate(sorted(share, reverse=side > 0)):  # the last one next to the spine
                 x = begin + (place + 0.5) * (end - begin) / len(share)
                 found[row] = {"MULT18X18D": (x, multipliers), "DP16KD": (x, sum(rams) / len(rams))}
     return found

@@ -15,7 +15,7 @@ import numpy as np
 from arch.command import Phase
 from arch.config import Config
 from golden.csb import Geometry, Region
-from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_START, HEADER_PUSH, mask_group
+from golden.writing import BLOCK_HEADER, BLOCK_PUSH, BLOCK_START, HEADER_PUSH, hops, mask_group
 from tb.command_rules import Command, good
 from tb.pins import random_bits
 from tb.script import Script
@@ -23,7 +23,6 @@ from tb.script import Script
 ASK = 1  # decision -> question to the row
 DATA = 4  # decision -> answer
 DONE = 2  # last word of the header -> done
-RECORDS = 16  # looked up, and not yet begun
 LOOK_UP = 2  # unit looked up -> question to its row
 INFO = 5  # unit looked up -> counts of its record
 KNOWN = 7  # unit looked up -> known whether its record fits
@@ -164,6 +163,11 @@ def random_region(
     return Region(g, stored, rng.integers(-top, top, len(stored)))
 
 
+def records(cfg: Config) -> int:
+    """Records that are looked up, and not yet begun: at least as many as cycles until a record is known."""
+    return next(1 << n for n in range(4, 8) if 1 << n >= KNOWN + 2 + hops(cfg))
+
+
 class BlockModel(Script):
     """One run, stepped cycle by cycle; `step` before the cycle's inputs are driven.
 
@@ -176,15 +180,15 @@ class BlockModel(Script):
 
     def __init__(self, cfg: Config, job: BlockJob) -> None:
         super().__init__()
-        self.cfg, self.job = cfg, job
+        self.cfg, self.job, self.hops = cfg, job, hops(cfg)
         self.record = self.used = self.word = 0
         self.done_from: int | None = None
         self.error = False
         c, beats = job.command, [len(m) + len(v) for m, v in zip(job.masks, job.values, strict=True)]
         too_many = np.cumsum(beats) + c["header_beats"] > c["limit"]
         self.last_fetched = int(np.argmax(too_many)) if too_many.any() else len(beats) - 1
-        self.fetched, self.places, self.fetch_until = 0, RECORDS, -1
-        self._begin(BLOCK_START)
+        self.fetched, self.places, self.fetch_until = 0, records(cfg), -1
+        self._begin(BLOCK_START + self.hops)
 
     def _fetch(self, t: int) -> None:
         """Cycle t: a unit is looked up if there is room for its record, and none before it is known to be the last."""
@@ -194,9 +198,9 @@ class BlockModel(Script):
         self.want[t]["assign_unit"] = n
         if self.cfg.sparse:
             self.want[t + LOOK_UP]["rows_info_next"] = 1 << job.owners[n]
-            self.give[t + INFO]["info"] = job.infos[n]
+            self.give[t + INFO + self.hops]["info"] = job.infos[n]
         if n == self.last_fetched:
-            self.fetch_until = t + KNOWN
+            self.fetch_until = t + KNOWN + self.hops
         self.fetched, self.places = n + 1, self.places - 1
 
     def error_known(self, n: int) -> bool:
@@ -215,12 +219,12 @@ class BlockModel(Script):
         self.words_left, self.groups_taken = c["words"], 0
         self.tally_free, self.at = 0, t
         if self.used + c["header_beats"] > c["limit"]:
-            self.error, self.done_from = True, t + BLOCK_HEADER
+            self.error, self.done_from = True, t + BLOCK_HEADER + self.hops
 
     def step(self, t: int, room: bool) -> None:
         """Cycle t, with room for one more beat or without."""
         self._fetch(t)
-        if t == BLOCK_START - 1:
+        if t == BLOCK_START + self.hops - 1:
             self.places += 1  # the first record leaves the queue
         if self.done_from is not None or t < self.at:
             return
@@ -238,8 +242,8 @@ class BlockModel(Script):
             address, beat, stored = self.values.pop(0)
             self.want[t]["reserve"] = 1
             self.want[t + ASK]["rows_next"] = 1 << row
-            self.give[t + DATA]["data"] = beat
-            self._push(t + BLOCK_PUSH, address, stored)
+            self.give[t + DATA + self.hops]["data"] = beat
+            self._push(t + BLOCK_PUSH + self.hops, address, stored)
         if self.masks or self.values or self.tally_free > t + 1:
             return
         self.record += 1
@@ -247,9 +251,9 @@ class BlockModel(Script):
             self.places += 1
             self._begin(t + 1)
         else:
-            self.at = t + BLOCK_HEADER
+            self.at = t + BLOCK_HEADER + self.hops
             if not self.job.header:
-                self.done_from = t + 1 + BLOCK_HEADER
+                self.done_from = t + 1 + BLOCK_HEADER + self.hops
 
     def _group(self, t: int, row: int) -> bool:
         """A mask group in cycle t; whether it ends a beat."""
@@ -258,14 +262,14 @@ class BlockModel(Script):
         ends = (self.groups_taken + 1) * most == self.cfg.masks_per_beat or count == self.words_left
         address, beat, _ = self.masks[0]
         self.want[t + ASK] |= {"rows_mask_next": 1 << row, "rows_mask_last": int(count == self.words_left)}
-        self.give[t + DATA]["mask"] = groups_of(self.cfg, [beat])[self.groups_taken]
+        self.give[t + DATA + self.hops]["mask"] = groups_of(self.cfg, [beat])[self.groups_taken]
         self.words_left -= count
         self.tally_free = t + -(-count // at_once)
         self.groups_taken = 0 if ends else self.groups_taken + 1
         if ends:
             self.masks.pop(0)
             self.want[t]["reserve"] = 1
-            self._push(t + BLOCK_PUSH, address, beat)
+            self._push(t + BLOCK_PUSH + self.hops, address, beat)
         return ends
 
     def _push(self, t: int, address: int, beat: int) -> None:

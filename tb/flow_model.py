@@ -13,7 +13,7 @@ import numpy as np
 from arch.command import Phase
 from arch.config import Config
 from golden.requantise import requantise
-from golden.writing import FLOW_PUSH, flow_writes
+from golden.writing import FLOW_PUSH, flow_writes, hops
 from tb.command_rules import Command, good
 from tb.script import Script
 
@@ -144,7 +144,7 @@ class FlowModel(Script):
         self.beats = [packed(beat.T, cfg.operand_bits) for beat in values.reshape(shape)]
         self.gates = [packed(beat.T, 1) for beat in job.positive.reshape(shape)]
         self.addresses = [int(a) & (1 << 32) - 1 for a in flow_writes(cfg, c).address]
-        self.element = 0
+        self.element, self.hops = 0, hops(cfg)
         self.done_from: int | None = None
 
     def step(self, t: int, room: bool) -> None:
@@ -162,13 +162,14 @@ class FlowModel(Script):
             address = (slot << c["log2_lanes"] | lane) << c["log2_positions"] | position
             self.want[t]["assign_unit"] = unit
             self.want[t + SIDE] |= {"side_addr": address, "side_clear": 1 << row}
-            self.give[t + SIDE_DATA]["side_q"] = packed(self.job.sums[position, channel], cfg.acc_bits)
+            self.give[t + SIDE_DATA + self.hops]["side_q"] = packed(self.job.sums[position, channel], cfg.acc_bits)
         if self.gated:
-            self.want[t + GATE]["gate_addr"] = beat
-            self.give[t + GATE + 1]["gate_q"] = self.gates[beat]
-        self.want[t + FLOW_PUSH]["saturated"] = self.saturated[self.element]
+            self.want[t + GATE + self.hops]["gate_addr"] = beat
+            self.give[t + GATE + self.hops + 1]["gate_q"] = self.gates[beat]
+        push = t + FLOW_PUSH + self.hops
+        self.want[push]["saturated"] = self.saturated[self.element]
         self.element += 1
         if e == cfg.bus_elements - 1:
-            self.want[t + FLOW_PUSH] |= {"push": 1, "push_addr": self.addresses[beat], "push_data": self.beats[beat]}
+            self.want[push] |= {"push": 1, "push_addr": self.addresses[beat], "push_data": self.beats[beat]}
             if beat + 1 == len(self.beats):
-                self.done_from = t + FLOW_PUSH + DONE
+                self.done_from = push + DONE

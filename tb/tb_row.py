@@ -22,6 +22,7 @@ from arch.command import Phase
 from arch.config import Config
 from golden.writing import mask_group
 from tb.block_model import groups_of, info_bits
+from tb.pins import random_bits
 from tb.row_jobs import NoRoom, random_job
 from tb.row_load import interleaved, merged
 from tb.row_model import Cycle
@@ -33,8 +34,9 @@ DRAIN_FROM = 3  # first cycle of a slot in which the side port may be used: 5 af
 BANKS = ("weight_bank", "tap_bank", "gather_bank", "psum_bank", "stat_bank", "update_bank")
 VALID = ("load_valid", "entry_valid", "tap_we", "col_we", "stat_we", "side_read", "side_clear")
 DRAIN = ("drain_start", "drain_next", "drain_mask_next", "drain_mask_last", "drain_info_next")
-ANSWERS = {"side_q": 2, "drain_data": 2, "drain_mask": 2, "drain_info": 2}  # cycles behind the question
-COPIES = ("drain_data", "drain_mask", "drain_info")  # a cycle later with `cfg.copies`
+ANSWERS = ("side_q", "drain_data", "drain_mask", "drain_info")
+ANSWER = 2  # cycles behind the question, with `cfg.copies` one more
+PICKED = ("side_read", "side_clear", "drain_next", "drain_mask_next", "drain_info_next")  # a bit a row of the chain
 
 
 def pack(numbers: np.ndarray, bits: int) -> int:
@@ -119,6 +121,7 @@ class Row:
         self.number, self.parity = int(rng.integers(0, ROWS)), 0
         self.psum_bank, self.carry = 0, np.zeros((cfg.columns, cfg.psum_depth), np.int64)
         self.computed: Work | None = None
+        self.chained: tuple[Cycle, Cycle] | None = None  # asked and answered by other rows in the cycle before
 
     def write(self, given: Cycle) -> None:
         """Drive ports that change."""
@@ -148,7 +151,7 @@ class Row:
             sums = {"sum_add": int(job.sum_add), "sum_store": int(job.sum_store)}
             self.write({**job.settings(), **compute.constants, **sums})
         last = end + (to_event + ENCODED + 2 * cfg.copies if updating else 2) if compute else 0
-        for t in range(max(last, len(loading) + 1, len(drain) + max(ANSWERS.values()) + cfg.copies)):
+        for t in range(max(last, len(loading) + 1, len(drain) + ANSWER + cfg.copies)):
             strobes, shows = drain[t] if t < len(drain) else ({}, {})
             self.write(
                 dict.fromkeys((*VALID, *DRAIN), 0)
@@ -157,6 +160,7 @@ class Row:
                 | {"load_start": int(t == 0 and load is not None)}
                 | {"compute_start": int(t == begin and compute is not None), "rst": int(t == reset_at)}
             )
+            passed, before = self.neighbours("drain_info" in due.get(t + 1, {}))
             await RisingEdge(self.dut.clk)
             now = shown[t - first - 1] if first < t <= end else {}  # what is counted comes a cycle later
             wanted = {
@@ -165,21 +169,26 @@ class Row:
                 "is_scan": now.get("is_scan", 0),
                 "load_error": 0,
                 **{name: int(name in events.get(t - first - to_event - 1, ())) for name in EVENTS},
-                "side_q": 0,
-                **dict.fromkeys(COPIES[: cfg.copies * (1 + 2 * cfg.sparse)], 0),  # without copies they stay
-                **due.pop(t, {}),
+                **dict.fromkeys(ANSWERS[: 1 if not cfg.copies else 4 if cfg.sparse else 2], 0),  # else they stay
+                **due.get(t, {}),
+                **passed,
             }
+            if before is None:
+                wanted = {name: word for name, word in wanted.items() if name not in ANSWERS}
+            else:
+                wanted |= {name: wanted[name] | word for name, word in before.items()}
+            shows_info = "drain_info" in due.pop(t, {})
             if t == 0 and self.computed is None:
                 del wanted["load_error"]
             seen = {name: int(getattr(self.dut, name).value) for name in wanted}
-            if wanted.get("drain_info"):
+            if shows_info and wanted["drain_info"]:
                 seen["drain_info"] = header_word(cfg, seen["drain_info"], self.computed.job.log2_cycles)
             assert seen == wanted, f"cycle {t} (first operation in {first}): {seen}, not {wanted}"
             for name, word in shows.items():
-                due[t + ANSWERS[name] + (cfg.copies and name in COPIES)][name] = word
+                due[t + ANSWER + cfg.copies][name] = word
             if t == reset_at:
                 self.write(dict.fromkeys(("rst", "compute_start", *VALID, *DRAIN), 0))
-                self.computed = None
+                self.computed = self.chained = None
                 return
         assert reset_at < 0, "the slot ended before the reset"
         if updating:
@@ -192,6 +201,27 @@ class Row:
             self.carry = compute.sums * accumulate
             self.psum_bank ^= not accumulate
 
+    def neighbours(self, info: bool) -> tuple[Cycle, Cycle | None]:
+        """The other rows of the chain, this cycle: anything is asked of those behind, and answered by those before.
+
+        Args:
+            info: this row shows an info in the next cycle, so no other does; one is compared by what it says.
+
+        Returns: what is to be seen: the questions of the cycle before, passed on, and the answers of then, which join
+        those of the row; None if they are not known, and nothing where there are no other rows.
+        """
+        rows = self.cfg.chain_rows
+        if rows == 1:
+            return {}, {}
+        questions = [name for name in (*PICKED, "side_addr", "drain_start", "drain_mask_last") if name in self.shown]
+        self.write({name: self.shown[name] & 1 | int(self.rng.integers(1 << rows - 1)) << 1 for name in PICKED})
+        asked = {f"{name}_on": self.shown[name] >> (name in PICKED) for name in questions}
+        answers = {name: random_bits(self.rng, len(getattr(self.dut, name))) for name in ANSWERS}
+        answers["drain_info"] *= not info
+        self.write({f"{name}_before": word for name, word in answers.items()})
+        last, self.chained = self.chained, (asked, answers)
+        return last or ({}, None)
+
     async def chain(self, works: list[Work], together: int = 1) -> None:
         """Slot after slot, three working sets under way; the sums of `together` of them are drained at once."""
         before: Work | None = None
@@ -201,6 +231,7 @@ class Row:
 
     async def scrub(self) -> None:
         """Zero all partial sums, as after power-up."""
+        self.chained = None
         for bank in (0, 1):
             self.write({"psum_bank": bank})
             for at in range(self.cfg.psum_depth):

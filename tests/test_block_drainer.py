@@ -4,7 +4,7 @@ import pytest
 
 from arch.config import PRESETS, Config
 from golden import writing
-from rtl.block_drainer import ANSWER, BlockDrainer
+from rtl.block_drainer import BlockDrainer, answer_latency
 from rtl.dense_drainer import DenseDrainer
 from rtl.lane_tally import MOST_WORDS
 from rtl.record_fetch import RecordFetch
@@ -18,6 +18,8 @@ CONFIGS = {
     "one_mask": TINY.with_(rows=3, operand_bits=8, mask_bits=64, block_k=4, lane_group=8),
     "two_masks": TINY.with_(mask_bits=64, block_k=8, lane_group=4),
     "one_lane": TINY.with_(columns=8, block_k=1, lane_group=1),
+    "chain": TINY.with_(rows=7, units=128, copies=True),
+    "long_chain": TINY.with_(rows=64, units=256, copies=True),
 }
 
 
@@ -54,8 +56,9 @@ def test_more_seeds(seed: int) -> None:
 def test_constants() -> None:
     for unit in (BlockDrainer, DenseDrainer):
         assert (unit.START, unit.HEADER) == (writing.BLOCK_START, writing.BLOCK_HEADER)
-    assert ANSWER + 1 == writing.BLOCK_PUSH
-    assert RecordFetch.DEPTH == block_model.RECORDS
+    for cfg in CONFIGS.values():
+        assert answer_latency(cfg) + 1 == writing.BLOCK_PUSH + writing.hops(cfg)
+        assert RecordFetch.depth(cfg) == block_model.records(cfg) >= RecordFetch.ready(cfg)
     assert MOST_WORDS == writing.TALLY_WORDS
 
 

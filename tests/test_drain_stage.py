@@ -15,6 +15,7 @@ CONFIGS = {
     "small": PRESETS["small"],
     "eight": TINY.with_(rows=3, operand_bits=8, bus_elements=8, mask_bits=64, block_k=8, lane_group=8, tensors=4),
     "dense": TINY.with_(sparse=False),
+    "chain": TINY.with_(rows=7, units=128, copies=True),
 }
 
 
@@ -43,4 +44,5 @@ def test_more_seeds(seed: int) -> None:
 
 def test_constants() -> None:
     assert DrainStage.END == timing.DRAIN_END
-    assert WriteQueue.DEPTH == bench.DEPTH
+    for cfg in CONFIGS.values():
+        assert WriteQueue.depth(cfg) == bench.DEPTH

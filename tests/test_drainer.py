@@ -14,6 +14,7 @@ CONFIGS = {
     "small": PRESETS["small"],
     "eight": TINY.with_(rows=3, operand_bits=8, bus_elements=8, mask_bits=64, block_k=8, lane_group=8),
     "deep": TINY.with_(psum_depth=1024, gate_beats=1024),  # more than 256 positions
+    "chain": TINY.with_(rows=7, units=128, copies=True),
     "one_lane": TINY.with_(columns=2, mask_bits=64, block_k=1, lane_group=1),
 }
 

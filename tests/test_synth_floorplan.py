@@ -1,6 +1,7 @@
 """Floorplan: sites that exist, each given once, rows of the array apart and PEs in order."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ def test_rows_lie_apart_and_pes_in_order() -> None:
     for a in range(8):
         for b in range(a):
             assert abs(middles[a][0] - middles[b][0]) > 24 or abs(middles[a][1] - middles[b][1]) > 20
+
+
+def test_a_chain_of_rows_is_short_and_ends_next_to_the_spine() -> None:
+    for rows, beside in ((8, True), (4, True), (2, False)):
+        centres = [centre["DP16KD"] for centre in floorplan.centres(rows)]
+        for side in (0, 1):
+            chain = centres[side::2]
+            assert chain[-1][1] == max(y for _, y in chain)
+            assert abs(chain[-1][0] - 63) == min(abs(x - 63) for x, _ in chain)
+            for (x, y), (next_x, next_y) in pairwise(chain):
+                assert abs(next_x - x) <= 27 and 0 <= next_y - y <= 30
+            assert beside == (len({y for _, y in chain}) < len(chain))
 
 
 def test_the_same_again() -> None:

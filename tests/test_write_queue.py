@@ -27,6 +27,13 @@ def test_depth_is_checked(depth: int) -> None:
 
 def test_constants() -> None:
     assert WriteQueue.LATENCY == bench.LATENCY == writing.QUEUE
-    for elements in (2, 4, 8):  # beats reserved at once: from a beat's first element until it is written
-        assert (FlowDrainer.PUSH_LATENCY + elements - 1 + WriteQueue.LATENCY) // elements + 1 < WriteQueue.DEPTH - 1
-    assert writing.BLOCK_PUSH + WriteQueue.LATENCY + 1 < WriteQueue.DEPTH - 1  # a beat a cycle
+
+
+@pytest.mark.parametrize("rows", (2, 8, 9, 13, 14, 64))
+def test_depth_covers_the_way_to_the_rows(rows: int) -> None:
+    for cfg in (TINY.with_(rows=rows, units=128), TINY.with_(rows=rows, units=128, copies=True)):
+        depth, hops = WriteQueue.depth(cfg), writing.hops(cfg)
+        for elements in (2, 4, 8):  # beats reserved at once: from a beat's first element until it is written
+            latency = FlowDrainer.PUSH_LATENCY + hops + elements - 1 + WriteQueue.LATENCY
+            assert latency // elements + 1 < depth - 1
+        assert writing.BLOCK_PUSH + hops + WriteQueue.LATENCY + 1 < depth - 1  # a beat a cycle
