@@ -37,7 +37,8 @@ RUNS: dict[str, tuple[Case, int]] = {
     "tiny, 1x16 blocks": (Case(TINY.with_(block_k=1, lane_group=1), (40, 21, 5), 8, 130), 275_000),
     "tiny, 4x4 blocks": (Case(TINY.with_(block_k=4, lane_group=4, copies=True), (40, 30, 5), 8, 120), 275_000),
     "three rows, 8x8 blocks": (
-        Case(TINY.with_(rows=3, block_k=8, lane_group=8, mask_bits=64, bus_elements=4, copies=True), (50, 40, 9), 6, 120), 400_000),
+        Case(TINY.with_(rows=3, block_k=8, lane_group=8, mask_bits=64, bus_elements=4, copies=True),
+             (50, 40, 9), 6, 120), 400_000),
     "six rows, two columns": (
         Case(TINY.with_(rows=6, columns=2, bus_elements=8, block_k=2), (40, 30, 10), 7, 120), 320_000),
     "small": (Case(SMALL, (64, 100, 10), 32, 480, budget=0.08, decay=0.9, period=8), 2_300_000),
