@@ -19,7 +19,7 @@ from arch.config import Config, log2_exact
 from arch.status import Status
 from arch.vector import MAGIC as VECTOR
 from rtl.command import COMMAND, EARLY, connected, is_connected, slice_command
-from rtl.reader import BANK_BITS, KINDS, Kind, fetch_beats
+from rtl.reader import BANK_BITS, KINDS, RUN_BITS, Kind, fetch_beats
 from rtl.registers import INDEX_BITS
 
 STAGES = ("plan", "load", "compute", "drain")
@@ -48,7 +48,7 @@ class CommandProcessor(wiring.Component):
         start, program_empty: run `commands` commands. scrub: only clear the partial sums.
         busy, finish, finish_status, finish_index: to `Registers`; finish is high in the last cycle of the last slot (of
         the one busy cycle without commands), which is the last busy cycle unless partial sums are cleared after it.
-        slot_start: pulse. fetch_active, fetch_index: to the reader. in_valid, in_kind, in_data: from it.
+        slot_start: pulse. fetch_active, fetch_index: to the reader. in_valid, in_kind, in_index, in_data: from it.
         plan_*, load_*, compute_*, drain_*: valid (a command is there), command, index; all stable from slot_start to
         the end of the slot, but for the fields of a command that are not `EARLY`: from the cycle after slot_start.
         plan_active: the command is in plan for the first slot. *_done, *_error: of the engines.
@@ -80,6 +80,7 @@ class CommandProcessor(wiring.Component):
                 "fetch_index": Out(INDEX_BITS),
                 "in_valid": In(1),
                 "in_kind": In(range(KINDS + 1)),
+                "in_index": In(RUN_BITS),
                 "in_data": In(cfg.beat_bits),
                 "reader_done": In(1),
                 "plan_active": Out(1),
@@ -117,15 +118,12 @@ class CommandProcessor(wiring.Component):
         index = {stage: getattr(self, f"{stage}_index") for stage in STAGES}
         done = {stage: getattr(self, f"{stage}_done") for stage in STAGES}
 
-        # Fetch: the beats of a command enter from above, so the first ends lowest.
-        bits = 32 * WORDS
-        raw = Signal(bits, reset_less=True)
+        # Fetch: every beat of a command goes where it belongs, so what a build does not read has no register.
+        raw = Signal(32 * WORDS, reset_less=True)
         fetch_valid, fetched = Signal(), Signal()
-        with m.If(self.in_valid & (self.in_kind == Kind.FETCH)):
-            if fetch_beats(self._cfg) == 1:
-                m.d.sync += raw.eq(self.in_data)
-            else:
-                m.d.sync += raw.eq(Cat(raw[self._cfg.beat_bits :], self.in_data))
+        for beat in range(fetch_beats(self._cfg)):
+            with m.If(self.in_valid & (self.in_kind == Kind.FETCH) & (self.in_index == beat)):
+                m.d.sync += raw.word_select(beat, min(self._cfg.beat_bits, len(raw))).eq(self.in_data)
         planned = Signal()
         m.d.comb += [
             self.fetch_active.eq(fetch_valid & ~fetched),

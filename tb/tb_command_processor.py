@@ -206,6 +206,7 @@ class Bench:
             if finish["finish"]:
                 finish |= {"finish_status": status, "finish_index": where}
             given = {"in_valid": int(t in arrive), "in_kind": FETCH if t in arrive else int(rng.integers(1, KINDS + 1)),
+                     "in_index": arrive.index(t) if t in arrive else int(rng.integers(1 << 16)),
                      "in_data": beats[arrive.index(t)] if t in arrive else random_bits(rng, cfg.beat_bits)}  # fmt: skip
             if t not in arrive:
                 given["in_valid"] = int(rng.integers(2))
