@@ -5,8 +5,8 @@ comes out as if one unit had encoded it. Masks come in groups, each when the lan
 and are put together here, once for all rows. The words of the header (counts) are only known at the end
 and are written last, into the room left for them; their beats are put together where those of masks were.
 
-Rows are far: what is decided in one cycle comes back `answer_latency` later. Nothing that is decided depends on what
-comes back (sizes of records wait in `RecordFetch`), so a beat leaves in every cycle.
+Rows are far: what is decided in one cycle comes back `answer_latency` later (`rtl.region_walk`). Nothing that is
+decided depends on what comes back (sizes of records wait in `RecordFetch`), so a beat leaves in every cycle.
 """
 
 from __future__ import annotations
@@ -20,13 +20,7 @@ from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
 from rtl.csb_encoder import record_info
 from rtl.lane_tally import COUNT_BITS, LaneTally, log2_words, words_per_cycle
-from rtl.record_fetch import RecordFetch
-from rtl.row import Row
-
-
-def answer_latency(cfg: Config) -> int:
-    """Cycles from the decision to ask, over the register of the question, to the answer of a row."""
-    return 1 + Row.answered(cfg)
+from rtl.region_walk import RegionWalk, behind
 
 
 class BlockDrainer(wiring.Component):
@@ -37,12 +31,13 @@ class BlockDrainer(wiring.Component):
         s + START + sum over records of max(mask_beats + value_beats, words') + HEADER + words_per_beat * header_beats
           + 2 * (chain_rows - 1)
 
-    where value_beats = ceil(nnz / values_per_beat), and words' = ceil(words / T) (0 mask beats: 1), as long as
-    mask_beats = ceil(words / masks_per_beat); T words a cycle pass the lane tally: `lane_tally.words_per_cycle`, but no
-    more than the 2^log2_blocks of one tap. A mask group is taken when the tally has used up the one before, and with
-    the last one of a beat the beat is due; value beats fill all other cycles, also those of groups within a beat.
-    A beat due in cycle t is pushed in t + `answer_latency` + 1. A full write queue adds its stalls. On overflow, found
-    when the record's first beat would be due, `done` rises with `error` HEADER + chain_rows - 1 cycles later.
+    where START and HEADER are those of `RegionWalk`, value_beats = ceil(nnz / values_per_beat), and words' =
+    ceil(words / T) (0 mask beats: 1), as long as mask_beats = ceil(words / masks_per_beat); T words a cycle pass the
+    lane tally: `lane_tally.words_per_cycle`, but no more than the 2^log2_blocks of one tap. A mask group is taken when
+    the tally has used up the one before, and with the last one of a beat the beat is due; value beats fill all other
+    cycles, also those of groups within a beat. A beat due in cycle t is pushed in t + `answer_latency` + 1. A full
+    write queue adds its stalls. On overflow, found when the record's first beat would be due, `done` rises with `error`
+    HEADER + chain_rows - 1 cycles later.
 
     Args:
         cfg: widths and sizes.
@@ -59,9 +54,6 @@ class BlockDrainer(wiring.Component):
         last one of its record. rows_data, rows_mask, rows_info: answers, `Row.answered(cfg)` cycles after a question.
         reserve, room, push, push_addr, push_data: see `WriteQueue`.
     """
-
-    START = RecordFetch.READY + 1  # of rows that are asked one by one
-    HEADER = 5  # the last mask group is counted, the last beat pushed
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -91,133 +83,78 @@ class BlockDrainer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
-        answer, settle = answer_latency(cfg), self.HEADER + cfg.chain_rows - 1
         m = Module()
         m.submodules.tally = tally = LaneTally(cfg)
-        m.submodules.fetch = fetch = RecordFetch(cfg)
+        m.submodules.walk = walk = RegionWalk(cfg)
+        m.d.comb += [walk.start.eq(self.start), walk.command.eq(command), walk.room.eq(self.room)]
+        m.d.comb += [getattr(walk, name).eq(getattr(self, name)) for name in ("assign_row", "rows_info")]
         m.d.comb += [
-            fetch.start.eq(self.start),
-            fetch.command.eq(command),
-            self.assign_unit.eq(fetch.assign_unit),
-            fetch.assign_row.eq(self.assign_row),
-            self.rows_start.eq(self.start),
-            self.rows_info_next.eq(fetch.rows_info_next),
-            fetch.rows_info.eq(self.rows_info),
+            getattr(self, name).eq(getattr(walk, name)) for name in ("assign_unit", "rows_info_next", "done", "error")
         ]
 
-        record, next_record = Signal(16), Signal(16)
+        # Mask groups as the tally asks for them, value beats where no beat of masks ends.
         row = Signal(row_bits(cfg), reset_less=True)
-        used = Signal(32)  # beats of the records so far
         most = words_per_cycle(cfg)
         words_left, values_left = Signal(8), Signal(16)  # words whose group has not been taken, value beats
         part = Signal(range(max(2, cfg.masks_per_beat // most)))  # groups of the beat so far
         tally_left = Signal(range(most + 1))  # cycles
-
-        # STREAM: mask groups as the tally asks for them, value beats where no beat of masks ends.
-        busy, load = Signal(), Signal()  # a record is under way; the next one begins in the next cycle
         take_group, take_mask, take_value = Signal(), Signal(), Signal()
         last_group, beat_last, first_group = Signal(), Signal(), Signal()  # last, first of the record; last of a beat
         count = Signal(range(most + 1))
         log2_now = log2_words(m, cfg, command.log2_blocks)
         cycles_of_count = Array((count + ((1 << n) - 1)) >> n for n in range(log2_exact(most, "") + 1))[log2_now]
         tally_cycles, tally_after = Signal.like(tally_left), Signal.like(tally_left)
-        groups_over, record_end, streaming = Signal(), Signal(), Signal()
+        groups_over = Signal()
         m.d.comb += [
-            next_record.eq(record + 1),
             last_group.eq(words_left <= most),
             count.eq(Mux(last_group, words_left, most)),
             beat_last.eq(last_group | (part == cfg.masks_per_beat // most - 1)),
-            take_group.eq(streaming & words_left.any() & ~tally_left.any()),
+            take_group.eq(walk.streaming & words_left.any() & ~tally_left.any()),
             take_mask.eq(take_group & beat_last),
-            take_value.eq(streaming & values_left.any() & ~take_mask),
+            take_value.eq(walk.streaming & values_left.any() & ~take_mask),
             tally_cycles.eq(Mux(take_group, cycles_of_count, tally_left)),
             tally_after.eq(Mux(tally_cycles == 0, 0, tally_cycles - 1)),
             groups_over.eq(~words_left.any() | (take_group & last_group)),
-            record_end.eq(streaming & groups_over & (values_left == take_value) & (tally_after == 0)),
+            walk.asks.eq(take_mask | take_value),
+            walk.ends.eq(walk.streaming & groups_over & (values_left == take_value) & (tally_after == 0)),
+            self.rows_start.eq(self.start),
+            self.reserve.eq(walk.asks | walk.reserves),
         ]
         m.d.sync += [
             self.rows_next.eq(Mux(take_value, 1 << row, 0)),
             self.rows_mask_next.eq(Mux(take_group, 1 << row, 0)),
             self.rows_mask_last.eq(last_group),
         ]
-        with m.If(streaming):
+        with m.If(walk.streaming):
             m.d.sync += tally_left.eq(tally_after)
         with m.If(take_group):
             m.d.sync += [words_left.eq(words_left - count), part.eq(Mux(beat_last, 0, part + 1)), first_group.eq(0)]
         with m.If(take_value):
             m.d.sync += values_left.eq(values_left - 1)
-        with m.If(take_mask | take_value):
-            m.d.sync += used.eq(used + 1)
-        with m.If(load):
+        with m.If(walk.begins):
             m.d.sync += [
-                row.eq(fetch.row),
-                values_left.eq(fetch.value_beats),
+                row.eq(walk.row),
+                values_left.eq(walk.value_beats),
                 words_left.eq(Mux(command.mask_beats.any(), command.words, 0)),
                 tally_left.eq(0),
                 part.eq(0),
                 first_group.eq(1),
             ]
 
-        # HEADER: word after word: beats, records, lane groups, zeros.
-        word_index, in_beat = Signal(range(256 * cfg.words_per_beat)), Signal(range(max(2, cfg.words_per_beat)))
-        group, header_left, header_reserve = Signal(16), Signal(8), Signal()
-        take_word, is_total, is_record, is_group, beat_end = Signal(), Signal(), Signal(), Signal(), Signal()
+        # The header: beats, records, lane groups, zeros.
+        group, is_total, is_record, is_group = Signal(16), Signal(), Signal(), Signal()
         group_bits = log2_exact(cfg.groups_per_word, "groups_per_word")
         m.d.comb += [
-            is_total.eq(word_index == 0),
-            is_record.eq(~is_total & (word_index <= command.block_rows)),
-            is_group.eq((word_index > command.block_rows) & (group < command.groups)),
-            beat_end.eq(in_beat == cfg.words_per_beat - 1),
-            header_reserve.eq(take_word & ~in_beat.any()),
-            fetch.record.eq(word_index - 1),
+            is_total.eq(walk.word_index == 0),
+            is_record.eq(~is_total & (walk.word_index <= command.block_rows)),
+            is_group.eq((walk.word_index > command.block_rows) & (group < command.groups)),
+            walk.record.eq(walk.word_index - 1),
             tally.read_word.eq(group >> group_bits),
-            self.reserve.eq(take_mask | take_value | header_reserve),
         ]
-        with m.If(take_word):
-            m.d.sync += [word_index.eq(word_index + 1), in_beat.eq(Mux(beat_end, 0, in_beat + 1))]
-            with m.If(is_group):
-                m.d.sync += group.eq(group + 1)
-
-        failed, settling, header_begins = Signal(), Signal(range(settle - 1)), Signal()
-        with m.If(self.start):
-            m.d.sync += [self.done.eq(0), self.error.eq(0)]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [record.eq(0), used.eq(0), busy.eq(0), failed.eq(0)]
-                with m.If(self.start):
-                    m.next = "STREAM"
-            with m.State("STREAM"):
-                m.d.comb += [
-                    streaming.eq(busy & self.room),  # a stall delays everything, so that the order of beats stays
-                    load.eq(fetch.valid & (record_end | ~busy)),
-                ]
-                m.d.sync += settling.eq(settle - 2)
-                with m.If(record_end):
-                    m.d.sync += [record.eq(next_record), busy.eq(0)]
-                    with m.If(next_record == command.block_rows):
-                        m.next = "SETTLE"
-                with m.If(load):
-                    m.d.sync += busy.eq(1)
-                    with m.If(~fetch.fits):
-                        m.d.sync += failed.eq(1)
-                        m.next = "SETTLE"
-            with m.State("SETTLE"):
-                m.d.sync += settling.eq(settling - 1)
-                with m.If(settling == 0):
-                    m.d.comb += header_begins.eq(1)
-                    m.d.sync += [word_index.eq(0), in_beat.eq(0), group.eq(0), header_left.eq(command.header_beats)]
-                    m.next = "HEADER"
-                    with m.If(failed | (command.header_beats == 0)):
-                        m.next = "FLUSH"
-            with m.State("HEADER"):
-                m.d.comb += take_word.eq(self.room | in_beat.any())
-                with m.If(take_word & beat_end):
-                    m.d.sync += header_left.eq(header_left - 1)
-                    with m.If(header_left == 1):
-                        m.next = "FLUSH"
-            with m.State("FLUSH"):
-                m.d.sync += [self.done.eq(1), self.error.eq(failed)]
-                m.next = "IDLE"
+        with m.If(walk.header_begins):
+            m.d.sync += group.eq(0)
+        with m.Elif(walk.word & is_group):
+            m.d.sync += group.eq(group + 1)
 
         # What was asked for is there `answer_latency` later, and a cycle after that it is pushed.
         asked = Signal(
@@ -235,20 +172,16 @@ class BlockDrainer(wiring.Component):
             )
         )
         m.d.comb += [
-            asked.begins.eq(load),
+            asked.begins.eq(walk.begins),
             asked.group.eq(take_group),
             asked.mask.eq(take_mask),
             asked.value.eq(take_value),
             asked.part.eq(part),
             asked.count.eq(count),
             asked.record_first.eq(first_group),
-            asked.region_first.eq(record == 0),
+            asked.region_first.eq(walk.first),
         ]
-        steps = [asked]
-        for step in range(1, answer + 2):
-            steps.append(Signal.like(asked, name=f"asked_{step}"))
-            m.d.sync += steps[step].eq(steps[step - 1])
-        before, answered, pushed = steps[answer - 1 :]
+        before, answered, pushed = behind(m, asked, cfg)
 
         # Masks and values of a record have places of their own, each beat behind the one before.
         next_addr, mask_addr, value_addr = (Signal(32, name=f"{name}_addr") for name in ("next", "mask", "value"))
@@ -257,7 +190,7 @@ class BlockDrainer(wiring.Component):
         m.d.sync += [begun.eq(self.start), addr.eq(Mux(answered.mask, mask_addr, value_addr))]
         with m.If(begun):
             m.d.sync += next_addr.eq(command.out_addr + command.header_beats)
-        with m.Elif(header_begins):
+        with m.Elif(walk.header_begins):
             m.d.sync += next_addr.eq(command.out_addr)
         with m.Elif(before.mask | before.value | pushed_1):
             m.d.sync += next_addr.eq(next_addr + 1)
@@ -281,19 +214,22 @@ class BlockDrainer(wiring.Component):
         # Header words are known a cycle after they were asked for.
         word_1, end_1 = Signal(), Signal()
         total_1, record_1, counts_1, word = Signal(), Signal(), Signal(), Signal(32)
-        group_lane_1, in_beat_1 = Signal(range(max(2, cfg.groups_per_word))), Signal.like(in_beat, name="in_beat_1")
+        group_lane_1, in_beat_1 = (
+            Signal(range(max(2, cfg.groups_per_word))),
+            Signal.like(walk.in_beat, name="in_beat_1"),
+        )
         m.d.sync += [
-            word_1.eq(take_word),
-            end_1.eq(take_word & beat_end),
+            word_1.eq(walk.word),
+            end_1.eq(walk.word & walk.beat_end),
             pushed_1.eq(end_1),
             total_1.eq(is_total),
             record_1.eq(is_record),
             counts_1.eq(is_group & command.mask_beats.any()),
             group_lane_1.eq(group[:group_bits]),
-            in_beat_1.eq(in_beat),
+            in_beat_1.eq(walk.in_beat),
         ]
         counts = Mux(counts_1, tally.read_counts.word_select(group_lane_1, COUNT_BITS), 0)
-        m.d.comb += word.eq(Mux(total_1, used, Mux(record_1, fetch.read_word, counts)))
+        m.d.comb += word.eq(Mux(total_1, walk.used, Mux(record_1, walk.read_word, counts)))
 
         # A beat of masks or of the header. The first group is written with zeros beside it: there may be no others.
         lanes, per_group, beside = [], most * cfg.mask_bits // 32, Mux(answered.part == 0, 0, self.rows_mask)
@@ -305,7 +241,6 @@ class BlockDrainer(wiring.Component):
                 m.d.sync += lane.eq(Mux(answered.group, of_group, word))
             lanes.append(lane)
         m.d.comb += [
-            fetch.pop.eq(load),
             self.push.eq(pushed.mask | pushed.value | pushed_1),
             self.push_addr.eq(Mux(pushed_1, next_addr, addr)),
             self.push_data.eq(Mux(pushed.value, taken, Cat(*lanes))),

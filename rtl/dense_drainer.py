@@ -13,11 +13,10 @@ from amaranth.lib.wiring import In, Out
 
 from arch.config import Config, log2_exact
 from rtl.assignment import row_bits, unit_bits
-from rtl.block_drainer import answer_latency
 from rtl.command import COMMAND
 from rtl.dense_parser import BEATS_BITS
 from rtl.exploration import clip_valid
-from rtl.record_fetch import RecordFetch
+from rtl.region_walk import RegionWalk, behind
 
 
 class DenseDrainer(wiring.Component):
@@ -32,9 +31,6 @@ class DenseDrainer(wiring.Component):
     Ports: those of `BlockDrainer` with the same names and meanings, without those of masks and of rows_info;
         of the command k0, k_end, c0, c_end, bias and bias_tap are used as well.
     """
-
-    START = RecordFetch.READY + 1  # of rows that are asked one by one
-    HEADER = 5
 
     def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
@@ -59,88 +55,31 @@ class DenseDrainer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         cfg, command = self._cfg, self.command
-        answer, settle = answer_latency(cfg), self.HEADER + cfg.chain_rows - 1
         m = Module()
-        m.submodules.fetch = fetch = RecordFetch(cfg)
-        record, next_record = Signal(16), Signal(16)
+        m.submodules.walk = walk = RegionWalk(cfg)
         row = Signal(row_bits(cfg), reset_less=True)
-        used = Signal(32)  # beats of the records so far
-        left = Signal(BEATS_BITS)  # of the record
-        busy, load = Signal(), Signal()  # a record is under way; the next one begins in the next cycle
-        take, streaming, record_end = Signal(), Signal(), Signal()
-        header_left, in_beat = Signal(8), Signal(range(max(2, cfg.words_per_beat)))
-        take_word, beat_end, header_reserve = Signal(), Signal(), Signal()
-        word_index = Signal(range(256 * cfg.words_per_beat))
+        left = Signal(BEATS_BITS)  # beats of the record
         m.d.comb += [
-            fetch.start.eq(self.start),
-            fetch.command.eq(command),
-            self.assign_unit.eq(fetch.assign_unit),
-            fetch.assign_row.eq(self.assign_row),
-            fetch.pop.eq(load),
-            next_record.eq(record + 1),
-            take.eq(streaming & left.any()),
-            record_end.eq(streaming & (left == take)),
-            beat_end.eq(in_beat == cfg.words_per_beat - 1),
-            header_reserve.eq(take_word & ~in_beat.any()),
+            walk.start.eq(self.start),
+            walk.command.eq(command),
+            walk.room.eq(self.room),
+            walk.assign_row.eq(self.assign_row),
+            walk.asks.eq(walk.streaming & left.any()),
+            walk.ends.eq(walk.streaming & (left == walk.asks)),
+            *(getattr(self, name).eq(getattr(walk, name)) for name in ("assign_unit", "done", "error")),
             self.rows_start.eq(self.start),
-            self.reserve.eq(take | header_reserve),
+            self.reserve.eq(walk.asks | walk.reserves),
         ]
-        m.d.sync += self.rows_next.eq(Mux(take, 1 << row, 0))
-        with m.If(take):
-            m.d.sync += [left.eq(left - 1), used.eq(used + 1)]
-        with m.If(load):
-            m.d.sync += [row.eq(fetch.row), left.eq(fetch.value_beats)]
-        with m.If(take_word):
-            m.d.sync += [word_index.eq(word_index + 1), in_beat.eq(Mux(beat_end, 0, in_beat + 1))]
-
-        failed, settling, header_begins = Signal(), Signal(range(settle - 1)), Signal()
-        with m.If(self.start):
-            m.d.sync += [self.done.eq(0), self.error.eq(0)]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [record.eq(0), used.eq(0), busy.eq(0), failed.eq(0)]
-                with m.If(self.start):
-                    m.next = "STREAM"
-            with m.State("STREAM"):
-                m.d.comb += [
-                    streaming.eq(busy & self.room),
-                    load.eq(fetch.valid & (record_end | ~busy)),
-                ]
-                m.d.sync += settling.eq(settle - 2)
-                with m.If(record_end):
-                    m.d.sync += [record.eq(next_record), busy.eq(0)]
-                    with m.If(next_record == command.block_rows):
-                        m.next = "SETTLE"
-                with m.If(load):
-                    m.d.sync += busy.eq(1)
-                    with m.If(~fetch.fits):
-                        m.d.sync += failed.eq(1)
-                        m.next = "SETTLE"
-            with m.State("SETTLE"):
-                m.d.sync += settling.eq(settling - 1)
-                with m.If(settling == 0):
-                    m.d.comb += header_begins.eq(1)
-                    m.d.sync += [word_index.eq(0), in_beat.eq(0), header_left.eq(command.header_beats)]
-                    m.next = "HEADER"
-                    with m.If(failed | (command.header_beats == 0)):
-                        m.next = "FLUSH"
-            with m.State("HEADER"):
-                m.d.comb += take_word.eq(self.room | in_beat.any())
-                with m.If(take_word & beat_end):
-                    m.d.sync += header_left.eq(header_left - 1)
-                    with m.If(header_left == 1):
-                        m.next = "FLUSH"
-            with m.State("FLUSH"):
-                m.d.sync += [self.done.eq(1), self.error.eq(failed)]
-                m.next = "IDLE"
+        m.d.sync += self.rows_next.eq(Mux(walk.asks, 1 << row, 0))
+        with m.If(walk.asks):
+            m.d.sync += left.eq(left - 1)
+        with m.If(walk.begins):
+            m.d.sync += [row.eq(walk.row), left.eq(walk.value_beats)]
 
         # What was asked for is there `answer_latency` later, and it is known then which of it are weights.
-        steps = [Signal(data.StructLayout({"begins": 1, "take": 1}), name="asked")]
-        m.d.comb += [steps[0].begins.eq(load), steps[0].take.eq(take)]
-        for step in range(1, answer + 2):
-            steps.append(Signal.like(steps[0], name=f"asked_{step}"))
-            m.d.sync += steps[step].eq(steps[step - 1])
-        answered, pushed = steps[answer:]
+        asked = Signal(data.StructLayout({"begins": 1, "take": 1}))
+        m.d.comb += [asked.begins.eq(walk.begins), asked.take.eq(walk.asks)]
+        _, answered, pushed = behind(m, asked, cfg)
         beat, next_addr, addr = Signal(BEATS_BITS), Signal(32), Signal(32, reset_less=True)
         rows_left, columns = Signal(16), Signal(16)  # output channels from this record on; input channels
         begun, word_1, end_1, pushed_1 = Signal(), Signal(), Signal(), Signal()
@@ -153,7 +92,7 @@ class DenseDrainer(wiring.Component):
             ]
         with m.Else():
             m.d.sync += rows_left.eq(rows_left - Mux(answered.begins, cfg.block_k, 0))
-            with m.If(header_begins):
+            with m.If(walk.header_begins):
                 m.d.sync += next_addr.eq(command.out_addr)
             with m.Elif(answered.take | pushed_1):
                 m.d.sync += next_addr.eq(next_addr + 1)
@@ -171,15 +110,15 @@ class DenseDrainer(wiring.Component):
         total_1, record_1 = Signal(), Signal()
         header, word, size = Signal(cfg.beat_bits, reset_less=True), Signal(32), Signal(16)
         m.d.sync += [
-            word_1.eq(take_word),
-            end_1.eq(take_word & beat_end),
+            word_1.eq(walk.word),
+            end_1.eq(walk.word & walk.beat_end),
             pushed_1.eq(end_1),
-            total_1.eq(word_index == 0),
-            record_1.eq(word_index <= command.block_rows),
+            total_1.eq(walk.word_index == 0),
+            record_1.eq(walk.word_index <= command.block_rows),
         ]
         m.d.comb += [
             size.eq(command.words << log2_exact(cfg.mask_bits, "mask_bits")),
-            word.eq(Mux(total_1, used, Mux(record_1, Cat(size, size), 0))),
+            word.eq(Mux(total_1, walk.used, Mux(record_1, Cat(size, size), 0))),
         ]
         with m.If(word_1):
             m.d.sync += header.eq(Cat(header[32:], word))

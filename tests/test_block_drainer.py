@@ -4,10 +4,11 @@ import pytest
 
 from arch.config import PRESETS, Config
 from golden import writing
-from rtl.block_drainer import BlockDrainer, answer_latency
+from rtl.block_drainer import BlockDrainer
 from rtl.dense_drainer import DenseDrainer
 from rtl.lane_tally import MOST_WORDS
 from rtl.record_fetch import RecordFetch
+from rtl.region_walk import RegionWalk, answer_latency
 from scripts.simulate import Results, run_bench
 from tb import block_model
 
@@ -54,8 +55,7 @@ def test_more_seeds(seed: int) -> None:
 
 
 def test_constants() -> None:
-    for unit in (BlockDrainer, DenseDrainer):
-        assert (unit.START, unit.HEADER) == (writing.BLOCK_START, writing.BLOCK_HEADER)
+    assert (RegionWalk.START, RegionWalk.HEADER) == (writing.BLOCK_START, writing.BLOCK_HEADER)
     for cfg in CONFIGS.values():
         assert answer_latency(cfg) + 1 == writing.BLOCK_PUSH + writing.hops(cfg)
         assert RecordFetch.depth(cfg) == block_model.records(cfg) >= RecordFetch.ready(cfg)
