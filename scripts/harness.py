@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arch.config import Config
+from rtl.row import ANSWERS, QUESTIONS
 from scripts.verilator import WAIVERS, Port, build_key, cached, call, environment, modules, place_runtime, ports
 
 # Cycles between two returns to Python, where an interrupt can be noticed.
@@ -36,7 +37,7 @@ _SOURCE = Path(__file__).with_name("harness.cpp")
 #: is emitted once: 16 rows of 16 PEs fit the instruction cache, and the model runs four times as fast.
 REPEATED = {
     "pe": ("control", "load_data", "stat_data"),
-    "row": ("number", "side_read", "side_clear", "drain_next", "drain_mask_next", "drain_info_next"),
+    "row": ("number", *QUESTIONS, *(f"{name}_before" for name in ANSWERS)),
 }
 
 

@@ -308,10 +308,11 @@ def test_speed() -> None:
     assert cycles / (time.perf_counter() - begin) > 200_000
 
 
+@pytest.mark.parametrize("copies", (True, False))
 @pytest.mark.parametrize("sparse", (True, False))
-def test_what_differs_between_instances_is_kept_apart(sparse: bool) -> None:
+def test_what_differs_between_instances_is_kept_apart(sparse: bool, copies: bool) -> None:
     """Otherwise Verilator emits the code of every row for itself, and the model is half as fast."""
-    text = verilog(TINY.with_(sparse=sparse, trace=True))
+    text = verilog(TINY.with_(sparse=sparse, copies=copies, trace=True))
     for module, count in (("row", TINY.rows), ("pe", TINY.columns)):
         bodies = re.findall(rf"^  {module} \S+ \($(.*?)^  \);$", text, re.MULTILINE | re.DOTALL)
         connected = [dict(re.findall(r"^    \.(\S+)\((.*?)\),?$", body, re.MULTILINE)) for body in bodies]
