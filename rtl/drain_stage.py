@@ -110,6 +110,8 @@ class DrainStage(wiring.Component):
         m.submodules.queue = queue = WriteQueue(cfg)
 
         update, flows, stores, begins = Signal(), Signal(), Signal(), Signal()
+        room = Signal(init=1)  # much hangs on it, and the queue is near the memory
+        m.d.sync += room.eq(queue.room)
         m.d.comb += [
             update.eq(command.phase == Phase.WU),
             flows.eq(command.drain & ((command.phase == Phase.FW) | (command.phase == Phase.BW))),
@@ -135,8 +137,8 @@ class DrainStage(wiring.Component):
         m.d.comb += blocks.assign_row.eq(self.assign_row)
         m.d.comb += [
             queue.reserve.eq(flow.reserve | blocks.reserve),
-            flow.room.eq(queue.room),
-            blocks.room.eq(queue.room),
+            flow.room.eq(room),
+            blocks.room.eq(room),
             queue.push.eq(flow.push | blocks.push),
             queue.push_addr.eq(Mux(update, blocks.push_addr, flow.push_addr)),
             queue.push_data.eq(Mux(update, blocks.push_data, flow.push_data)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.memory import Memory
@@ -62,9 +62,9 @@ class ListWalker(wiring.Component):
 
     Ports:
         start: begin; only when done. advance: a beat is dealt with (only in `beats`).
-        active: one bit a kind, high only if it has runs. runs: of a kind, constant during it. length, some: of its next
-        run, and whether it is not zero, sampled in setup cycles. peek: index of the W run of which both must be there
-        in the next cycle (one cycle ahead, so that they can come from a memory).
+        active: one bit a kind, high only if it has runs. runs: of a kind, constant during it. some, rest: whether its
+        next run has any beats, and how many behind the first, sampled in setup cycles. peek: index of the W run of
+        which both must be there in the next cycle (one cycle ahead, so that they can come from a memory).
         kind, run, index: where the walk is; beat `index` of run `run`. setup: setup cycle of an active
         kind's run (also of an empty one). beats: inside a run. last: this beat is the last of its run.
         last_run: this run is the last of its kind. done: nothing left.
@@ -77,7 +77,7 @@ class ListWalker(wiring.Component):
                 "advance": In(1),
                 "active": In(KINDS),
                 "runs": In(ArrayLayout(RUN_BITS, KINDS)),
-                "length": In(ArrayLayout(RUN_BITS, KINDS)),
+                "rest": In(ArrayLayout(RUN_BITS, KINDS)),
                 "some": In(KINDS),
                 "peek": Out(RUN_BITS),
                 "kind": Out(range(KINDS + 1), init=KINDS),
@@ -93,14 +93,14 @@ class ListWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        runs, length = Signal(RUN_BITS), Signal(RUN_BITS)
+        runs, rest = Signal(RUN_BITS), Signal(RUN_BITS)
         idle_kind, some = Signal(), Signal()  # of the kind, and of its run: each found before the kind chooses
         left = Signal(RUN_BITS)  # beats of the run after this one
         m.d.comb += [
             self.done.eq(self.kind == KINDS),
             runs.eq(Array(self.runs[k] for k in range(KINDS))[self.kind]),
             some.eq(Array(self.some[k] for k in range(KINDS))[self.kind]),
-            length.eq(Array(self.length[k] for k in range(KINDS))[self.kind]),
+            rest.eq(Array(self.rest[k] for k in range(KINDS))[self.kind]),
             idle_kind.eq(~Array(self.active[k] for k in range(KINDS))[self.kind] | self.done),
             self.setup.eq(~self.done & ~self.beats & ~idle_kind),
             self.last.eq(left == 0),
@@ -118,7 +118,7 @@ class ListWalker(wiring.Component):
             with m.If(idle_kind):
                 m.d.comb += next_kind.eq(1)
             with m.Else():
-                m.d.sync += [self.beats.eq(some), left.eq(length - 1), self.index.eq(0)]
+                m.d.sync += [self.beats.eq(some), left.eq(rest), self.index.eq(0)]
                 m.d.comb += next_run.eq(~some)
         with m.If(next_run):
             m.d.sync += [self.beats.eq(0), self.run.eq(self.run + 1)]
@@ -223,7 +223,7 @@ class Reader(wiring.Component):
         m.submodules.requests = requests = ListWalker()
         m.submodules.responses = responses = ListWalker()
         m.submodules.totals = totals = Memory(
-            shape=StructLayout({"offset": RUN_BITS, "total": RUN_BITS}),
+            shape=StructLayout({"offset": RUN_BITS, "rest": RUN_BITS}),
             depth=1 << (BANK_BITS + SEGMENT_BITS),
             init=[],
         )
@@ -238,7 +238,7 @@ class Reader(wiring.Component):
         m.d.comb += [
             write.en.eq(self.total_we),
             write.addr.eq((self.total_bank << SEGMENT_BITS) | self.total_segment),
-            write.data.total.eq(self.total_value),
+            write.data.rest.eq(self.total_value - 1),  # here, for a memory answers late
             write.data.offset.eq(self.offset_value),
             write_some.en.eq(write.en),
             write_some.addr.eq(write.addr),
@@ -257,6 +257,15 @@ class Reader(wiring.Component):
             has_runs = Signal(name=f"has_runs_{kind.name.lower()}")
             m.d.sync += has_runs.eq(condition)
             m.d.comb += active[kind].eq(has_runs & self.plan_ok if kind == Kind.PLAN else has_runs)
+        lengths = {
+            Kind.FETCH: Const(fetch_beats(cfg)),
+            Kind.PLAN: plan.header_beats,
+            Kind.X: load.x_run,
+            Kind.AUX: load.aux_run,
+        }
+        some, rest = Signal(len(lengths)), Signal(ArrayLayout(RUN_BITS, len(lengths)))
+        m.d.comb += some.eq(Cat(length.any() for length in lengths.values()))
+        m.d.comb += [rest[kind].eq(length - 1) for kind, length in lengths.items()]
         skip = Signal(RUN_BITS)
         for walker in (requests, responses):
             read, read_some = totals.read_port(), somes.read_port()
@@ -271,12 +280,9 @@ class Reader(wiring.Component):
                 walker.runs[Kind.X].eq(load.x_runs),
                 walker.runs[Kind.AUX].eq(load.aux_runs),
                 walker.runs[Kind.W].eq(load.load_segments),
-                walker.length[Kind.FETCH].eq(fetch_beats(cfg)),
-                walker.length[Kind.PLAN].eq(plan.header_beats),
-                walker.length[Kind.X].eq(load.x_run),
-                walker.length[Kind.AUX].eq(load.aux_run),
-                walker.length[Kind.W].eq(read.data.total),
-                walker.some.eq(Cat(*(walker.length[kind].any() for kind in Kind if kind != Kind.W), read_some.data)),
+                *(walker.rest[kind].eq(rest[kind]) for kind in lengths),
+                walker.rest[Kind.W].eq(read.data.rest),
+                walker.some.eq(Cat(some, read_some.data)),
                 segment.eq(load.segment + walker.peek),
                 read.addr.eq((self.load_bank << SEGMENT_BITS) | segment),
                 read.en.eq(1),

@@ -3,8 +3,8 @@
 A psum word is cleared as it is read, so a drainer that has begun a beat must finish it. It
 therefore asks for a place in this queue before it begins (`reserve`), and begins only when there is
 one (`room`): credit-based flow control. Drainers and queue need not be near each other: a reservation counts a cycle
-later, and there is room as long as one more may be on its way. With a memory that always takes writes the queue never
-fills, so it costs latency and no throughput.
+later, that there is room may be heard a cycle later, and there is room as long as two more beats may be on their way.
+With a memory that always takes writes the queue never fills, so it costs latency and no throughput.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ class WriteQueue(wiring.Component):
         depth: beats reserved but not yet written, at most; by default `depth(cfg)`.
 
     Ports:
-        reserve: a place is taken in this cycle; only while `room`. push, push_addr, push_data: the
-        beat, any time later, in order of reservation. wr_*: write port (valid holds until ready).
+        reserve: a place is taken in this cycle; only if there was `room` in this cycle or the one before. push,
+        push_addr, push_data: the beat, any time later, in order of reservation. wr_*: write port (valid holds until
+        ready).
 
     Raises:
-        ValueError: depth below 4: it could not keep up with a beat a cycle.
+        ValueError: depth below 5: it could not keep up with a beat a cycle.
     """
 
     LATENCY = 2
@@ -45,8 +46,8 @@ class WriteQueue(wiring.Component):
 
     def __init__(self, cfg: Config, depth: int | None = None) -> None:
         depth = self.depth(cfg) if depth is None else depth
-        if depth < self.LATENCY + 2:
-            raise ValueError(f"depth must be at least {self.LATENCY + 2}, not {depth}")
+        if depth < self.LATENCY + 3:
+            raise ValueError(f"depth must be at least {self.LATENCY + 3}, not {depth}")
         self._cfg, self._depth = cfg, depth
         super().__init__(
             {
@@ -80,7 +81,7 @@ class WriteQueue(wiring.Component):
         m.d.sync += [
             asked.eq(self.reserve),
             reserved.eq(reserved_next),
-            self.room.eq(reserved_next < self._depth - 1),
+            self.room.eq(reserved_next < self._depth - 2),
             self.idle.eq(reserved_next == 0),
         ]
         return m

@@ -39,11 +39,12 @@ class Queue:
     """Beats between the drainers and the write port."""
 
     def __init__(self) -> None:
-        self.reserved, self.asked, self.free = 0, 0, 0
+        self.reserved, self.asked, self.free, self.room = 0, 0, 0, True
         self.beats: deque[tuple[int, int, int]] = deque()  # first cycle on the port, address, data
 
     def cycle(self, t: int, want: dict[str, int], ready: bool) -> dict[str, int]:
         """What the port shows in cycle t."""
+        self.room = self.reserved < DEPTH - 2  # heard a cycle later
         valid = bool(self.beats) and t >= max(self.beats[0][0], self.free)
         port = {"wr_valid": 1, "wr_addr": self.beats[0][1], "wr_data": self.beats[0][2]} if valid else {}
         if valid and ready:
@@ -150,7 +151,7 @@ class Bench:
             takes, give, want = bool(rng.random() < ready), {}, {}
             drained = t > 0 and queue.reserved == 0
             if model is not None:
-                model.step(t, queue.reserved < DEPTH - 1)  # type: ignore[attr-defined]
+                model.step(t, queue.room)  # type: ignore[attr-defined]
                 give, want = model.give.pop(t, {}), model.want.pop(t, {})
                 drained &= model.done_from is not None and t >= model.done_from  # type: ignore[attr-defined]
             failed = isinstance(model, BlockModel) and model.error and t >= (model.done_from or 0)

@@ -36,7 +36,7 @@ async def play(dut: Any, lists: Lists, rng: np.random.Generator, pace: float, re
     table = lists[W] or []
     active = sum(1 << kind for kind, runs in enumerate(lists) if runs)
     runs = [len(given) if given else int(rng.integers(0, 4)) for given in lists]
-    pins.drive(active=active, runs=sum(n << RUN_BITS * kind for kind, n in enumerate(runs)), length=0, some=0)
+    pins.drive(active=active, runs=sum(n << RUN_BITS * kind for kind, n in enumerate(runs)), rest=0, some=0)
     got = await pins.cycle(start=1, advance=0)
     compare("of start", got, {"done": 1, "kind": KINDS, "setup": 0, "beats": 0})
     pins.drive(start=0)
@@ -59,7 +59,7 @@ async def play(dut: Any, lists: Lists, rng: np.random.Generator, pace: float, re
             advance = int(rng.random() < pace)
             got = await pins.cycle(
                 advance=advance,
-                length=sum(n << RUN_BITS * k for k, n in enumerate(lengths)),
+                rest=sum((n - 1) % (1 << RUN_BITS) << RUN_BITS * k for k, n in enumerate(lengths)),
                 some=sum((n != 0) << k for k, n in enumerate(lengths)),
             )
             compare(cycle, got, want)

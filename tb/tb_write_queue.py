@@ -26,14 +26,16 @@ class Bench:
         self.forget()
 
     def forget(self) -> None:
+        self.room = True
         self.t = self.reserved = self.asked = self.owed = self.written = 0
         self.queue: deque[tuple[int, int, int]] = deque()  # cycle of its push, address, data
         self.free = 0  # first cycle in which the port may show another beat
 
     async def cycle(self, reserve: bool, push: bool, ready: bool) -> None:
         """One cycle; strobes are dropped where they are not allowed."""
-        room = self.reserved < self.depth - 1
-        reserve = reserve and room
+        room = self.reserved < self.depth - 2
+        reserve = reserve and self.room  # heard a cycle later
+        self.room = room
         push = push and self.owed + reserve > 0
         addr, data = random_bits(self.rng, 32), random_bits(self.rng, self.cfg.beat_bits)
         got = await self.pins.cycle(
