@@ -32,7 +32,8 @@ class DrainStage(wiring.Component):
 
         s + 1                                              nothing to drain or commit
         s + D + END + commit, where
-        D = N + FlowDrainer.DONE_LATENCY + 2               FW, BW with drain; N = positions * out_run * E
+        D = N + FlowDrainer.DONE_LATENCY + h + 2           FW, BW with drain; N = positions * out_run * E,
+                                                           h = Config.chain_rows - 1
         D = see BlockDrainer, + 3                          WU with drain
         D = 1                                              commit only
         commit = tensors + ExponentTable.COMMIT_EXTRA      with `commit`, otherwise 0

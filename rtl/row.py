@@ -141,7 +141,7 @@ class Row(wiring.Component):
         bus_data: a beat for one of col_we, load_valid, and stat_we, whose word row stat_row owns; of that,
         `stationary_pack` operands a column.
         side_addr, side_read, side_clear: partial sums, bank that compute does not use; side_q: the word,
-        `side_latency(cfg)` cycles after side_read, otherwise zero.
+        `drain_latency(cfg)` cycles after side_read, otherwise zero.
         drain_*: update buffer, bank that compute does not write. Questions as in `CsbEncoder`; drain_data, drain_mask,
         drain_info: answers, `drain_latency(cfg)` cycles later; with `copies` otherwise zero, without they stay.
         Bit 0 of side_read, side_clear, drain_next, drain_mask_next, drain_info_next is for this row, the others for
@@ -153,7 +153,6 @@ class Row(wiring.Component):
     """
 
     START_LATENCY = 1  # register of compute_start
-    SIDE_LATENCY = 3  # like DRAIN_LATENCY
     DRAIN_LATENCY = 3  # register of the question, memory, register of the answer: in the row or behind all rows
 
     def __init__(self, cfg: Config, *, emit: bool = False) -> None:
@@ -216,11 +215,6 @@ class Row(wiring.Component):
     def drain_latency(cls, cfg: Config) -> int:
         """Cycles from a question of the drain to the row's answer. A register for every row is for wires alone."""
         return cls.DRAIN_LATENCY if cfg.copies else cls.DRAIN_LATENCY - 1
-
-    @classmethod
-    def side_latency(cls, cfg: Config) -> int:
-        """Cycles from a question to the partial sums, likewise."""
-        return cls.SIDE_LATENCY if cfg.copies else cls.SIDE_LATENCY - 1
 
     @classmethod
     def answered(cls, cfg: Config) -> int:

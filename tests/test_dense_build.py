@@ -29,7 +29,7 @@ RUNS: dict[str, tuple[Case, int]] = {
     "tiny, 8 bit": (Case(TINY.with_(operand_bits=8, bus_elements=4), (40, 30, 4), 12, 40, **NONE), 80_000),
     "tiny, 1x16 blocks": (Case(TINY.with_(block_k=1, lane_group=1), (40, 21, 5), 8, 40, **NONE), 70_000),
     "three rows, 8x8 blocks": (
-        Case(TINY.with_(rows=3, block_k=8, lane_group=8, mask_bits=64, bus_elements=4, value_beats=128),
+        Case(TINY.with_(rows=3, block_k=8, lane_group=8, mask_bits=64, bus_elements=4, value_beats=128, copies=True),
              (50, 40, 9), 6, 40, **NONE), 100_000),
     "two words a beat": (Case(TINY.with_(columns=16, bus_elements=4), (40, 30, 4), 20, 30, **NONE), 30_000),
     "small": (Case(SMALL, (64, 50, 10), 19, 30, **NONE), 80_000),
