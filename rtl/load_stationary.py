@@ -8,7 +8,7 @@ takes as many cycles as it has pieces: the reader asks for one beat in so many c
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 
 from arch.command import Phase
 from arch.config import Config, log2_exact
@@ -19,7 +19,7 @@ from rtl.reader import Kind, aux_interval
 def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[Signal, Signal]:
     """Put stationary operands on the bus, and drive `hold`, of a `Loader`.
 
-    A beat given in cycle t is piece p in t + 1 + p, when its unit is looked up, and on the bus in t + 3 + p.
+    A beat given in cycle t is piece p in t + 1 + p, when its unit is looked up, and on the bus in t + 4 + p.
 
     Args:
         m: of the loader; gets the registers.
@@ -44,7 +44,8 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
     valid, unit = Signal(), Signal.like(loader.assign_unit)
     m.d.comb += [
         valid.eq(left.any()),
-        loader.hold.eq(left > 1),
+        # A piece is on the bus a cycle later than a beat that is not cut: one of weights may not be right behind it.
+        loader.hold.eq((left > 1) | (valid & loader.kind_done[Kind.AUX])),
         unit.eq(channel >> unit_shift),
     ]
     # No enable for a register as wide as a beat: what is shifted into it is zero, and later nobody looks.
@@ -62,25 +63,36 @@ def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[S
             channel.eq(channel + pack),
         ]
 
-    # t+2+p: row and slot are known.
-    valid_1, position_1 = Signal(), Signal(16, reset_less=True)
-    pair_1 = Signal(range(max(2, cfg.block_k // pack)), reset_less=True)  # piece within the unit
-    data_1 = Signal(cfg.columns * pack * bits, reset_less=True)
+    # t+2+p: row and slot are known; t+3+p: they stand in registers, for the table is a RAM block, which answers late.
+    place = data.StructLayout(
+        {
+            "valid": 1,
+            "position": 16,
+            "pair": range(max(2, cfg.block_k // pack)),  # piece within the unit
+            "data": cfg.columns * pack * bits,
+        }
+    )
+    found, known = Signal(place), Signal(place)
+    row, slot = Signal.like(loader.stat_row, reset_less=True), Signal.like(loader.assign_slot, reset_less=True)
     word = Signal.like(loader.stat_addr)
     m.d.sync += [
-        valid_1.eq(valid & (channel < command.out_channels)),
-        position_1.eq(position),
-        pair_1.eq(channel[pack_shift:unit_shift]),
-        data_1.eq(Cat(lane[: pack * bits] for lane in lanes)),
+        found.valid.eq(valid & (channel < command.out_channels)),
+        found.position.eq(position),
+        found.pair.eq(channel[pack_shift:unit_shift]),
+        found.data.eq(Cat(lane[: pack * bits] for lane in lanes)),
+        known.eq(found),
+        row.eq(loader.assign_row),
+        slot.eq(loader.assign_slot),
     ]
-    # t+3+p: the write.
-    m.d.comb += word.eq((loader.assign_slot << (unit_shift - pack_shift)) | pair_1)
+    # t+4+p: the write.
+    m.d.comb += word.eq((slot << (unit_shift - pack_shift)) | known.pair)
     m.d.sync += [
-        loader.stat_we.eq(valid_1),
-        payload(m, loader.stat_row, "stat_row_1").eq(loader.assign_row),
-        payload(m, loader.stat_addr, "stat_addr_1").eq((word << command.log2_positions) + position_1),
+        loader.stat_we.eq(known.valid),
+        payload(m, loader.stat_row, "stat_row_1").eq(row),
+        payload(m, loader.stat_addr, "stat_addr_1").eq((word << command.log2_positions) + known.position),
     ]
     piece = Cat(
-        Cat(data_1.word_select(n, pack * bits), Const(0, (cfg.bus_elements - pack) * bits)) for n in range(cfg.columns)
+        Cat(known.data.word_select(n, pack * bits), Const(0, (cfg.bus_elements - pack) * bits))
+        for n in range(cfg.columns)
     )
-    return unit, valid, piece, valid_1
+    return unit, valid, piece, known.valid

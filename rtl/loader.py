@@ -43,8 +43,8 @@ class Loader(wiring.Component):
     cycle t in which a beat is given on `in_*`:
 
         X, W: on the bus in t + LATENCY
-        WU stationary: piece p of aux_interval(cfg) on the bus in t + LATENCY + p; `hold` is high in t + 1 to
-          t + aux_interval(cfg) - 1
+        WU stationary: piece p of aux_interval(cfg) on the bus in t + LATENCY + 1 + p; `hold` is high in t + 1 to
+          t + aux_interval(cfg) - 1, and in the cycle after them behind the last beat of all
         gate (all but WU): written in t + GATE_LATENCY
         BW entry of unit n: on the entry bus in s + ENTRIES + n; `load_start` (with load_w) in s + 1
 

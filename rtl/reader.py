@@ -12,13 +12,14 @@ from enum import IntEnum
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.data import ArrayLayout, StructLayout
+from amaranth.lib.data import ArrayLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from arch.command import WORDS, Phase
 from arch.config import MAX_SEGMENTS, Config, log2_exact
 from rtl.command import COMMAND
+from rtl.ram import styled
 
 RUN_BITS = 16
 """Width of a number of runs, of the beats of a run, and of a region's total of record beats."""
@@ -222,28 +223,26 @@ class Reader(wiring.Component):
         m = Module()
         m.submodules.requests = requests = ListWalker()
         m.submodules.responses = responses = ListWalker()
-        m.submodules.totals = totals = Memory(
-            shape=StructLayout({"offset": RUN_BITS, "rest": RUN_BITS}),
-            depth=1 << (BANK_BITS + SEGMENT_BITS),
-            init=[],
-        )
-        # Asked first, so apart: a memory as narrow as that answers sooner than a RAM block.
-        m.submodules.somes = somes = Memory(shape=1, depth=totals.depth, init=[])
+        depth = 1 << (BANK_BITS + SEGMENT_BITS)
+        # Beats of a region but one; whether there are any; and those before them. The latter two are asked first, or
+        # added to, so apart: a RAM block answers late, a memory as narrow as `somes` is none in any case.
+        m.submodules.totals = totals = Memory(shape=RUN_BITS, depth=depth, init=[])
+        m.submodules.somes = somes = Memory(shape=1, depth=depth, init=[])
+        attrs = styled("distributed" if cfg.copies else None)
+        m.submodules.offsets = offsets = Memory(shape=RUN_BITS, depth=depth, init=[], attrs=attrs)
         plan, load = self.plan_command, self.load_command
 
         # -- the five lists, the same for both walkers -----------------------------------------
         stationary = Signal()
         m.d.comb += stationary.eq(load.phase == Phase.WU)
-        write, write_some = totals.write_port(), somes.write_port()
-        m.d.comb += [
-            write.en.eq(self.total_we),
-            write.addr.eq((self.total_bank << SEGMENT_BITS) | self.total_segment),
-            write.data.rest.eq(self.total_value - 1),  # here, for a memory answers late
-            write.data.offset.eq(self.offset_value),
-            write_some.en.eq(write.en),
-            write_some.addr.eq(write.addr),
-            write_some.data.eq(self.total_value.any()),
-        ]
+        written = {totals: self.total_value - 1, somes: self.total_value.any(), offsets: self.offset_value}
+        for memory, value in written.items():
+            write = memory.write_port()
+            m.d.comb += [
+                write.en.eq(self.total_we),
+                write.addr.eq((self.total_bank << SEGMENT_BITS) | self.total_segment),
+                write.data.eq(value),
+            ]
         # Whether a kind has runs is found before the walk comes to it, to PLAN in the second cycle of a slot.
         wanted = {
             Kind.PLAN: self.plan_active & plan.plan & plan.segments.any(),
@@ -269,8 +268,11 @@ class Reader(wiring.Component):
         skip = Signal(RUN_BITS)
         for walker in (requests, responses):
             read, read_some = totals.read_port(), somes.read_port()
+            asked = [read, read_some]
             if walker is requests:
-                m.d.comb += skip.eq(Mux(walker.kind == Kind.W, read.data.offset, 0))
+                read_offset = offsets.read_port()
+                asked.append(read_offset)
+                m.d.comb += skip.eq(Mux(walker.kind == Kind.W, read_offset.data, 0))
             segment = Signal(SEGMENT_BITS)
             m.d.comb += [
                 walker.start.eq(self.slot_start),
@@ -281,14 +283,12 @@ class Reader(wiring.Component):
                 walker.runs[Kind.AUX].eq(load.aux_runs),
                 walker.runs[Kind.W].eq(load.load_segments),
                 *(walker.rest[kind].eq(rest[kind]) for kind in lengths),
-                walker.rest[Kind.W].eq(read.data.rest),
+                walker.rest[Kind.W].eq(read.data),
                 walker.some.eq(Cat(some, read_some.data)),
                 segment.eq(load.segment + walker.peek),
-                read.addr.eq((self.load_bank << SEGMENT_BITS) | segment),
-                read.en.eq(1),
-                read_some.addr.eq(read.addr),
-                read_some.en.eq(1),
             ]
+            for port in asked:
+                m.d.comb += [port.addr.eq((self.load_bank << SEGMENT_BITS) | segment), port.en.eq(1)]
 
         # -- requests --------------------------------------------------------------------------
         # Where the weights start takes three levels of adders; they have four cycles before W can begin.

@@ -97,6 +97,8 @@ class RecordFetch(wiring.Component):
             m.d.sync += [fetching.eq(1), places.eq(self.depth(cfg))]
         with m.Elif(go):
             m.d.sync += fetching.eq(next_unit != command.block_rows)
+        with m.Elif(bad):
+            m.d.sync += fetching.eq(0)  # or the next region would not begin with unit 0
         with m.If(~fetching):
             m.d.sync += unit.eq(0)
         with m.Elif(go):

@@ -218,6 +218,11 @@ async def limits(dut: Any) -> None:
             assert bench.error
         await bench.play(job(new), room)
         await bench.play(job(new, limit=(1 << 32) - 1, out_addr=(1 << 32) - 3), room)
+    # So many records that some have not been looked up when there is no room: the next region begins with the first.
+    many = region(min(bench.cfg.units, 64 * bench.cfg.words_per_beat - 1 - bench.cfg.groups_per_word), 1, 0.1)
+    for limit in (many.geometry.header_beats + 1, 1 << 31):
+        await bench.play(job(many, limit=limit))
+        assert bench.error == (limit < 1 << 31)
 
 
 @cocotb.test()

@@ -126,7 +126,7 @@ class Bench:
             for number, run in enumerate(runs):
                 t += 1
                 for index, data in enumerate(run):
-                    t = max(t, free)
+                    t = max(t, free + (kind == W and not (number or index)))
                     while rng.random() < gap:
                         t += 1
                     events[t] = (kind, number, index, index == len(run) - 1, data)
@@ -137,7 +137,9 @@ class Bench:
         return events, done
 
     # -- what the loader must do ------------------------------------------------------------------
-    def expected(self, load: Load, events: dict[int, tuple[int, int, int, bool, int]]) -> tuple[dict, bool]:
+    def expected(
+        self, load: Load, events: dict[int, tuple[int, int, int, bool, int]], done: list[int]
+    ) -> tuple[dict, bool]:
         """By cycle: what the buses show; and whether the records contradict the command."""
         cfg, c, want = self.cfg, load.command, defaultdict(dict)
         phase = Phase(c["phase"])
@@ -148,7 +150,7 @@ class Bench:
                 addr = run * (c["gather_stride"] // cfg.bus_elements) + index
                 want[t + LATENCY] |= {"col_we": 1, "col_addr": addr, "bus_data": data}
             elif kind == AUX and phase == Phase.WU:
-                self._pieces(c, want, t, run, index, data)
+                self._pieces(c, want, t, run, index, data, done[AUX])
             elif kind == AUX:
                 elements = [data >> i * cfg.operand_bits & element_mask for i in range(cfg.columns * cfg.bus_elements)]
                 bits = sum((0 < e <= element_mask >> 1) << i for i, e in enumerate(elements))
@@ -178,20 +180,23 @@ class Bench:
         regions = sum(last for _, last in beats)
         return want, regions != c["load_segments"] or bool(seen and seen[-1].error)
 
-    def _pieces(self, c: Command, want: dict, t: int, run: int, index: int, data: int) -> None:
-        """The pieces of a stationary beat."""
+    def _pieces(self, c: Command, want: dict, t: int, run: int, index: int, data: int, over: int) -> None:
+        """The pieces of a stationary beat; `over`: cycle from which the reader is beyond all of them."""
         cfg, pack = self.cfg, self.cfg.stationary_pack
         width, mask = cfg.bus_elements * cfg.operand_bits, (1 << pack * cfg.operand_bits) - 1
         for p in range(self.pieces):
             if p:
                 want[t + p]["hold"] = 1
+        if t + self.pieces >= over:  # so that no beat of weights is on the bus together with the last piece
+            want[t + self.pieces]["hold"] = 1
+        for p in range(self.pieces):
             channel = index * cfg.bus_elements + p * pack
             if channel >= c["out_channels"]:
                 continue
             row, slot = self.table[channel // cfg.block_k]
             word = (slot * cfg.block_k + channel % cfg.block_k) // pack
             low = [(n * cfg.bus_elements + p * pack) * cfg.operand_bits for n in range(cfg.columns)]
-            want[t + LATENCY + p] |= {
+            want[t + LATENCY + 1 + p] |= {
                 "stat_we": 1,
                 "stat_row": row,
                 "stat_addr": (word << c["log2_positions"]) + run,
@@ -239,7 +244,7 @@ class Bench:
         back = c["phase"] == Phase.BW
         works = active and bool(c["load_x"] or c["load_aux"] or c["load_w"])
         events, done = self.timeline(load, gap) if active else ({}, [9] * 5)
-        want, contradicts = self.expected(load, events) if active else (defaultdict(dict), False)
+        want, contradicts = self.expected(load, events, done) if active else (defaultdict(dict), False)
         entries = ENTRIES + c["units"] if back and c["load_w"] else 0
         computes = active and c["phase"] != Phase.NOP and not c["ahead"]
         taps = TAPS + c["kernel_rows"] * c["kernel_cols"] if computes else 1
