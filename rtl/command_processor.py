@@ -19,7 +19,8 @@ from arch.config import Config, log2_exact
 from arch.status import Status
 from arch.vector import MAGIC as VECTOR
 from rtl.command import COMMAND, EARLY, connected, is_connected, slice_command
-from rtl.reader import BANK_BITS, KINDS, RUN_BITS, Kind, fetch_beats
+from rtl.list_walker import KINDS, RUN_BITS, Kind
+from rtl.reader import BANK_BITS, fetch_beats
 from rtl.registers import INDEX_BITS
 
 STAGES = ("plan", "load", "compute", "drain")

@@ -12,8 +12,9 @@ from amaranth.lib import data, wiring
 
 from arch.command import Phase
 from arch.config import Config, log2_exact
+from rtl.list_walker import Kind
 from rtl.payload import payload
-from rtl.reader import Kind, aux_interval
+from rtl.reader import aux_interval
 
 
 def load_stationary(m: Module, cfg: Config, loader: wiring.Component) -> tuple[Signal, Signal]:

@@ -18,10 +18,11 @@ from rtl.assignment import row_bits, unit_bits
 from rtl.command import COMMAND
 from rtl.dense_parser import DenseParser, record_beats
 from rtl.exploration import group_bits
+from rtl.list_walker import KINDS, RUN_BITS, Kind
 from rtl.load_entries import load_entries
 from rtl.load_stationary import load_stationary
 from rtl.payload import payload
-from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
+from rtl.reader import BANK_BITS, SEGMENT_BITS
 from rtl.record_parser import RecordParser
 from rtl.row_control import gather_word_bits
 from rtl.row_controller import ERROR_MASK, ERROR_VALUE

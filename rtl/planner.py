@@ -23,7 +23,8 @@ from rtl.assignment import row_bits, unit_bits
 from rtl.balancer import Balancer, load_bits
 from rtl.command import COMMAND
 from rtl.direct_assigner import DirectAssigner
-from rtl.reader import BANK_BITS, KINDS, RUN_BITS, SEGMENT_BITS, Kind
+from rtl.list_walker import KINDS, RUN_BITS, Kind
+from rtl.reader import BANK_BITS, SEGMENT_BITS
 from rtl.row_queue import COUNT_BITS
 from rtl.validator import Validator
 

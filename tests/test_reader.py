@@ -1,10 +1,11 @@
-"""Reader: the Verilated unit against the golden schedule, its walker against a plain walk."""
+"""Reader: the Verilated unit against the golden schedule."""
 
 import pytest
 
 from arch.config import PRESETS
 from golden import reading
-from rtl.reader import KINDS, Kind, ListWalker, Reader, aux_interval, fetch_beats
+from rtl.list_walker import KINDS, Kind
+from rtl.reader import Reader, aux_interval, fetch_beats
 from scripts.simulate import run_bench
 
 TINY = PRESETS["tiny"]
@@ -15,10 +16,6 @@ CONFIGS = {
     "one": TINY.with_(block_k=1, bus_elements=8),  # the stationary operand at one beat in eight cycles
     "wide": TINY.with_(columns=16, bus_elements=4),  # a command in two beats
 }
-
-
-def test_walker() -> None:
-    assert run_bench(ListWalker, "list_walker", "tb.tb_list_walker").tests == 5
 
 
 @pytest.mark.parametrize("name", CONFIGS)
