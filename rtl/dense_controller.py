@@ -26,21 +26,20 @@ from rtl.csb_decoder import bit_bits
 from rtl.exploration import clip_valid, group_bits
 from rtl.row_control import Op
 from rtl.row_controller import ERROR_VALUE, RowController
-from rtl.row_trace import trace_record
-from rtl.row_walker import (
+from rtl.row_coordinates import (
     COUNT_BITS,
     LOG2_BLOCKS_BITS,
     WORD_COUNT_BITS,
-    RowWalker,
     base_bits,
     cb_bits,
     channel_bits,
-    connect_list,
     kb_bits,
     record_bits,
     slot_bits,
     word_bits,
 )
+from rtl.row_trace import trace_record
+from rtl.row_walker import RowWalker, connect_list
 from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
 from rtl.visit_address import Visit, visit_address
 from rtl.weight_buffer import WeightBuffer, place_bits

@@ -9,7 +9,7 @@ from arch.config import Config
 from rtl.dense_drainer import dense_words
 from rtl.exploration import group_bits
 from rtl.payload import payload
-from rtl.row_walker import word_bits
+from rtl.row_coordinates import word_bits
 
 
 def load_entries(

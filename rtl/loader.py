@@ -26,7 +26,7 @@ from rtl.reader import BANK_BITS, SEGMENT_BITS
 from rtl.record_parser import RecordParser
 from rtl.row_control import gather_word_bits
 from rtl.row_controller import ERROR_MASK, ERROR_VALUE
-from rtl.row_walker import base_bits, cb_bits, channel_bits, kb_bits, slot_bits, word_bits
+from rtl.row_coordinates import base_bits, cb_bits, channel_bits, kb_bits, slot_bits, word_bits
 from rtl.weight_buffer import offset_bits, value_bits
 
 

@@ -39,21 +39,20 @@ from rtl.exploration import (
 )
 from rtl.reduction import total
 from rtl.regenerate import FACTOR_BITS, SCALE_BITS, WORD_BITS, Regenerate
-from rtl.row_operation import operate
-from rtl.row_trace import trace_record
-from rtl.row_walker import (
+from rtl.row_coordinates import (
     COUNT_BITS,
     LOG2_BLOCKS_BITS,
     WORD_COUNT_BITS,
-    RowWalker,
     cb_bits,
     channel_bits,
-    connect_list,
     kb_bits,
     slot_bits,
     walk_layout,
     word_bits,
 )
+from rtl.row_operation import operate
+from rtl.row_trace import trace_record
+from rtl.row_walker import RowWalker, connect_list
 from rtl.row_word import end_layout, word_end, word_layout
 from rtl.tap_table import TAP_BITS, TapMemory, box_layout, position_bits
 from rtl.weight_buffer import WeightBuffer, offset_bits, value_bits

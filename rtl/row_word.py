@@ -6,7 +6,7 @@ from amaranth.hdl import Cat
 from amaranth.lib import data
 
 from arch.config import Config
-from rtl.row_walker import cb_bits, channel_bits, kb_bits, slot_bits
+from rtl.row_coordinates import cb_bits, channel_bits, kb_bits, slot_bits
 from rtl.tap_table import TAP_BITS
 from rtl.weight_update import word_count_bits
 

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from arch.command import Phase
 from arch.config import Config, log2_exact
 from rtl.box_walk import AXES, BoxWalk
-from rtl.row_walker import channel_bits, slot_bits
+from rtl.row_coordinates import channel_bits, slot_bits
 from rtl.tap_table import TapMemory
 
 

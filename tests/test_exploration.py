@@ -20,7 +20,7 @@ from rtl.exploration import (
     valid_rows,
 )
 from rtl.regenerate import C_BITS, K_BITS, TAP_BITS, Regenerate
-from rtl.row_walker import COUNT_BITS, cb_bits, kb_bits
+from rtl.row_coordinates import COUNT_BITS, cb_bits, kb_bits
 from scripts.simulate import run_bench
 
 TINY = PRESETS["tiny"]

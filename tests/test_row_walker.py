@@ -4,7 +4,8 @@ import pytest
 from amaranth.lib.data import StructLayout
 
 from arch.config import PRESETS
-from rtl.row_walker import RowWalker, cb_bits, channel_bits, entry_depth, kb_bits, slot_bits, walk_layout, word_bits
+from rtl.row_coordinates import cb_bits, channel_bits, entry_depth, kb_bits, slot_bits, walk_layout, word_bits
+from rtl.row_walker import RowWalker
 from scripts.simulate import run_bench
 
 TINY = PRESETS["tiny"]
