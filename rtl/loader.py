@@ -20,6 +20,7 @@ from rtl.dense_parser import DenseParser, record_beats
 from rtl.exploration import group_bits
 from rtl.list_walker import KINDS, RUN_BITS, Kind
 from rtl.load_entries import load_entries
+from rtl.load_operands import load_gate, load_gathered
 from rtl.load_stationary import load_stationary
 from rtl.payload import payload
 from rtl.reader import BANK_BITS, SEGMENT_BITS
@@ -154,8 +155,8 @@ class Loader(wiring.Component):
             weights.eq(works & command.load_w),
             back.eq(command.phase == Phase.BW),
         ]
-        self._gathered(m)
-        self._gate(m, begin & works & command.phase.matches(Phase.FW, Phase.BW) & command.load_aux)
+        load_gathered(m, self._cfg, self, self.LATENCY)
+        load_gate(m, self._cfg, self, begin & works & command.phase.matches(Phase.FW, Phase.BW) & command.load_aux)
         piece_unit, piece_valid, piece, is_piece = load_stationary(m, self._cfg, self)
         first_block, block_step = self._first_block(m)
         parser = self._weights(m, begin & weights, back, first_block, block_step)
@@ -204,40 +205,6 @@ class Loader(wiring.Component):
                 with m.Elif(header_error):
                     m.d.sync += self.error.eq(Status.HEADER)
         return m
-
-    def _gathered(self, m: Module) -> None:
-        """X: every row gets every beat; position after position, `gather_stride` operands apart."""
-        base = Signal.like(self.col_addr)
-        element_shift = log2_exact(self._cfg.bus_elements, "bus_elements")
-        here, valid = Signal(), Signal(self.LATENCY - 1)
-        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.X))
-        m.d.sync += Cat(valid, self.col_we).eq(Cat(here, valid))
-        address: Value = base + self.in_index
-        for stage in range(1, self.LATENCY):
-            register = Signal.like(self.col_addr, name=f"col_addr_{stage}", reset_less=True)
-            m.d.sync += register.eq(address)
-            address = register
-        m.d.sync += payload(m, self.col_addr, f"col_addr_{self.LATENCY}").eq(address)
-        with m.If(self.slot_start):
-            m.d.sync += base.eq(0)
-        with m.Elif(here & self.in_last):
-            m.d.sync += base.eq(base + (self.command.gather_stride >> element_shift))
-
-    def _gate(self, m: Module, turn: Value) -> None:
-        """AUX but in WU: is the element positive? Beats go to successive addresses of a bank of their own."""
-        cfg = self._cfg
-        here, bits = Signal(), Signal(cfg.columns * cfg.bus_elements)
-        m.d.comb += here.eq(self.in_valid & (self.in_kind == Kind.AUX) & (self.command.phase != Phase.WU))
-        for index in range(len(bits)):
-            element = self.in_data.word_select(index, cfg.operand_bits)
-            m.d.comb += bits[index].eq(element.any() & ~element[-1])
-        m.d.sync += [self.gate_we.eq(here), payload(m, self.gate_data, "gate_data_1").eq(bits)]
-        with m.If(turn):
-            m.d.sync += self.gate_bank.eq(self.gate_bank + 1)
-        with m.If(self.slot_start):
-            m.d.sync += self.gate_addr.eq(0)
-        with m.Elif(self.gate_we):
-            m.d.sync += self.gate_addr.eq(self.gate_addr + 1)
 
     def _first_block(self, m: Module) -> tuple[Signal, Signal]:
         """Block column of the first segment loaded (from s + 3 on), and block columns a segment."""
