@@ -55,6 +55,10 @@ class BlockJob:
         """Value beats of each record."""
         return [len(beats) for beats in self.values]
 
+    def beats(self) -> list[int]:
+        """Beats of each record."""
+        return [len(masks) + values for masks, values in zip(self.masks, self.value_beats(), strict=True)]
+
 
 def job_of(cfg: Config, rng: np.random.Generator, region: Region, **changes: int) -> BlockJob:
     """The drain of a region, its records anywhere; `changes` are fields of the command."""
@@ -163,6 +167,11 @@ def random_region(
     return Region(g, stored, rng.integers(-top, top, len(stored)))
 
 
+def most_records(cfg: Config) -> int:
+    """Records of a region, at most: there are so many units, and a header of 64 beats counts so many."""
+    return min(cfg.units, 64 * cfg.words_per_beat - 1 - cfg.groups_per_word)
+
+
 def records(cfg: Config) -> int:
     """Records that are looked up, and not yet begun: at least as many as cycles until a record is known."""
     return next(1 << n for n in range(4, 8) if 1 << n >= KNOWN + 2 + hops(cfg))
@@ -184,7 +193,7 @@ class BlockModel(Script):
         self.record = self.used = self.word = 0
         self.done_from: int | None = None
         self.error = False
-        c, beats = job.command, [len(m) + len(v) for m, v in zip(job.masks, job.values, strict=True)]
+        c, beats = job.command, job.beats()
         too_many = np.cumsum(beats) + c["header_beats"] > c["limit"]
         self.last_fetched = int(np.argmax(too_many)) if too_many.any() else len(beats) - 1
         self.fetched, self.places, self.fetch_until = 0, records(cfg), -1

@@ -17,7 +17,7 @@ import tb
 from arch.command import FIELDS
 from golden.csb import Region
 from golden.writing import BLOCK_DONE, QUEUE, block_done, block_writes, mask_group
-from tb.block_model import BlockJob, BlockModel, info_bits, job_of, random_region
+from tb.block_model import BlockJob, BlockModel, info_bits, job_of, most_records, random_region
 from tb.pins import Pins, command_bits, compare, random_bits
 
 COMMAND_BITS = sum(field.bits for field in FIELDS.values())
@@ -162,12 +162,11 @@ async def empty_and_full(dut: Any) -> None:
 async def many_records(dut: Any) -> None:
     """As many records as there may be units, of one row or of all; the header is longer than the records."""
     bench, region, job = await begin(dut)
-    cfg = bench.cfg
-    new = region(min(cfg.units, 64 * cfg.words_per_beat - 1 - cfg.groups_per_word), 1, 0.1)
+    new = region(most_records(bench.cfg), 1, 0.1)
     for room in (1.0, 0.5):
         await bench.play(job(new), room)
     one_row = job(new)
-    one_row.owners = [cfg.rows - 1] * len(one_row.owners)
+    one_row.owners = [bench.cfg.rows - 1] * len(one_row.owners)
     await bench.play(one_row)
 
 
@@ -219,7 +218,7 @@ async def limits(dut: Any) -> None:
         await bench.play(job(new), room)
         await bench.play(job(new, limit=(1 << 32) - 1, out_addr=(1 << 32) - 3), room)
     # So many records that some have not been looked up when there is no room: the next region begins with the first.
-    many = region(min(bench.cfg.units, 64 * bench.cfg.words_per_beat - 1 - bench.cfg.groups_per_word), 1, 0.1)
+    many = region(most_records(bench.cfg), 1, 0.1)
     for limit in (many.geometry.header_beats + 1, 1 << 31):
         await bench.play(job(many, limit=limit))
         assert bench.error == (limit < 1 << 31)

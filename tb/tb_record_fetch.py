@@ -14,7 +14,7 @@ import numpy as np
 
 import tb
 from golden.writing import hops
-from tb.block_model import INFO, KNOWN, LOOK_UP, BlockJob, info_bits, job_of, random_region, records
+from tb.block_model import INFO, KNOWN, LOOK_UP, BlockJob, info_bits, job_of, most_records, random_region, records
 from tb.pins import Pins, command_bits, compare, random_bits
 
 FIRST_LOOK_UP = 1  # start -> unit 0 is looked up
@@ -28,7 +28,7 @@ class Bench:
         self.cfg, self.rng = tb.config(), np.random.default_rng(tb.seed())
         asks = ["rows_info_next", "read_word"] if self.cfg.sparse else []
         self.pins = Pins(dut, ["valid", "row", "value_beats", "fits", "assign_unit", *asks])
-        self.hops = hops(self.cfg) if self.cfg.sparse else 0
+        self.hops = hops(self.cfg)
         self.owners = [0] * self.cfg.units
         self.owner = 0  # answer of the assignment table
         self.regions = 0
@@ -54,8 +54,7 @@ class Bench:
         cfg, c, rng = self.cfg, job.command, self.rng
         self.regions += 1
         self.owners[: len(job.owners)] = job.owners
-        beats = [len(m) + len(v) for m, v in zip(job.masks, job.values, strict=True)]
-        fits = (np.cumsum(beats) + c["header_beats"] <= c["limit"]).tolist()
+        fits = (np.cumsum(job.beats()) + c["header_beats"] <= c["limit"]).tolist()
         last = fits.index(False) if False in fits else len(fits) - 1
         looked_up: list[int] = []  # cycle of each record
         taken: list[int] = []
@@ -105,7 +104,7 @@ async def paces(dut: Any) -> None:
     """Regions of a few records and of as many as there may be, taken as they come, sometimes, hardly ever."""
     await tb.start(dut)
     bench = Bench(dut)
-    most = min(bench.cfg.units, 64 * bench.cfg.words_per_beat - 1 - bench.cfg.groups_per_word)
+    most = most_records(bench.cfg)
     for pace in (1.0, 0.5, 0.1):
         for count in (1, 2, 7, most):
             assert await bench.play(bench.job(count, 2, 0.4), pace) == count
@@ -116,12 +115,11 @@ async def no_room(dut: Any) -> None:
     """Any record may be the first that does not fit; the next region, at once, begins with its first."""
     await tb.start(dut)
     bench = Bench(dut)
-    most = min(bench.cfg.units, 3 * records(bench.cfg), 64 * bench.cfg.words_per_beat - 1 - bench.cfg.groups_per_word)
+    most = min(3 * records(bench.cfg), most_records(bench.cfg))
     for last in (0, 1, most // 2, most - 1):
         for pace in (1.0, 0.3):
             job = bench.job(most, 2, 0.4)
-            beats = [len(m) + len(v) for m, v in zip(job.masks, job.values, strict=True)]
-            job.command["limit"] = job.command["header_beats"] + sum(beats[: last + 1]) - 1
+            job.command["limit"] = job.command["header_beats"] + sum(job.beats()[: last + 1]) - 1
             assert await bench.play(job, pace) == last + 1
             assert await bench.play(bench.job(3, 1, 0.5), pace) == 3
 

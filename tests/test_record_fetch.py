@@ -13,6 +13,7 @@ CONFIGS = {
     "small": PRESETS["small"],
     "chain": TINY.with_(rows=7, units=128, copies=True),
     "dense": TINY.with_(sparse=False),
+    "dense chain": TINY.with_(sparse=False, rows=7, units=128, copies=True),
 }
 
 
